@@ -1,0 +1,42 @@
+"""Shares one large vector operation among threads, without Numba's threading layers.
+
+Compiled code runs without the GIL, so ordinary threads do; unlike Numba's layers they may be used from several threads
+at once, and after a fork the child simply starts its own.  Coordinates are independent of each other, so the result
+does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+
+SHARE = 1 << 16  # coordinates that make a thread worth waking
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def in_parts(work: Callable[[int, int], None], size: int) -> None:
+    """Call ``work(low, high)`` on contiguous parts that cover ``range(size)``, at the same time."""
+    global _pool
+    threads = min(numba.get_num_threads(), size // SHARE)
+    if threads < 2:
+        work(0, size)
+        return
+    if _pool is None:
+        _pool = ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, "numbaopt")
+    cuts = [size * k // threads & ~63 for k in range(threads)] + [size]
+    others = [_pool.submit(work, low, high) for low, high in zip(cuts[1:-1], cuts[2:], strict=True)]
+    work(cuts[0], cuts[1])
+    for other in others:
+        other.result()

@@ -1,0 +1,220 @@
+"""What an optimizer is: a NamedTuple of hyper-parameters whose class holds two pure scalar functions.
+
+``prepare(opt, lr, t)``
+    Every coefficient of step ``t`` (1, 2, ...) as a tuple of floats, computed in float64 from the hyper-parameters and
+    the step's learning rate.
+``update(c, x, g, s, i)``
+    The new value of one coordinate with value ``x`` and gradient ``g``: the coefficients come as the tuple ``c`` in the
+    dtype of ``x``, the state of coordinate ``i`` is read from and written to ``s[slot, i]``.  State starts at zero.
+
+``update`` sees neither hyper-parameters nor (in arithmetic) literals, so float32 stays float32 everywhere, and no loop
+ever knows a schedule or a hyper-parameter.  From these two functions follow the vector step, the step inside a user's
+``@njit`` code, and every loop (see ``_program.py``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, overload, typeof_impl
+
+from .._jit import scalar
+
+# Valid ranges by the standard name of a hyper-parameter; a class may add to or change them in its ``ranges``.
+RANGES = {
+    "lr": "[0, inf)",
+    "momentum": "[0, 1)",
+    "dampening": "[0, 1]",
+    "alpha": "[0, 1)",
+    "rho": "[0, 1)",
+    "beta1": "[0, 1)",
+    "beta2": "[0, 1)",
+    "beta3": "[0, 1)",
+    "eps": "[0, inf)",
+    "eps_root": "[0, inf)",
+    "weight_decay": "[0, inf)",
+    "lr_decay": "[0, inf)",
+    "momentum_decay": "[0, inf)",
+    "initial_accumulator": "[0, inf)",
+}
+
+OPTIMIZERS: dict[str, type] = {}  # every rule, by each of its names
+
+
+def in_range(value: float, interval: str) -> bool:
+    """Whether ``value`` lies in an interval written as in mathematics, such as ``"[0, 1)"``."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    return above and (value <= high if interval[-1] == "]" else value < high)
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The tail of an error message: the closest of the valid ``words``, then all of them."""
+    valid = sorted(words)
+    close = difflib.get_close_matches(word.lower(), valid, 1, 0.5)
+    return (f"did you mean {close[0]!r}? " if close else "") + "valid: " + ", ".join(valid)
+
+
+def checked_namedtuple(cls: Any) -> Any:
+    """Make a NamedTuple class check its fields whenever an instance is made, and keep one Numba type per class.
+
+    Numbers become ``float`` (``Adam(lr=1)`` would otherwise be another compiled type than ``Adam(lr=1.0)``), fields
+    annotated ``bool`` become ``bool``; ranges are those of `RANGES` and of the class attribute ``ranges``.
+    """
+    make = cls.__new__
+    ranges = {**RANGES, **getattr(cls, "ranges", {})}
+
+    @functools.wraps(make)
+    def __new__(kind, *args, **kwargs):
+        try:
+            values = make(kind, *args, **kwargs)
+        except TypeError as error:
+            for name in kwargs:
+                if name not in cls._fields:
+                    raise TypeError(f"{cls.__name__} has no field {name!r}; {nearest(name, cls._fields)}") from None
+            raise error
+        return make(kind, *(_checked(cls, name, value, ranges) for name, value in zip(cls._fields, values, strict=True)))
+
+    cls.__new__ = __new__
+    cls._make = classmethod(lambda kind, values: kind(*values))
+    cls.__eq__ = lambda self, other: type(self) is type(other) and tuple.__eq__(self, other)
+    cls.__ne__ = lambda self, other: not self == other
+    cls.__hash__ = lambda self: hash((type(self), tuple(self)))
+    _make_callable_in_njit(cls)
+    return cls
+
+
+def from_fields(cls: Any) -> Any:
+    """An intrinsic that makes an instance of the NamedTuple class from a tuple of its fields, numbers as float64."""
+
+    def field_type(name: str, kind: types.Type) -> types.Type:
+        kind = types.unliteral(kind)
+        if isinstance(kind, types.Boolean):
+            return types.boolean if "bool" in str(cls.__annotations__[name]) else types.float64
+        return types.float64 if isinstance(kind, types.Number) else kind
+
+    @intrinsic
+    def pack(typing_context, values):
+        kinds = [field_type(name, kind) for name, kind in zip(cls._fields, values, strict=True)]
+        made = types.BaseTuple.from_types(kinds, cls)
+
+        def codegen(context, builder, signature, arguments):
+            items = [context.cast(builder, builder.extract_value(arguments[0], k), types.unliteral(values[k]), kind)
+                     for k, kind in enumerate(kinds)]  # fmt: skip
+            for item, kind in zip(items, kinds, strict=True):
+                context.nrt.incref(builder, kind, item)
+            return context.make_tuple(builder, made, items)
+
+        return made(values), codegen
+
+    return pack
+
+
+def _make_callable_in_njit(cls: Any) -> None:
+    """Let ``cls(lr=0.1)`` be written in ``@njit`` code; Numba's own NamedTuple constructor knows no defaults."""
+    head = ", ".join(f"{n}=defaults[{n!r}]" if n in cls._field_defaults else n for n in cls._fields)
+    space = {"pack": from_fields(cls), "defaults": cls._field_defaults}
+    exec(f"def make({head}):\n    return lambda {head}: pack(({', '.join(cls._fields)},))", space)  # noqa: S102
+    overload(cls, inline="always")(space["make"])
+    _MADE_IN_NJIT.add(cls)
+
+
+_MADE_IN_NJIT: set[type] = set()
+_typeof_class = typeof_impl.dispatch(type)
+
+
+@typeof_impl.register(type)
+def _typeof_rule_class(value, context):
+    """Numba types every NamedTuple class as its own constructor; ours are the overloads made above."""
+    if value in _MADE_IN_NJIT:
+        return cpu_target.typing_context._get_global_type(value)
+    return _typeof_class(value, context)
+
+
+def _checked(cls: type, name: str, value: Any, ranges: dict[str, str]) -> Any:
+    shown = f"{cls.__name__}({name}={value!r})"
+    kind = str(cls.__annotations__.get(name))
+    if "bool" in kind:
+        if not isinstance(value, (bool, np.bool_, int)) or value not in (False, True):
+            raise TypeError(f"{shown}: {name} must be True or False")
+        return bool(value)
+    if name == "lr" and callable(value):  # a schedule, or any function of the step
+        return value
+    if "tuple" in kind and isinstance(value, (tuple, list)):
+        return tuple(_number(shown, name, item, "[0, inf)") for item in value)
+    return _number(shown, name, value, ranges.get(name, "(-inf, inf)"))
+
+
+def _number(shown: str, name: str, value: Any, interval: str) -> float:
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{shown}: {name} must be a number in {interval}") from None
+    if math.isnan(number) or not in_range(number, interval):
+        raise ValueError(f"{shown}: {name} must be in {interval}")
+    return number
+
+
+def rule(*names: str) -> Callable[[type], type]:
+    """Class decorator that makes a NamedTuple with ``slots``, ``prepare`` and ``update`` an optimizer.
+
+    Parameters
+    ----------
+    *names : str
+        Names for ``method=`` of `numbaopt.minimize`, in any case; the class's own name is always one.
+
+    Examples
+    --------
+    Gradient descent that follows only the sign of the gradient, usable in every loop:
+
+    >>> from typing import NamedTuple
+    >>> import numpy as np
+    >>> import numbaopt as no
+    >>> @no.rule()
+    ... class SignDescent(NamedTuple):
+    ...     lr: float = 0.01
+    ...     slots = ()
+    ...     @staticmethod
+    ...     def prepare(opt, lr, t):
+    ...         return (lr,)
+    ...     @staticmethod
+    ...     def update(c, x, g, s, i):
+    ...         return x - c[0] if g > 0 else x + c[0]
+    >>> x = np.array([1.0, -1.0])
+    >>> no.step(SignDescent(lr=0.25), x, g=x.copy(), state=no.init_state(SignDescent(), x), t=1)
+    >>> x
+    array([ 0.75, -0.75])
+    """
+
+    def register(cls: Any) -> Any:
+        if "lr" not in getattr(cls, "_fields", ()):
+            raise TypeError(f"{cls.__name__} must be a NamedTuple with a field 'lr'")
+        for need in ("slots", "prepare", "update"):
+            if not hasattr(cls, need):
+                raise TypeError(f"{cls.__name__} has no {need!r}: a rule needs slots, prepare(opt, lr, t) and "
+                                "update(c, x, g, s, i)")  # fmt: skip
+        checked_namedtuple(cls)
+        cls.names = tuple(dict.fromkeys(name.lower() for name in (cls.__name__, *names)))
+        for name in cls.names:
+            taken = OPTIMIZERS.get(name)
+            if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise ValueError(f"the name {name!r} is taken by {taken.__module__}.{taken.__qualname__}")
+            OPTIMIZERS[name] = cls
+        return cls
+
+    return register
+
+
+@scalar
+def decay(weight_decay: float, decoupled: bool, lr: float) -> tuple[float, float]:
+    """Coefficients of weight decay: what to add of x to the gradient, and what to multiply x with."""
+    if decoupled:
+        return 0.0, 1.0 - lr * weight_decay
+    return weight_decay, 1.0

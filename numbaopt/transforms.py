@@ -1,0 +1,161 @@
+"""What happens to a gradient before a rule sees it: clipping, weight decay; and `chain`, which puts them in front.
+
+A transform is written like a rule (``optimizers/_rule.py``): a NamedTuple with ``prepare(opt, lr, t)``, and
+
+``apply(c, x, g)``
+    the coordinate's new value and gradient.
+
+One that needs a sum over all coordinates first adds two more scalar functions: ``term(c, x, g)``, what each coordinate
+contributes (summed in float64), and ``finish(c, total)``, the coefficients that ``apply`` gets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from .optimizers._rule import checked_namedtuple
+
+
+@checked_namedtuple
+class ClipByValue(NamedTuple):
+    r"""Every component of the gradient into :math:`[-c, c]`.
+
+    Parameters
+    ----------
+    limit : float
+        :math:`c`, in (0, inf).
+    """
+
+    limit: float = 1.0
+
+    ranges = {"limit": "(0, inf)"}
+
+    @staticmethod
+    def prepare(opt, lr, t):
+        return (opt.limit,)
+
+    @staticmethod
+    def apply(c, x, g):
+        return x, (c[0] if g > c[0] else (-c[0] if g < -c[0] else g))
+
+
+@checked_namedtuple
+class ClipByNorm(NamedTuple):
+    r"""The whole gradient scaled to Euclidean norm :math:`c` where it is longer: :math:`g \min(1, c / \|g\|)`.
+
+    As optax's ``clip_by_global_norm``; PyTorch divides by :math:`\|g\| + 10^{-6}`, which ``eps=1e-6`` gives.
+
+    Parameters
+    ----------
+    limit : float
+        :math:`c`, in (0, inf).
+    eps : float
+        Added to the norm, in [0, inf).
+
+    References
+    ----------
+    Pascanu, R., Mikolov, T., Bengio, Y. (2013). On the difficulty of training recurrent neural networks.
+    doi:10.48550/arXiv.1211.5063
+    """
+
+    limit: float = 1.0
+    eps: float = 0.0
+
+    ranges = {"limit": "(0, inf)"}
+
+    @staticmethod
+    def prepare(opt, lr, t):
+        return opt.limit, opt.eps
+
+    @staticmethod
+    def term(c, x, g):
+        return g * g
+
+    @staticmethod
+    def finish(c, total):
+        norm = math.sqrt(total) + c[1]
+        return (c[0] / norm if norm > c[0] else 1.0), 0.0
+
+    @staticmethod
+    def apply(c, x, g):
+        return x, c[0] * g
+
+
+@checked_namedtuple
+class WeightDecay(NamedTuple):
+    r"""Coupled weight decay :math:`g + \lambda x`, or decoupled: :math:`x \leftarrow (1 - \eta\lambda) x`.
+
+    Parameters
+    ----------
+    rate : float
+        :math:`\lambda`, in [0, inf).
+    decoupled : bool
+        Whether to shrink x (by the step's learning rate times ``rate``) rather than add to the gradient.
+    """
+
+    rate: float = 1e-2
+    decoupled: bool = False
+
+    ranges = {"rate": "[0, inf)"}
+
+    @staticmethod
+    def prepare(opt, lr, t):
+        if opt.decoupled:
+            return 0.0, 1.0 - lr * opt.rate
+        return opt.rate, 1.0
+
+    @staticmethod
+    def apply(c, x, g):
+        return c[1] * x, g + c[0] * x
+
+
+class Chain(NamedTuple):
+    """An optimizer made of transforms and, last, a rule; made by `chain`."""
+
+    parts: tuple[Any, ...]
+
+    @property
+    def lr(self) -> Any:
+        """The learning rate of the rule: a number or a schedule."""
+        return self.parts[-1].lr
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names of the rule's state vectors."""
+        return self.parts[-1].slots
+
+
+def chain(*parts: Any) -> Chain:
+    """Put transforms in front of a rule; they act in the order given.
+
+    Parameters
+    ----------
+    *parts : transforms, then one optimizer
+        The customary order is clipping, then weight decay, then the rule.  The optimizer may be a chain itself.
+
+    Returns
+    -------
+    Chain
+        Usable wherever an optimizer is.
+
+    Examples
+    --------
+    >>> import numbaopt as no
+    >>> from numbaopt.transforms import ClipByNorm, chain
+    >>> opt = chain(ClipByNorm(1.0), no.SGD(lr=0.5))
+    >>> no.minimize(lambda x: x[0] ** 4, [10.0], method=opt, jac=lambda x: 4 * x**3).x.round(2)
+    array([0.01])
+    """
+    if not parts:
+        raise TypeError("chain() needs at least an optimizer")
+    *front, last = parts
+    if isinstance(last, Chain):
+        *between, last = last.parts
+        front += between
+    for part in front:
+        if not (hasattr(part, "apply") and hasattr(part, "prepare")):
+            raise TypeError(f"chain({part!r}, ...): not a transform; only the last part may be an optimizer")
+    if not (hasattr(last, "update") and hasattr(last, "prepare")):
+        raise TypeError(f"chain(..., {last!r}): the last part must be an optimizer")
+    return Chain((*front, last))
