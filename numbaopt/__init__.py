@@ -1,3 +1,40 @@
-from .optimizers import *
-from .optimizers.step import init_state, step
+"""numbaopt: optimization for people who live in NumPy, SciPy and Numba.
+
+>>> import numpy as np, numba, numbaopt as no
+>>> bowl = numba.njit(lambda x: ((x - 3) ** 2).sum())
+>>> no.minimize(bowl, np.zeros(2), method="adam", options=dict(lr=0.1)).x.round(4)
+array([3., 3.])
+"""
+
 from . import schedules, transforms
+from .methods import methods
+from .minimize import minimize, resume
+from .optimizers import (
+    SGD,
+    AdaBelief,
+    Adadelta,
+    AdaGrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Adan,
+    AMSGrad,
+    Lion,
+    Momentum,
+    NAdam,
+    Nesterov,
+    RAdam,
+    RMSprop,
+    Rprop,
+    Yogi,
+    rule,
+)
+from .optimizers.step import init_state, step
+from .problems.linear_model import LinearModel
+
+__version__ = "0.1.0"
+__all__ = [
+    "SGD", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "LinearModel", "Lion",
+    "Momentum", "NAdam", "Nesterov", "RAdam", "RMSprop", "Rprop", "Yogi", "init_state", "methods", "minimize",
+    "resume", "rule", "schedules", "step", "transforms",
+]  # fmt: skip

@@ -218,3 +218,9 @@ def decay(weight_decay: float, decoupled: bool, lr: float) -> tuple[float, float
     if decoupled:
         return 0.0, 1.0 - lr * weight_decay
     return weight_decay, 1.0
+
+
+@scalar
+def bias_correction(beta: float, t: int) -> float:
+    """:math:`1 - \\beta^t`, without the power where it is below rounding: beta^t <= exp(-t (1 - beta))."""
+    return 1.0 - beta**t if t * (1.0 - beta) < 40.0 else 1.0

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from .._jit import scalar
-from ._rule import rule
+from ._rule import bias_correction, rule
 
 # With bias corrections p = 1 - beta1^t and q = 1 - beta2^t, the textbook's  lr * (m / p) / (sqrt(v / q + root) + eps)
 # is  (lr sqrt(q) / p) * m / (sqrt(v + q root) + sqrt(q) eps):  one division and one square root a coordinate.
@@ -14,9 +14,9 @@ from ._rule import rule
 
 @scalar
 def adam_coefficients(opt, lr, t, couple, shrink):
-    root_q = math.sqrt(1.0 - opt.beta2**t)
+    root_q = math.sqrt(bias_correction(opt.beta2, t))
     eps = opt.eps if opt.eps_hat else opt.eps * root_q
-    rate = lr * root_q / (1.0 - opt.beta1**t)
+    rate = lr * root_q / bias_correction(opt.beta1, t)
     return (rate, opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2,
             opt.eps_root * root_q * root_q, eps, couple, shrink)  # fmt: skip
 
@@ -203,7 +203,7 @@ class Adamax(NamedTuple):
 
     @staticmethod
     def prepare(opt, lr, t):
-        return lr / (1.0 - opt.beta1**t), opt.beta1, 1.0 - opt.beta1, opt.beta2, opt.eps, opt.weight_decay
+        return lr / bias_correction(opt.beta1, t), opt.beta1, 1.0 - opt.beta1, opt.beta2, opt.eps, opt.weight_decay
 
     @staticmethod
     def update(c, x, g, s, i):
@@ -262,7 +262,7 @@ class NAdam(NamedTuple):
         product = math.exp(log_product)
         mu = opt.beta1 * (1.0 - 0.5 * math.exp(t * log_q))
         mu_next = opt.beta1 * (1.0 - 0.5 * math.exp((t + 1) * log_q))
-        root_q = math.sqrt(1.0 - opt.beta2**t)
+        root_q = math.sqrt(bias_correction(opt.beta2, t))
         return (lr * root_q * (1.0 - mu) / (1.0 - product), lr * root_q * mu_next / (1.0 - product * mu_next),
                 opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2, opt.eps * root_q, opt.weight_decay)  # fmt: skip
 
@@ -314,7 +314,7 @@ class RAdam(NamedTuple):
         power = opt.beta2**t
         rho_end = 2.0 / (1.0 - opt.beta2) - 1.0
         rho = rho_end - 2.0 * t * power / (1.0 - power)
-        rate, use_root, offset = lr / (1.0 - opt.beta1**t), 0.0, 1.0
+        rate, use_root, offset = lr / bias_correction(opt.beta1, t), 0.0, 1.0
         if rho > 5.0:
             rectified = (rho - 4.0) * (rho - 2.0) * rho_end / ((rho_end - 4.0) * (rho_end - 2.0) * rho)
             rate, use_root, offset = rate * math.sqrt(rectified * (1.0 - power)), 1.0, opt.eps

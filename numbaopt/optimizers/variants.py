@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ._rule import rule
+from ._rule import bias_correction, rule
 
 
 @rule()
@@ -42,8 +42,8 @@ class AdaBelief(NamedTuple):
 
     @staticmethod
     def prepare(opt, lr, t):
-        root_q = math.sqrt(1.0 - opt.beta2**t)
-        return (lr * root_q / (1.0 - opt.beta1**t), opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2,
+        root_q = math.sqrt(bias_correction(opt.beta2, t))
+        return (lr * root_q / bias_correction(opt.beta1, t), opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2,
                 opt.eps_root, opt.eps * root_q)  # fmt: skip
 
     @staticmethod
@@ -92,9 +92,9 @@ class Yogi(NamedTuple):
 
     @staticmethod
     def prepare(opt, lr, t):
-        root_q = math.sqrt(1.0 - opt.beta2**t)
+        root_q = math.sqrt(bias_correction(opt.beta2, t))
         first = opt.initial_accumulator if t == 1 else 0.0
-        return (lr * root_q / (1.0 - opt.beta1**t), opt.beta1, 1.0 - opt.beta1, 1.0 - opt.beta2, opt.eps * root_q,
+        return (lr * root_q / bias_correction(opt.beta1, t), opt.beta1, 1.0 - opt.beta1, 1.0 - opt.beta2, opt.eps * root_q,
                 first, 0.0)  # fmt: skip
 
     @staticmethod
@@ -155,9 +155,9 @@ class Adan(NamedTuple):
 
     @staticmethod
     def prepare(opt, lr, t):
-        root_q = math.sqrt(1.0 - opt.beta3**t)
+        root_q = math.sqrt(bias_correction(opt.beta3, t))
         later = 1.0 if t > 1 else 0.0
-        return (lr * root_q / (1.0 - opt.beta1**t), lr * root_q * opt.beta2 / (1.0 - opt.beta2**t), later,
+        return (lr * root_q / bias_correction(opt.beta1, t), lr * root_q * opt.beta2 / bias_correction(opt.beta2, t), later,
                 opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2, opt.beta3, 1.0 - opt.beta3,
                 opt.eps * root_q, 1.0 / (1.0 + lr * opt.weight_decay))  # fmt: skip
 

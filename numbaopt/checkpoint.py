@@ -1,0 +1,103 @@
+"""A run on disk: one npz file without pickles, written whole or not at all, with a version and a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import transforms
+from .loops.state import NOW, RECORD, Run
+from .optimizers._rule import OPTIMIZERS, nearest
+from .schedules import SCHEDULES
+
+FORMAT = "numbaopt-checkpoint-1"
+_TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transforms.ClipByNorm, transforms.WeightDecay)}
+
+
+def describe(value: Any) -> Any:
+    """An optimizer, transform or schedule as JSON-able data; `revive` is the way back."""
+    if hasattr(value, "_fields"):
+        return {"class": type(value).__name__, **{k: describe(v) for k, v in zip(value._fields, value, strict=True)}}
+    if isinstance(value, tuple):
+        return [describe(item) for item in value]
+    if not isinstance(value, (bool, int, float)):
+        raise ValueError(f"lr={value!r} cannot be written to a checkpoint; use a schedule from numbaopt.schedules")
+    return value
+
+
+def revive(data: Any) -> Any:
+    """The object that `describe` told of; only optimizers, transforms and schedules that are known come to life."""
+    if isinstance(data, list):
+        return tuple(map(revive, data))
+    if not isinstance(data, dict):
+        return data
+    fields = {k: revive(v) for k, v in data.items() if k != "class"}
+    name = str(data.get("class"))
+    if name == "Chain":
+        return transforms.chain(*fields["parts"])
+    classes = {**_TRANSFORMS, **SCHEDULES, **OPTIMIZERS}
+    if name.lower() not in classes:
+        raise ValueError(f"{name!r} is not known here (import the module that defines it); {nearest(name, OPTIMIZERS)}")
+    return classes[name.lower()](**fields)
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Let ``write(file)`` fill a new file beside ``path`` and put it in its place in one move."""
+    path = Path(os.path.realpath(path))
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
+        try:
+            write(temporary)
+            temporary.flush()
+            os.fsync(temporary.fileno())
+        except BaseException:
+            os.unlink(temporary.name)
+            raise
+    os.replace(temporary.name, path)
+
+
+def save(path: str | os.PathLike, run: Run, settings: dict[str, Any]) -> None:
+    """Write a run and the ``settings`` (JSON-able) that its continuation needs."""
+    arrays = {name: np.asarray(value) for name, value in run._asdict().items()}
+    arrays["settings"] = np.frombuffer(json.dumps({"format": FORMAT, **settings}).encode(), np.uint8)
+    arrays["digest"] = np.frombuffer(_digest(arrays).encode(), np.uint8)
+    write_atomically(Path(path), lambda file: np.savez(file, **arrays))
+
+
+def load(path: str | os.PathLike) -> tuple[Run, dict[str, Any]]:
+    """Read a run and its settings; raises ValueError naming the file where it is not a whole, known checkpoint."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        told = bytes(arrays.pop("digest")).decode()
+        settings = json.loads(bytes(arrays["settings"]))
+        if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+            raise ValueError(f"its format is {settings.get('format') if isinstance(settings, dict) else settings!r}, "
+                             f"this version reads {FORMAT}")  # fmt: skip
+        if told != _digest(arrays):
+            raise ValueError("its checksum does not match")
+        del arrays["settings"]
+        if set(arrays) != set(Run._fields) or arrays["now"].dtype != NOW or arrays["history"].dtype != RECORD:
+            raise ValueError("its arrays are not those of a run")
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: {error}") from None
+    for name in ("now", "history"):
+        arrays[name] = arrays[name].view(np.recarray)
+    return Run(**{name: np.ascontiguousarray(a) if name not in ("now", "history") else a
+                  for name, a in arrays.items()}), settings  # fmt: skip

@@ -1,0 +1,74 @@
+"""The order in which an epoch visits the terms of a sum: a permutation that is computed, never stored.
+
+A Feistel network scrambles the bits of a position with keys made from (seed, epoch); where the result falls outside the
+number of terms it is scrambled again until it does not ("cycle walking").  So the term at any position of any epoch is
+a pure function of (seed, epoch, position): runs can be cut anywhere, and every platform sees the same order.  All
+arithmetic is on non-negative integers masked to 32 bits, the same in Python, on the CPU and on a GPU.
+
+References
+----------
+Black, J., Rogaway, P. (2002). Ciphers with arbitrary finite domains. doi:10.1007/3-540-45760-7_9
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._jit import jit
+
+MASK = 0xFFFFFFFF
+ROUNDS = 6
+
+
+@jit
+def mix(value):
+    """A 32-bit integer hash: each bit of the result depends on every bit of ``value``."""
+    value = (value ^ (value >> 16)) & MASK
+    value = (value * 0x7FEB352D) & MASK
+    value = value ^ (value >> 15)
+    value = (value * 0x846CA68B) & MASK
+    return value ^ (value >> 16)
+
+
+@jit
+def scramble(value, half, low_mask, high_mask, k0, k1, k2, k3, k4, k5):
+    """One pass of the network over the ``low_mask`` and ``high_mask`` bits of ``value``."""
+    low, high = value & low_mask, value >> half
+    high ^= mix(low ^ k0) & high_mask
+    low ^= mix(high ^ k1) & low_mask
+    high ^= mix(low ^ k2) & high_mask
+    low ^= mix(high ^ k3) & low_mask
+    high ^= mix(low ^ k4) & high_mask
+    low ^= mix(high ^ k5) & low_mask
+    return (high << half) | low
+
+
+@jit
+def fill_order(order, count, n, shuffle, seed, epoch, first):
+    """Write the terms at the positions ``first``, ``first + 1``, ... of an epoch over ``n`` terms into ``order``."""
+    if not shuffle or n < 2:
+        for p in range(count):
+            order[p] = first + p
+        return
+    bits = 1
+    while (1 << bits) < n:
+        bits += 1
+    half = (bits + 1) // 2
+    low_mask, high_mask = (1 << half) - 1, (1 << (bits - half)) - 1
+    key = mix(mix(seed & MASK) ^ mix((seed >> 32) & MASK) ^ mix((epoch + 0x9E3779B9) & MASK))
+    k0, k1, k2 = mix((key + 1) & MASK), mix((key + 2) & MASK), mix((key + 3) & MASK)
+    k3, k4, k5 = mix((key + 4) & MASK), mix((key + 5) & MASK), mix((key + 6) & MASK)
+    for p in range(count):
+        order[p] = scramble(first + p, half, low_mask, high_mask, k0, k1, k2, k3, k4, k5)
+    for p in range(count):
+        term = order[p]
+        while term >= n:
+            term = scramble(term, half, low_mask, high_mask, k0, k1, k2, k3, k4, k5)
+        order[p] = term
+
+
+def epoch_order(n: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
+    """The order in which ``epoch`` (0, 1, ...) visits ``n`` terms, as int64."""
+    order = np.empty(n, np.int64)
+    fill_order(order, n, n, shuffle, seed, epoch, 0)
+    return order

@@ -1,0 +1,42 @@
+"""The capability table."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .optimizers._rule import OPTIMIZERS
+
+
+class Method(NamedTuple):
+    """A row of `methods`."""
+
+    name: str
+    aliases: tuple[str, ...]
+    optimizer: type
+    slots: tuple[str, ...]
+    defaults: dict[str, Any]
+    bounds: bool
+    sparse: bool
+    stochastic: bool
+
+
+def methods() -> list[Method]:
+    """What `numbaopt.minimize` can do by itself, one row a method.
+
+    Returns
+    -------
+    list of Method
+        NamedTuples: ``name``, ``aliases``, ``optimizer`` (its class), ``slots`` (vectors of state), ``defaults`` (of
+        its fields), and whether it takes ``bounds``, ``sparse`` data and minibatches (``stochastic``).
+
+    Examples
+    --------
+    >>> import numbaopt as no
+    >>> [m.slots for m in no.methods() if m.name == "adam"]
+    [('m', 'v')]
+    """
+    return [
+        Method(cls.__name__.lower(), tuple(n for n in cls.names if n != cls.__name__.lower()), cls, tuple(cls.slots),
+               dict(cls._field_defaults), True, True, cls.__name__ != "Rprop")
+        for cls in dict.fromkeys(OPTIMIZERS.values())
+    ]  # fmt: skip

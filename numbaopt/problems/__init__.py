@@ -1,0 +1,1 @@
+"""What can be minimized: functions, and sums over rows of data."""

@@ -1,0 +1,277 @@
+"""General objectives: any function of a vector, jitted or plain, with or without a gradient."""
+
+from __future__ import annotations
+
+import functools
+import re
+import types as pytypes
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.caching import NullCache
+from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaError
+
+from .._cache import Unknown, fingerprint
+from .._jit import Packed, address, array, jit, unpacker
+from ..differences import SCHEMES, evaluations
+from ..loops.descent import evaluate_signature
+from ..optimizers._rule import nearest
+
+GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"
+FLOAT_VECTOR = array(np.float64)
+
+
+class Function:
+    """An objective ``fun(x, *args)`` with a gradient, ready for the loops.
+
+    Parameters
+    ----------
+    fun, jac, args
+        As in `numbaopt.minimize`.
+    n : int
+        Number of unknowns.
+    lower, upper : ndarray
+        Bounds that differences must respect, or empty.
+    jit : bool, optional
+        True: what cannot be compiled is an error. False: do not try. None: try, else warn and run from Python.
+
+    Attributes
+    ----------
+    evaluate : int or callable
+        For the loops: an address, or a Python function where the objective could not be compiled.
+    compiled : bool
+    """
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, fun: Any, jac: Any, args: tuple, n: int, lower: np.ndarray, upper: np.ndarray,
+                 jit: bool | None = None):  # fmt: skip
+        if not callable(fun):
+            raise TypeError(f"fun must be callable or a problem such as LinearModel, not {type(fun).__name__}")
+        self.fun, self.jac, self.args, self.n = fun, _scheme(jac), args, n
+        self.per_gradient = evaluations(self.jac, n) if isinstance(self.jac, str) else 0
+        self.lower, self.upper = lower, upper
+        self.data: Packed | None = None
+        self.compiled = jit is not False and not numba.config.DISABLE_JIT and self._compile(jit)
+        if not self.compiled:
+            self.evaluate: Any = self._in_python
+
+    def _compile(self, jit_required: bool | None) -> bool:
+        """Compile the evaluation; False (and one warning) where that cannot be done."""
+        try:
+            native = _native(self.args)
+            packed = Packed((native, self.lower, self.upper) if self.per_gradient else (native,))
+            compiled = compiled_evaluation(self.fun, self.jac, packed.type)
+        except (NumbaError, NotImplementedError, AttributeError) as error:
+            if isinstance(error, Refused):
+                raise ValueError(str(error)) from None
+            reason = short_reason(error)
+            if jit_required:
+                raise TypeError(f"fun cannot be compiled: {reason}") from error
+            warnings.warn(
+                f"the objective runs from Python, far slower than compiled code, because {reason}",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+            return False
+        self.data = packed
+        self.evaluate = address(compiled, evaluate_signature(np.float64))
+        self._keep = compiled
+        return True
+
+    def value_and_grad(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Objective and gradient at ``x``, for callers in Python."""
+        g = np.empty(self.n)
+        if self.compiled:
+            x = np.ascontiguousarray(x, np.float64)
+            return self._keep(x, np.empty_like(x), g, self.data.address if self.data else 0), g
+        return self._in_python(x, np.empty(self.n), g, None), g
+
+    def _in_python(self, x: Any, work: Any, g: Any, data: Any) -> float:
+        """What the compiled evaluation does, for objectives that numba cannot compile."""
+        fun, args = self.fun, self.args
+        if self.jac is True:
+            value, gradient = fun(x.copy(), *args)
+            value = _as_scalar(value)
+        else:
+            value = _as_scalar(fun(x.copy(), *args))
+            if isinstance(self.jac, str):
+                scheme = getattr(SCHEMES[self.jac], "py_func", SCHEMES[self.jac])
+                scheme(lambda z, *a: _as_number(fun(z.copy(), *a)), x, work, g, value, args, self.lower, self.upper)
+                return value
+            gradient = self.jac(x.copy(), *args)
+        gradient = np.asarray(gradient, np.float64)
+        if gradient.shape != x.shape:
+            raise ValueError(f"jac returned a gradient of shape {gradient.shape}, x has shape {x.shape}")
+        g[:] = gradient
+        return value
+
+
+class Refused(NumbaError):
+    """The objective compiles, but into something that cannot be minimized."""
+
+
+def _scheme(jac: Any) -> Any:
+    if jac is None or jac is False:
+        return "3-point"
+    if jac is True or callable(jac) or (isinstance(jac, str) and jac in SCHEMES):
+        return jac
+    raise ValueError(f"jac={jac!r} must be callable, True, None or one of {', '.join(map(repr, SCHEMES))}"
+                     + (f"; {nearest(jac, SCHEMES)}" if isinstance(jac, str) else ""))  # fmt: skip
+
+
+def _as_number(value: Any) -> Any:
+    value = np.asarray(value)
+    if value.size != 1:
+        raise ValueError(f"fun must return a scalar; it returned an array of shape {value.shape}")
+    return value.reshape(())[()]
+
+
+def _as_scalar(value: Any) -> float:
+    try:
+        return float(_as_number(value))
+    except TypeError:
+        raise TypeError(f"fun must return a real number, not {type(value).__name__}") from None
+
+
+def _native(args: tuple) -> tuple:
+    """Arrays of any layout and byte order as C-contiguous native ones; all else as it is."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.ndim:
+            return np.ascontiguousarray(value, value.dtype.newbyteorder("="))
+        return value
+
+    return tuple(map(one, args))
+
+
+def as_dispatcher(function: Callable[..., Any]) -> Any:
+    """``function`` if it is jitted; else its jitted twin, the same one for as long as all it refers to is the same."""
+    if isinstance(function, Dispatcher):
+        return function
+    if not isinstance(function, pytypes.FunctionType):
+        raise NumbaError(f"a {type(function).__name__} is not a plain function")
+    try:
+        return _twin(function, fingerprint(function))
+    except Unknown:
+        return numba.njit(function)
+
+
+@functools.lru_cache(maxsize=256)
+def _twin(function: Callable[..., Any], stamp: str) -> Any:
+    return numba.njit(function)
+
+
+def compiled_evaluation(fun: Any, jac: Any, packed: types.Type) -> Any:
+    """``evaluate(x, work, g, data)`` for the loops, compiled once for a function and the types of its arguments."""
+    return _compile_evaluation(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed)
+
+
+@functools.lru_cache(maxsize=256)
+def _compile_evaluation(fun: Any, jac: Any, packed: types.Type) -> Any:
+    kinds = (FLOAT_VECTOR, *packed[0])
+    _require_real(_return_type(fun, kinds), jac is True)
+    if jac == "cs":
+        _return_type(fun, (array(np.complex128), *packed[0]))
+    if callable(jac):
+        _require_vector(_return_type(jac, kinds))
+    on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
+    evaluate = jit(_source(jac)(fun, jac, unpacker(packed)), cache=on_disk, fastmath=set())
+    evaluate.compile(evaluate_signature(np.float64))
+    return evaluate
+
+
+def _return_type(function: Any, kinds: tuple) -> types.Type:
+    function.compile(kinds)
+    return function.overloads[kinds].signature.return_type
+
+
+def _require_real(kind: types.Type, pair: bool) -> None:
+    if pair:
+        if not isinstance(kind, types.BaseTuple) or len(kind) != 2:
+            raise Refused(f"jac=True: fun must return (value, gradient); it returns {kind}")
+        _require_vector(kind[1])
+        kind = kind[0]
+    if not isinstance(types.unliteral(kind), (types.Float, types.Integer, types.Boolean)):
+        raise Refused(f"fun must return a real scalar; it returns {kind}")
+
+
+def _require_vector(kind: types.Type) -> None:
+    vector = isinstance(kind, types.Array) and kind.ndim == 1 and isinstance(kind.dtype, (types.Float, types.Integer))
+    numbers = isinstance(kind, (types.UniTuple, types.List)) and isinstance(kind.dtype, (types.Float, types.Integer))
+    if not (vector or numbers):
+        raise Refused(f"jac must return a vector of real numbers; it returns {kind}")
+
+
+def _with_jac(fun, jac, unpack):
+    def evaluate(x, work, g, data):
+        (args,) = unpack(data)
+        for i in range(x.size):
+            work[i] = x[i]
+        value = fun(work, *args)
+        for i in range(x.size):
+            work[i] = x[i]
+        gradient = jac(work, *args)
+        if len(gradient) != g.size:
+            raise ValueError(GRADIENT_SHAPE, len(gradient), g.size)
+        for i in range(g.size):
+            g[i] = gradient[i]
+        return value
+
+    return evaluate
+
+
+def _with_pair(fun, jac, unpack):
+    def evaluate(x, work, g, data):
+        (args,) = unpack(data)
+        for i in range(x.size):
+            work[i] = x[i]
+        value, gradient = fun(work, *args)
+        if len(gradient) != g.size:
+            raise ValueError(GRADIENT_SHAPE, len(gradient), g.size)
+        for i in range(g.size):
+            g[i] = gradient[i]
+        return value
+
+    return evaluate
+
+
+def _with_differences(fun, jac, unpack):
+    scheme = jit(SCHEMES[jac], cache=False, fastmath=set())
+
+    def evaluate(x, work, g, data):
+        args, lower, upper = unpack(data)
+        for i in range(x.size):
+            work[i] = x[i]
+        value = fun(work, *args)
+        scheme(fun, x, work, g, value, args, lower, upper)
+        return value
+
+    return evaluate
+
+
+def _source(jac: Any) -> Any:
+    return _with_pair if jac is True else _with_differences if isinstance(jac, str) else _with_jac
+
+
+def short_reason(error: Exception) -> str:
+    """The one line of a Numba error that says what could not be compiled, and where."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    noise = re.compile(r"^(Failed in|During:|File |- |\s*$|[ -]*>>>|<source|Rejected|There are \d+|\^|def |Enable)")
+    lines = [line.strip() for line in text.splitlines()]
+    what = next((line for line in lines if not noise.match(line)), type(error).__name__)
+    places = re.findall(r'File "([^"]*)", line (\d+)', text)
+    where = f" ({places[0][0]}, line {places[0][1]})" if places else ""
+    return what.rstrip(".:") + where
+
+
+def mend_message(error: ValueError) -> ValueError:
+    """Fill the numbers into a message that compiled code could only raise apart from them."""
+    if len(error.args) == 3 and error.args[0] == GRADIENT_SHAPE:
+        return ValueError(GRADIENT_SHAPE.format(*error.args[1:]))
+    return error

@@ -1,0 +1,229 @@
+"""Linear models of a table of data: squared and logistic loss, dense or sparse rows, whole or in batches."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from .._jit import Packed, address, jit, scalar, unpacker
+from ..loops.descent import evaluate_signature
+from ..loops.minibatch import batch_signature
+from .losses import as_loss
+from .rows import as_rows
+from .validation import check_matrix, check_target, check_weights
+
+TILE_BYTES = 1 << 17  # rows that are read twice should still be in the cache the second time
+FETCH_AHEAD = 12  # rows between asking for one and using it
+
+
+class LinearData(NamedTuple):
+    """What the row loops work on; `z` and `target` are scratch for one tile of rows, `total` for one gradient."""
+
+    rows: Any
+    y: np.ndarray
+    weights: np.ndarray  # empty: all one
+    z: np.ndarray
+    target: np.ndarray
+    total: np.ndarray
+    n_columns: int
+    l2: float
+
+
+class LinearModel:
+    r"""The training objective of a linear model.
+
+    .. math:: \frac1n \sum_i w_i\, \ell(x_i^\top \beta + b,\; y_i) + \frac{\lambda_2}{2} \|\beta\|^2
+
+    A minimizer's unknowns are the coefficients :math:`\beta`, then the intercept :math:`b`, which is never penalised.
+
+    Parameters
+    ----------
+    X : array or sparse matrix of shape (n_samples, n_features)
+        float32 data are trained in float32, all others in float64.  C-contiguous arrays (also read-only ones and memory
+        maps) are used as they are; sparse matrices of any format become CSR.
+    y : array of shape (n_samples,)
+        Numbers for ``"squared"``; two classes of any kind for ``"logistic"``, of which the one that sorts last is
+        positive.
+    loss : {"squared", "logistic"}
+        :math:`\ell(z, y)` is :math:`\tfrac12 (z - y)^2` or :math:`\log(1 + e^{-yz})` with :math:`y = \pm 1`.
+    l1 : float
+        Only 0 is possible until proximal steps exist: a subgradient would give neither zeros nor convergence.
+    l2 : float
+        :math:`\lambda_2`, in [0, inf).
+    fit_intercept : bool
+        Whether there is a :math:`b`.
+    sample_weight : array of shape (n_samples,), optional
+        :math:`w_i`, not negative, not all zero.  A batch's gradient is the mean of its weighted terms.
+
+    Raises
+    ------
+    ValueError
+        In scikit-learn's words, if the data are not finite, do not fit each other, or are malformed.
+
+    Examples
+    --------
+    >>> import numpy as np, numbaopt as no
+    >>> X = np.linspace(-1, 1, 20)[:, None]
+    >>> model = no.LinearModel(X, 3 * X[:, 0] + 1)
+    >>> res = no.minimize(model, method="nesterov", options=dict(lr=0.5, gtol=1e-8))
+    >>> res.x.round(6)
+    array([3., 1.])
+    >>> res = no.minimize(model, method="adam", options=dict(lr=0.1, batch_size=5, epochs=200, seed=1))
+    >>> bool(abs(res.x - [3, 1]).max() < 1e-2)
+    True
+    """
+
+    def __init__(self, X: Any, y: Any, loss: Any = "squared", l1: float = 0.0, l2: float = 0.0,
+                 fit_intercept: bool = True, sample_weight: Any = None):  # fmt: skip
+        self.loss = as_loss(loss)
+        for name, value in (("l1", l1), ("l2", l2)):
+            if not 0 <= value < np.inf:
+                raise ValueError(f"{name}={value!r} must be in [0, inf)")
+        if l1 > 0:
+            raise ValueError(f"l1={l1!r} is not possible yet: it needs proximal steps; use l2")
+        self.X = check_matrix(X)
+        self.rows, self.n_terms, self.n_features = as_rows(self.X)
+        self.y = self.loss.targets(check_target(y, self.n_terms))
+        self.sample_weight = check_weights(sample_weight, self.n_terms)
+        self.l2, self.fit_intercept = float(l2), bool(fit_intercept)
+        self.dtype = np.dtype(np.float32 if self.X.dtype == np.float32 else np.float64)
+        self.n = self.n_features + self.fit_intercept
+
+    def pack(self) -> Packed:
+        """The data with fresh scratch, for the loops of one run."""
+        stored = self.rows[0].nbytes / self.n_terms
+        tile = int(min(max(TILE_BYTES // max(stored, 1), 16), 512, self.n_terms))
+        scratch = np.zeros((2, tile), self.dtype)
+        return Packed(LinearData(self.rows, np.ascontiguousarray(self.y, self.dtype),
+                                 np.ascontiguousarray(self.sample_weight, self.dtype), scratch[0], scratch[1],
+                                 np.zeros(self.n), self.n_features, self.l2))  # fmt: skip
+
+    def kernels(self, data: Packed) -> Kernels:
+        """The compiled loops over rows for this loss, storage and dtype."""
+        return _kernels(self.loss, type(self.rows), data.type, self.dtype)
+
+    def value_and_grad(self, x: Any) -> tuple[float, np.ndarray]:
+        """Objective and gradient at ``x``.
+
+        Examples
+        --------
+        >>> import numbaopt as no
+        >>> no.LinearModel([[1.0], [2.0]], [1.0, 3.0]).value_and_grad([0.0, 0.0])
+        (2.5, array([-3.5, -2. ]))
+        """
+        data = self.pack()
+        x = np.ascontiguousarray(x, self.dtype)
+        if x.shape != (self.n,):
+            raise ValueError(f"x has shape {x.shape}, the model has {self.n} unknowns")
+        g = np.empty_like(x)
+        return self.kernels(data).evaluate(x, x, g, data.address), g
+
+    def __repr__(self) -> str:
+        return (f"LinearModel(X {self.n_terms}x{self.n_features} {type(self.rows).__name__} {self.dtype}, "
+                f"loss={self.loss.__name__.lower()!r}, l2={self.l2}, fit_intercept={self.fit_intercept})")  # fmt: skip
+
+
+class Kernels(NamedTuple):
+    """The two compiled loops over rows, and their addresses."""
+
+    evaluate: Any
+    batch: Any
+    evaluate_address: Any
+    batch_address: Any
+
+
+@functools.cache
+def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype) -> Kernels:
+    value, slope = scalar(loss.value), scalar(loss.slope)
+    margin, add, fetch = scalar(storage.margin), scalar(storage.add), scalar(storage.fetch)
+    unpack = unpacker(kind)
+
+    def finish(p, x, g, count):
+        """Sums over rows become means; the penalty is added."""
+        mean = p.z.dtype.type(1.0 / count)
+        shrink = p.z.dtype.type(p.l2)
+        for j in range(p.n_columns):
+            g[j] = mean * g[j] + shrink * x[j]
+        if x.size > p.n_columns:
+            g[p.n_columns] *= mean
+
+    def slopes(p, x, order, first, last, known):
+        """Margins of the rows order[first:last], then their slopes, into p.z; a sum that tells if all are finite."""
+        check = 0.0
+        z, target = p.z, p.target
+        has_intercept = x.size > p.n_columns
+        intercept = x[p.n_columns] if has_intercept else x[0] - x[0]
+        for j in range(first, last):
+            fetch(p.rows, order[min(j + FETCH_AHEAD, known - 1)])
+            i = order[j]
+            z[j - first] = margin(p.rows, i, x) + intercept
+            target[j - first] = p.y[i]
+        for j in range(last - first):
+            check += z[j] - z[j]
+            z[j] = slope(z[j], target[j])
+        if p.weights.size > 0:
+            for j in range(last - first):
+                z[j] *= p.weights[order[first + j]]
+        return check
+
+    slopes, finish = jit(slopes, cache=False), jit(finish, cache=False)
+
+    def batch(x, g, order, first, last, known, data):
+        p = unpack(data)
+        check = 0.0
+        for j in range(g.size):
+            g[j] = 0
+        total = x[0] - x[0]
+        for begin in range(first, last, p.z.size):
+            stop = min(begin + p.z.size, last)
+            check += slopes(p, x, order, begin, stop, known)
+            for j in range(begin, stop):
+                add(p.rows, order[j], p.z[j - begin], g)
+                total += p.z[j - begin]
+        if x.size > p.n_columns:
+            g[p.n_columns] = total
+        finish(p, x, g, last - first)
+        return check
+
+    def evaluate(x, work, g, data):
+        p = unpack(data)
+        n, tile = p.y.size, p.z.size
+        has_intercept = x.size > p.n_columns
+        intercept = x[p.n_columns] if has_intercept else x[0] - x[0]
+        fun, in_g = 0.0, p.total
+        for j in range(g.size):
+            in_g[j] = 0.0
+        for begin in range(0, n, tile):
+            stop = min(begin + tile, n)
+            for i in range(begin, stop):
+                p.z[i - begin] = margin(p.rows, i, x) + intercept
+            for j in range(g.size):
+                g[j] = 0
+            part, total = 0.0, x[0] - x[0]
+            for i in range(begin, stop):
+                z, y = p.z[i - begin], p.y[i]
+                weight = p.weights[i] if p.weights.size > 0 else y * 0 + 1
+                part += np.float64(weight) * value(z, y)
+                by = p.z.dtype.type(weight) * slope(z, y)
+                p.z[i - begin] = by
+                total += by
+            for i in range(begin, stop):
+                add(p.rows, i, p.z[i - begin], g)
+            fun += part
+            for j in range(p.n_columns):
+                in_g[j] += g[j]
+            if has_intercept:
+                in_g[p.n_columns] += total
+        penalty = 0.0
+        for j in range(p.n_columns):
+            penalty += np.float64(x[j]) * np.float64(x[j])
+        for j in range(g.size):
+            g[j] = in_g[j] / n + (p.l2 * x[j] if j < p.n_columns else 0.0)
+        return fun / n + 0.5 * p.l2 * penalty
+
+    evaluate, batch = jit(evaluate), jit(batch)
+    return Kernels(evaluate, batch, address(evaluate, evaluate_signature(dtype)),
+                   address(batch, batch_signature(dtype)))  # fmt: skip

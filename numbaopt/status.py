@@ -1,0 +1,26 @@
+"""Why a run ended: a small int in compiled code, a sentence outside."""
+
+from __future__ import annotations
+
+RUNNING = -1
+CONVERGED = 0
+STEP_LIMIT = 1
+NOT_FINITE = 2
+NO_PROGRESS = 3
+STOPPED = 99
+
+MESSAGES = {
+    RUNNING: "Still running.",
+    CONVERGED: "Converged.",
+    STEP_LIMIT: "The limit on steps was reached before the tolerance.",
+    NOT_FINITE: "Diverged: the objective or its gradient is not finite.",
+    NO_PROGRESS: "No further progress could be made.",
+    STOPPED: "Stopped by the callback.",
+}
+
+# What a converged run satisfied (the field ``reason`` of a run).
+REASONS = {
+    1: "Converged: no component of the (projected) gradient exceeds gtol.",
+    2: "Converged: the objective changed by less than ftol for 10 steps.",
+    3: "Converged: the unknowns changed by less than xtol for 10 steps.",
+}
