@@ -127,8 +127,24 @@ def _pointer(context, builder, kind, where):
     return model, builder.inttoptr(where, model.get_data_type().as_pointer())
 
 
+def _borrow(context, builder, kind, value):
+    """``value`` with every array in it stripped of its reference count: counting is an atomic operation each time."""
+    if isinstance(kind, types.Array):
+        proxy = context.make_array(kind)(context, builder, value)
+        proxy.meminfo = cgutils.get_null_value(proxy.meminfo.type)
+        return proxy._getvalue()
+    if isinstance(kind, types.BaseTuple):
+        items = [_borrow(context, builder, item, builder.extract_value(value, k)) for k, item in enumerate(kind)]
+        return context.make_tuple(builder, kind, items)
+    context.nrt.incref(builder, kind, value)
+    return value
+
+
 def unpacker(kind: types.Type) -> Callable[[Any], Any]:
-    """A function for compiled code that opens the address of a `Packed` value of Numba type ``kind``."""
+    """A function for compiled code that opens the address of a `Packed` value of Numba type ``kind``.
+
+    Arrays come out borrowed: they must not outlive the `Packed`.
+    """
     if numba.config.DISABLE_JIT:
         return lambda where: where
 
@@ -136,9 +152,7 @@ def unpacker(kind: types.Type) -> Callable[[Any], Any]:
     def load(typing_context, where):
         def codegen(context, builder, signature, values):
             model, pointer = _pointer(context, builder, kind, values[0])
-            value = model.from_data(builder, builder.load(pointer))
-            context.nrt.incref(builder, kind, value)
-            return value
+            return _borrow(context, builder, kind, model.from_data(builder, builder.load(pointer)))
 
         return kind(types.intp), codegen
 

@@ -260,16 +260,15 @@ def _result(driver: Driver, interrupted: bool = False):
     """The run as SciPy tells of one."""
     from scipy.optimize import OptimizeResult
 
-    now, run, problem, batches = driver.run.now[0], driver.run, driver.problem, driver.batches
+    now, run, problem, batches = driver.now, driver.run, driver.problem, driver.batches
     judged = batches is None or batches.whole
     x = (run.best if judged or now.status == NOT_FINITE else run.x).copy()
     evaluations, fun, jac = int(now.evaluations), float(now.best_fun), run.g.copy()
-    here = batches is None and now.best_step == now.step and now.status != NOT_FINITE
-    if not interrupted and not here and np.isfinite(x).all():
+    if judged and np.isinf(fun):  # no finite point was ever seen
+        fun = float(now.fun)
+    elif not interrupted and (batches is not None or now.best_step != now.step or now.status == NOT_FINITE):
         fun, jac = problem.value_and_grad(x)
         evaluations += 1
-    if not np.isfinite(now.best_fun) and judged:
-        fun = float(now.fun)
     status = STOPPED if interrupted else int(now.status)
     history = _history(driver)
     return OptimizeResult(
@@ -288,7 +287,7 @@ def _first_rate(lr: Any) -> float:
 
 def _history(driver: Driver) -> np.recarray:
     """The rows in use, with the last judged point at the end even where thinning left it out."""
-    now, history = driver.run.now[0], driver.run.history
+    now, history = driver.now, driver.run.history
     rows = history[: now.records].copy()
     if now.evaluations and (not rows.size or rows.step[-1] != now.step) and np.isfinite(now.grad_norm):
         if driver.batches is None or now.step % driver.batches.per_epoch == 0:
@@ -316,7 +315,7 @@ def _hook(callback: Any) -> Callable[[Driver], None] | None:
         named = False
 
     def hook(driver: Driver) -> None:
-        now = driver.run.now[0]
+        now = driver.now
         if named:
             callback(intermediate_result=OptimizeResult(x=driver.run.x.copy(), fun=float(now.fun), nit=int(now.step)))
         else:

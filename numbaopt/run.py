@@ -23,7 +23,7 @@ from .schedules import Plateau, plateau_of, rates
 from .status import CONVERGED, MESSAGES, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 
 SLICE_SECONDS = 0.02
-MAX_SLICE = 8192  # steps
+MAX_SLICE = 2048  # steps; their coefficients should stay in the cache
 CHECKPOINT_SECONDS = 30.0
 
 
@@ -85,27 +85,37 @@ class Driver:
         self.program = program(opt, problem.dtype)
         self.hyper = hyper_parameters(opt)
         self.n_coefficients = self.program.n_coefficients + 1
-        self.packed_run = Packed(run)
+        self.now = run.now[0]  # a view: what the loops write is seen here
+        self.stamps = np.asarray(run.history["seconds"])
         if hasattr(problem, "pack"):
             self.data = problem.pack()
-            self.kernels = problem.kernels(self.data)
-            self.evaluate, self.compiled = self.kernels.evaluate_address, True
+            kernels = problem.kernels(self.data)
+            self.evaluate, self.batch, self.compiled = kernels.evaluate_address, kernels.batch_address, True
         else:
             self.data, self.evaluate, self.compiled = problem.data, problem.evaluate, problem.compiled
+        self.where = self.data.address if self.data is not None else 0
+        self.loop: Any = descent.descend
+        self.state: Any = run
+        self.step: Any = self.program.advance
+        if self.compiled:
+            self.packed_run = Packed(run)
+            self.state, self.step = self.packed_run.address, self.program.address
+            self.loop = (descent if batches is None else minibatch).compiled(problem.dtype)
         if batches is not None:
             self.order = np.zeros(max(1, minibatch.LOOK_AHEAD // batches.size) * batches.size, np.int64)
+        self.program.prepare  # noqa: B018  compiled here, so that no slice is timed with it
 
     def solve(self) -> int:
         """Run until something ends the run; returns the status."""
-        now, size, saved = self.run.now[0], 1, time.perf_counter()
-        bar = _bar(self) if self.hooks.progress else None
+        now, hooks, size, saved = self.now, self.hooks, 1, time.perf_counter()
+        bar = _bar(self) if hooks.progress else None
         try:
             while now.status == RUNNING:
-                begin, steps = time.perf_counter(), self._next(size)
-                if steps == 0 and now.evaluations + now.step > 0:
+                begin, was = time.perf_counter(), int(now.step)
+                steps = self._next(size, was)
+                if steps == 0 and (was or now.evaluations):
                     now.status = STEP_LIMIT
                     break
-                was = now.step
                 self._slice(steps, was)
                 took = time.perf_counter() - begin
                 self._stamp(was, took)
@@ -115,9 +125,9 @@ class Driver:
                     size = max(1, size // 2)
                 if bar is not None:
                     bar(now)
-                if self.hooks.callback is not None and now.step > was:
-                    self.hooks.callback(self)
-                if self.hooks.checkpoint and time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                if hooks.callback is not None and now.step > was:
+                    hooks.callback(self)
+                if hooks.checkpoint and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                     self.save()
                     saved = time.perf_counter()
         except StopIteration:
@@ -125,61 +135,48 @@ class Driver:
         finally:
             if bar is not None:
                 bar(None)
-            if self.hooks.checkpoint:
+            if hooks.checkpoint:
                 self.save()
         return int(now.status)
 
-    def _next(self, size: int) -> int:
-        """How many steps the next slice may take."""
-        now = self.run.now[0]
-        steps = min(size, self.limits.maxiter - now.step)
-        if self.hooks.callback is not None:
-            steps = min(steps, 1 if self.batches is None else self._left_in_epoch())
-        if self.plateau is not None:
-            horizon = self.stands.horizon(self.plateau)
-            steps = min(steps, horizon if self.batches is None else self._left_in_epoch())
-        return max(int(steps), 0)
-
-    def _left_in_epoch(self) -> int:
-        per_epoch = self.batches.per_epoch
-        return per_epoch - self.run.now[0].step % per_epoch
+    def _next(self, size: int, step: int) -> int:
+        """How many steps the slice that begins after ``step`` steps may take."""
+        steps = min(size, self.limits.maxiter - step)
+        if self.hooks.callback is not None or self.plateau is not None:
+            if self.batches is not None:  # both look at whole epochs
+                steps = min(steps, self.batches.per_epoch - step % self.batches.per_epoch)
+            else:
+                certain = self.stands.horizon(self.plateau) if self.plateau is not None else steps
+                steps = min(steps, 1 if self.hooks.callback is not None else certain)
+        return max(steps, 0)
 
     def _slice(self, steps: int, first: int) -> None:
         """Take ``steps`` steps by the compiled loop, or by the same loop in the interpreter."""
-        lr = rates(self.opt.lr, int(first), steps, self.stands.scale)
         coefficients = np.empty((steps, self.n_coefficients), self.problem.dtype)
-        self.program.prepare(self.hyper, lr, int(first) + 1, coefficients)
-        limits, run, data = self.limits, self.run, self.data.address if self.data is not None else 0
-        if self.batches is None:
-            values = np.full(steps, np.nan)
-            tail = (limits.gtol, limits.ftol, limits.xtol)
-            if self.compiled:
-                loop = descent.compiled(self.problem.dtype)
-                loop(self.packed_run.address, coefficients, values, steps, self.evaluate, data, self.program.address,
-                     *tail)  # fmt: skip
-            else:
-                descent.descend(run, coefficients, values, steps, self.evaluate, data, self.program.advance, *tail)
-            seen = values[: run.now[0].step - first]
+        lr = rates(self.opt.lr, first, steps, self.stands.scale)
+        self.program.prepare(self.hyper, lr, first + 1, coefficients)
+        limits, b = self.limits, self.batches
+        if b is None:
+            values = np.empty(steps)
+            self.loop(self.state, coefficients, values, steps, self.evaluate, self.where, self.step, limits.gtol,
+                      limits.ftol, limits.xtol)  # fmt: skip
         else:
-            b = self.batches
-            minibatch.compiled(self.problem.dtype)(
-                self.packed_run.address, self.order, coefficients, steps, self.kernels.batch_address, self.evaluate,
-                data, self.program.address, b.n, b.size, b.shuffle, b.seed, b.whole, limits.gtol, limits.ftol,
-            )  # fmt: skip
-            ended = run.now[0].step > first and run.now[0].step % b.per_epoch == 0
-            seen = np.array([run.now[0].fun] if ended else [])
+            self.loop(self.state, self.order, coefficients, steps, self.batch, self.evaluate, self.where, self.step,
+                      b.n, b.size, b.shuffle, b.seed, b.whole, limits.gtol, limits.ftol)  # fmt: skip
         if self.plateau is not None:
-            for value in seen:
+            taken = int(self.now.step) - first
+            if b is not None:
+                values, taken = np.array([self.now.fun]), int(taken > 0 and self.now.step % b.per_epoch == 0)
+            for value in values[:taken]:
                 self.stands = self.stands.observe(self.plateau, float(value))
 
     def _stamp(self, was: int, took: float) -> None:
         """Write the time into the history's new rows: the clock is read between slices, rows lie evenly between."""
-        now, history = self.run.now[0], self.run.history
-        fresh = history[: now.records]
-        fresh = fresh[fresh.seconds < 0]
-        if fresh.size:
-            part = (fresh.step - was) / max(now.step - was, 1)
-            history.seconds[: now.records][history.seconds[: now.records] < 0] = self.seconds + took * part
+        records = int(self.now.records)
+        if records and self.stamps[records - 1] < 0:
+            fresh = np.flatnonzero(self.stamps[:records] < 0)
+            part = (self.run.history["step"][fresh] - was) / max(int(self.now.step) - was, 1)
+            self.stamps[fresh] = self.seconds + took * part
         self.seconds += took
 
     def save(self) -> None:
@@ -189,7 +186,7 @@ class Driver:
 
     def message(self) -> str:
         """Why the run ended, in a sentence; with advice where it diverged."""
-        now = self.run.now[0]
+        now = self.now
         if now.status == CONVERGED:
             return REASONS[int(now.reason)]
         if now.status == STEP_LIMIT and self.batches is not None:
@@ -212,7 +209,7 @@ def _bar(driver: Driver) -> Callable[[Any], None]:
         raise ImportError("progress=True needs tqdm: pip install 'numbaopt[progress]'") from None
     unit = 1 if driver.batches is None else driver.batches.per_epoch
     shown = tqdm(total=driver.limits.maxiter // unit, unit="step" if unit == 1 else "epoch", file=sys.stderr,
-                 initial=int(driver.run.now[0].step) // unit)  # fmt: skip
+                 initial=int(driver.now.step) // unit)  # fmt: skip
 
     def update(now: Any) -> None:
         if now is None:

@@ -59,13 +59,13 @@ def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, re
 
 
 @jit
-def largest(g):
-    """Largest absolute component; NaN where one is NaN.
+def largest(g, count):
+    """Largest absolute value of the first ``count`` components; NaN where one is NaN.
 
     Absolute floats order like their bit patterns, NaN above infinity: a maximum over integers, which vectorises.
     """
     top = np.int64(0)
-    for i in range(g.size):
+    for i in range(count):
         top = max(top, np.float64(g[i]).view(np.int64) & 0x7FFFFFFFFFFFFFFF)
     return np.int64(top).view(np.float64)
 
@@ -74,7 +74,7 @@ def largest(g):
 def projected_norm(x, g, lower, upper):
     """Largest component of the gradient, not counting what pushes against an active bound."""
     if lower.size == 0:
-        return largest(g)
+        return largest(g, g.size)
     top = 0.0
     for i in range(x.size):
         move = min(max(x[i] - g[i], lower[i]), upper[i]) - x[i]
@@ -123,12 +123,10 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
 
     Takes the arrays of a run one by one: reading them off the run costs two atomic operations each.
     """
-    change = abs(fun - now.fun)
-    scale = max(1.0, abs(fun), abs(now.fun))
-    now.fun = fun
+    before, now.fun = now.fun, fun
     now.evaluations += 1
     # a bound may hide an infinite component, so the plain norm is what tells of divergence
-    plain = largest(g)
+    plain = largest(g, g.size)
     now.grad_norm = plain if lower.size == 0 else projected_norm(x, g, lower, upper)
     record(now, history)
     if not (math.isfinite(fun) and math.isfinite(plain)):
@@ -144,9 +142,9 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
     if converged:
         now.status, now.reason = CONVERGED, 1
         return
-    if now.step == 0:
+    if now.step == 0 or (ftol <= 0 and xtol <= 0):
         return
-    calm_fun = ftol > 0 and change <= ftol * scale
+    calm_fun = ftol > 0 and abs(fun - before) <= ftol * max(1.0, abs(fun), abs(before))
     calm_x = False
     if xtol > 0:
         moved, size = 0.0, 1.0

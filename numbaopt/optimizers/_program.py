@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
@@ -41,6 +42,28 @@ def cast_all(typing_context, values, like):
         return context.make_tuple(builder, to, cast) if cast else context.get_constant_null(to)
 
     return to(values, like), codegen
+
+
+def row_loader(count: int) -> Any:
+    """An intrinsic ``load(matrix, j)``: the items 1 to ``count`` of row ``j`` as a tuple, without making a view."""
+
+    @intrinsic
+    def load(typing_context, matrix, j):
+        to = types.UniTuple(matrix.dtype, count)
+
+        def codegen(context, builder, signature, arguments):
+            kind = signature.args[0]
+            proxy = context.make_array(kind)(context, builder, arguments[0])
+            items = []
+            for k in range(count):
+                where = [arguments[1], context.get_constant(types.intp, k + 1)]
+                pointer = cgutils.get_item_pointer(context, builder, kind, proxy, where)
+                items.append(builder.load(pointer))
+            return context.make_tuple(builder, to, items)
+
+        return to(matrix, types.intp), codegen
+
+    return load
 
 
 def join_prepare(classes: tuple[type, ...]) -> Callable[..., Any]:
@@ -148,10 +171,10 @@ class Program:
 
     @functools.cached_property
     def sweep(self) -> Any:
-        update, count = join_update(self.classes, self.counts), self.n_coefficients
+        update, load = join_update(self.classes, self.counts), row_loader(self.n_coefficients)
 
         def sweep(coefficients, j, x, g, s, low, high):
-            c = to_fixed_tuple(coefficients[j, 1:], count)
+            c = load(coefficients, j)
             for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
                 x[i] = update(c, x[i], g[i], s, i)
 
@@ -165,10 +188,10 @@ class Program:
         if not self.reduces:
             return self.sweep
         measure, update = join_measure(self.classes, self.counts), join_update(self.classes, self.counts)
-        count = self.n_coefficients
+        load = row_loader(self.n_coefficients)
 
         def advance(coefficients, j, x, g, s, low, high):
-            c = measure(to_fixed_tuple(coefficients[j, 1:], count), x, g)
+            c = measure(load(coefficients, j), x, g)
             for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
                 x[i] = update(c, x[i], g[i], s, i)
 

@@ -92,6 +92,12 @@ class Function:
             return self._keep(x, np.empty_like(x), g, self.data.address if self.data else 0), g
         return self._in_python(x, np.empty(self.n), g, None), g
 
+    def value(self, x: np.ndarray) -> float:
+        """Objective at ``x``, for callers in Python."""
+        if self.jac is True:
+            return self.value_and_grad(x)[0]
+        return _as_scalar((as_dispatcher(self.fun) if self.compiled else self.fun)(np.array(x, float), *self.args))
+
     def _in_python(self, x: Any, work: Any, g: Any, data: Any) -> float:
         """What the compiled evaluation does, for objectives that numba cannot compile."""
         fun, args = self.fun, self.args

@@ -11,12 +11,13 @@ import numpy as np
 from .._jit import Packed, address, jit, scalar, unpacker
 from ..loops.descent import evaluate_signature
 from ..loops.minibatch import batch_signature
+from ..loops.state import largest
 from .losses import as_loss
 from .rows import as_rows
 from .validation import check_matrix, check_target, check_weights
 
 TILE_BYTES = 1 << 17  # rows that are read twice should still be in the cache the second time
-FETCH_AHEAD = 12  # rows between asking for one and using it
+FETCH_AHEAD = 40
 
 
 class LinearData(NamedTuple):
@@ -121,6 +122,10 @@ class LinearModel:
         g = np.empty_like(x)
         return self.kernels(data).evaluate(x, x, g, data.address), g
 
+    def value(self, x: Any) -> float:
+        """Objective at ``x``."""
+        return self.value_and_grad(x)[0]
+
     def __repr__(self) -> str:
         return (f"LinearModel(X {self.n_terms}x{self.n_features} {type(self.rows).__name__} {self.dtype}, "
                 f"loss={self.loss.__name__.lower()!r}, l2={self.l2}, fit_intercept={self.fit_intercept})")  # fmt: skip
@@ -151,8 +156,7 @@ def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype)
             g[p.n_columns] *= mean
 
     def slopes(p, x, order, first, last, known):
-        """Margins of the rows order[first:last], then their slopes, into p.z; a sum that tells if all are finite."""
-        check = 0.0
+        """Margins of the rows order[first:last], then their slopes, into p.z; the largest margin."""
         z, target = p.z, p.target
         has_intercept = x.size > p.n_columns
         intercept = x[p.n_columns] if has_intercept else x[0] - x[0]
@@ -161,8 +165,8 @@ def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype)
             i = order[j]
             z[j - first] = margin(p.rows, i, x) + intercept
             target[j - first] = p.y[i]
+        check = largest(z, last - first)
         for j in range(last - first):
-            check += z[j] - z[j]
             z[j] = slope(z[j], target[j])
         if p.weights.size > 0:
             for j in range(last - first):
