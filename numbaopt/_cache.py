@@ -41,7 +41,7 @@ FORMAT = "numbaopt-cache-1"
 KNOWN_MODULES = {"builtins", "cmath", "math", "numba", "numbaopt", "numpy", "operator"}
 
 
-class Unknown(Exception):
+class UnknownError(Exception):
     """What a function depends on cannot be told; its machine code must not outlive the process."""
 
 
@@ -56,7 +56,7 @@ def package_stamp() -> str:
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
-    """Hash of everything that decides what ``function`` computes; raises `Unknown` where that cannot be told."""
+    """Hash of everything that decides what ``function`` computes; raises `UnknownError` where that cannot be told."""
     digest = hashlib.sha256()
     for word in _describe(function, set()):
         digest.update(word.encode())
@@ -99,7 +99,7 @@ def _describe(value: Any, seen: set[int], foreign: bool = False):
     elif isinstance(value, np.ufunc):
         yield f"ufunc {value.__name__}"
     else:
-        raise Unknown(f"{type(value).__name__} {value!r}")
+        raise UnknownError(f"{type(value).__name__} {value!r}")
 
 
 def _is_named(value: Any) -> bool:
@@ -148,7 +148,7 @@ def _usable(folder: Path) -> bool:
 
 @functools.cache
 def folder() -> Path | None:
-    """Where compiled code is kept: ``NUMBA_CACHE_DIR``, beside the package, or the user's cache folder; else nowhere."""
+    """Where compiled code is kept: ``NUMBA_CACHE_DIR``, else beside the package, else the user's cache folder."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     candidates = [Path(chosen) / "numbaopt"] if chosen else [PACKAGE / "__pycache__"]
     if not chosen:
@@ -179,7 +179,7 @@ class DiskCache(_Cache):
     def _fingerprint(self) -> str | None:
         try:
             return fingerprint(self._py_func)
-        except Unknown:
+        except UnknownError:
             return None
 
     @property

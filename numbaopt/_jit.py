@@ -41,6 +41,18 @@ def scalar(function: Callable[..., Any]) -> Any:
     return function if isinstance(function, Dispatcher) else jit(function, cache=False)
 
 
+def native(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator for intrinsics: ``python`` is what stands in their place when Numba is switched off."""
+    return lambda typing: python if numba.config.DISABLE_JIT else intrinsic(typing)
+
+
+def precompile(function: Any, arguments: Any) -> Any:
+    """Compile ``function`` for a tuple of argument types now; returns it."""
+    if isinstance(function, Dispatcher):
+        function.compile(arguments)
+    return function
+
+
 def array(dtype: Any, ndim: int = 1) -> types.Array:
     """Numba's type of a C-contiguous array of a NumPy ``dtype``."""
     return types.Array(numba.from_dtype(np.dtype(dtype)), ndim, "C")
@@ -145,10 +157,8 @@ def unpacker(kind: types.Type) -> Callable[[Any], Any]:
 
     Arrays come out borrowed: they must not outlive the `Packed`.
     """
-    if numba.config.DISABLE_JIT:
-        return lambda where: where
 
-    @intrinsic
+    @native(lambda where: where)
     def load(typing_context, where):
         def codegen(context, builder, signature, values):
             model, pointer = _pointer(context, builder, kind, values[0])
@@ -185,9 +195,7 @@ def _storage(kind: types.Type) -> tuple[int, Any, Any]:
 
         return types.void(types.intp), codegen
 
-    store_compiled = jit(lambda where, value: store(where, value))
-    release_compiled = jit(lambda where: release(where))
-    store_compiled.compile((types.intp, kind))
-    release_compiled.compile((types.intp,))
+    store_compiled = precompile(jit(lambda where, value: store(where, value)), (types.intp, kind))  # type: ignore
+    release_compiled = precompile(jit(lambda where: release(where)), (types.intp,))  # type: ignore
     size = context.get_abi_sizeof(context.data_model_manager[kind].get_data_type())
     return max(size, 1), store_compiled, release_compiled

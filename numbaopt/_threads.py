@@ -7,6 +7,7 @@ does not depend on the number of threads.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ def in_parts(work: Callable[[int, int], None], size: int) -> None:
     if _pool is None:
         _pool = ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, "numbaopt")
     cuts = [size * k // threads & ~63 for k in range(threads)] + [size]
-    others = [_pool.submit(work, low, high) for low, high in zip(cuts[1:-1], cuts[2:], strict=True)]
+    others = [_pool.submit(work, low, high) for low, high in itertools.pairwise(cuts[1:])]
     work(cuts[0], cuts[1])
     for other in others:
         other.result()

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import transforms
+from ._schedule import SCHEDULES
 from .loops.state import NOW, RECORD, Run
 from .optimizers._rule import OPTIMIZERS, nearest
-from .schedules import SCHEDULES
 
 FORMAT = "numbaopt-checkpoint-1"
 _TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transforms.ClipByNorm, transforms.WeightDecay)}
@@ -75,13 +75,13 @@ def save(path: str | os.PathLike, run: Run, settings: dict[str, Any]) -> None:
     arrays = {name: np.asarray(value) for name, value in run._asdict().items()}
     arrays["settings"] = np.frombuffer(json.dumps({"format": FORMAT, **settings}).encode(), np.uint8)
     arrays["digest"] = np.frombuffer(_digest(arrays).encode(), np.uint8)
-    write_atomically(Path(path), lambda file: np.savez(file, **arrays))
+    write_atomically(Path(path), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
 def load(path: str | os.PathLike) -> tuple[Run, dict[str, Any]]:
     """Read a run and its settings; raises ValueError naming the file where it is not a whole, known checkpoint."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         told = bytes(arrays.pop("digest")).decode()
         settings = json.loads(bytes(arrays["settings"]))
@@ -99,5 +99,4 @@ def load(path: str | os.PathLike) -> tuple[Run, dict[str, Any]]:
         raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: {error}") from None
     for name in ("now", "history"):
         arrays[name] = arrays[name].view(np.recarray)
-    return Run(**{name: np.ascontiguousarray(a) if name not in ("now", "history") else a
-                  for name, a in arrays.items()}), settings  # fmt: skip
+    return Run(**arrays), settings

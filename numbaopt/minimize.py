@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
-import operator
 import os
-import sys
-import warnings
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 
 from . import checkpoint as checkpoints
-from .loops.state import Run, new_run
-from .optimizers._program import parts_of
+from .arguments import (
+    HISTORY_ROWS,
+    OPTIONS,
+    batches_of,
+    count,
+    limits_of,
+    nonnegative,
+    split_options,
+    start_of,
+    unknowns,
+    warn,
+)
+from .loops.state import new_run
 from .optimizers._rule import OPTIMIZERS, nearest
 from .optimizers.step import as_optimizer
 from .problems.function import Function, mend_message
-from .problems.linear_model import LinearModel
+from .result import display, hook_of, result_of
 from .run import Batches, Driver, Hooks, Limits
 from .scipy_methods import SCIPY_METHODS, hand_on
-from .status import CONVERGED, NOT_FINITE, RUNNING, STEP_LIMIT, STOPPED
-
-HISTORY_ROWS = 1000
-# Options that are not fields of an optimizer, with their defaults.
-OPTIONS = {
-    "maxiter": None, "gtol": None, "ftol": 0.0, "xtol": 0.0, "batch_size": None, "epochs": None, "shuffle": True,
-    "seed": 0, "history": True, "progress": False, "disp": False, "checkpoint": None, "jit": None,
-}  # fmt: skip
-BATCH_OPTIONS = ("batch_size", "epochs")
+from .status import RUNNING, STEP_LIMIT, STOPPED
 
 
 def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None, bounds=None, constraints=(),
@@ -113,8 +108,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
         raise ValueError(f"unknown method {method!r}; {nearest(name, [*OPTIMIZERS, *SCIPY_METHODS])}")
     model = hasattr(fun, "pack")
-    x0 = _start(fun, x0) if model else _unknowns(x0)
-    lower, upper = _limits(bounds, x0)
+    x0 = start_of(fun, x0) if model else unknowns(x0)
+    lower, upper = limits_of(bounds, x0)
     if not isinstance(args, tuple):
         args = (args,)
     problem = fun if model else Function(fun, jac, args, x0.size, lower, upper, options.get("jit"))
@@ -122,19 +117,19 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         return hand_on(problem, x0, method, hess, hessp, bounds, constraints, tol, callback, options)
     for key, value in (("hess", hess), ("hessp", hessp), ("constraints", constraints or None)):
         if value is not None:
-            _warn(f"method {method!r} does not use {key}")
-    opt, options = _split(as_optimizer(name), options)
+            warn(f"method {method!r} does not use {key}")
+    opt, options = split_options(as_optimizer(name), options)
     return _minimize(problem, x0, opt, lower, upper, tol, callback, options)
 
 
 def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     settings = {**OPTIONS, **options}
-    batches, maxiter = _batches(problem, settings, options)
+    batches, maxiter = batches_of(problem, settings, options)
     gtol = settings["gtol"] if settings["gtol"] is not None else tol
     gtol = (1e-5 if batches is None else 0.0) if gtol is None else gtol
-    limits = Limits(maxiter, *(_nonnegative(key, value) for key, value in
+    limits = Limits(maxiter, *(nonnegative(key, value) for key, value in
                                (("gtol", gtol), ("ftol", settings["ftol"]), ("xtol", settings["xtol"]))))  # fmt: skip
-    rows = HISTORY_ROWS if settings["history"] in (True, False) else _count("history", settings["history"], 2)
+    rows = HISTORY_ROWS if settings["history"] in (True, False) else count("history", settings["history"], 2)
     run = new_run(x0.astype(problem.dtype), len(opt.slots), lower.astype(problem.dtype), upper.astype(problem.dtype),
                   rows, limits.xtol > 0)  # fmt: skip
     saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
@@ -144,18 +139,21 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
 
 
 def _drive(problem, opt, run, limits, batches, callback, settings, saved, remember):
-    hooks = Hooks(_hook(callback), bool(settings["progress"]), saved)
+    hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved)
     driver = Driver(problem, opt, run, limits, batches, hooks, remember)
     try:
         driver.solve()
     except KeyboardInterrupt as interrupt:
-        interrupt.result = _result(driver, interrupted=True)
+        interrupt.result = result_of(driver, interrupted=True)
         raise
     except ValueError as error:
-        raise mend_message(error) from None if mend_message(error) is not error else error.__cause__
-    result = _result(driver)
+        mended = mend_message(error)
+        if mended is error:
+            raise
+        raise mended from None
+    result = result_of(driver)
     if settings["disp"]:
-        _display(result)
+        display(result)
     return result
 
 
@@ -196,7 +194,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     options = dict(options or {})
     usable = ("maxiter", "epochs", "progress", "disp", "jit", "checkpoint")
     for key in set(options) - set(usable):
-        _warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
+        warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
     if hasattr(fun, "pack"):
         problem = fun
     else:
@@ -211,188 +209,12 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
                          + f", this one {problem.n} of {problem.dtype}")  # fmt: skip
     limits = Limits(*remember["limits"])
     if options.get("epochs") is not None:
-        limits = limits._replace(maxiter=_count("epochs", options["epochs"]) * (batches.per_epoch if batches else 1))
+        limits = limits._replace(maxiter=count("epochs", options["epochs"]) * (batches.per_epoch if batches else 1))
     if options.get("maxiter") is not None:
-        limits = limits._replace(maxiter=_count("maxiter", options["maxiter"]))
+        limits = limits._replace(maxiter=count("maxiter", options["maxiter"]))
     if run.now[0].status in (STEP_LIMIT, STOPPED):
         run.now[0].status = RUNNING
     opt = checkpoints.revive(remember["optimizer"])
     saved = os.fspath(options.get("checkpoint") or path)
     remember = {**remember, "limits": limits}
     return _drive(problem, opt, run, limits, batches, callback, {**OPTIONS, **options}, saved, remember)
-
-
-def _split(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The optimizer with its fields taken from the options, and what is left of them."""
-    fields = opt.parts[-1]._fields if hasattr(opt, "parts") else opt._fields
-    mine = {key: options.pop(key) for key in list(options) if key in fields}
-    if mine and hasattr(opt, "parts"):
-        opt = opt._replace(parts=(*opt.parts[:-1], opt.parts[-1]._replace(**mine)))
-    elif mine:
-        opt = opt._replace(**mine)
-    for key in [key for key in options if key not in OPTIONS]:
-        _warn(f"unknown option {key!r} for {type(parts_of(opt)[-1]).__name__}; {nearest(key, [*fields, *OPTIONS])}")
-        del options[key]
-    return opt, options
-
-
-def _batches(problem: Any, settings: dict[str, Any], given: dict[str, Any]) -> tuple[Batches | None, int]:
-    """How the terms are visited, if in batches; and the most steps."""
-    maxiter = None if settings["maxiter"] is None else _count("maxiter", settings["maxiter"])
-    epochs = None if settings["epochs"] is None else _count("epochs", settings["epochs"])
-    terms = getattr(problem, "n_terms", None)
-    if terms is None:
-        for key in BATCH_OPTIONS:
-            if key in given:
-                _warn(f"option {key!r} has no effect: fun is not a sum of terms such as LinearModel")
-        return None, 10_000 if maxiter is None else maxiter
-    if settings["batch_size"] is None:
-        return None, min(10_000 if maxiter is epochs is None else np.inf, *(v for v in (maxiter, epochs) if v is not None),
-                         sys.maxsize)  # fmt: skip
-    size = min(_count("batch_size", settings["batch_size"], 1), terms)
-    seed = _count("seed", settings["seed"])
-    batches = Batches(terms, size, bool(settings["shuffle"]), seed, settings["history"] is not False)
-    steps = batches.per_epoch * (epochs if epochs is not None else 10)
-    return batches, steps if maxiter is None else min(maxiter, steps) if epochs is not None else maxiter
-
-
-def _result(driver: Driver, interrupted: bool = False):
-    """The run as SciPy tells of one."""
-    from scipy.optimize import OptimizeResult
-
-    now, run, problem, batches = driver.now, driver.run, driver.problem, driver.batches
-    judged = batches is None or batches.whole
-    x = (run.best if judged or now.status == NOT_FINITE else run.x).copy()
-    evaluations, fun, jac = int(now.evaluations), float(now.best_fun), run.g.copy()
-    if judged and np.isinf(fun):  # no finite point was ever seen
-        fun = float(now.fun)
-    elif not interrupted and (batches is not None or now.best_step != now.step or now.status == NOT_FINITE):
-        fun, jac = problem.value_and_grad(x)
-        evaluations += 1
-    status = STOPPED if interrupted else int(now.status)
-    history = _history(driver)
-    return OptimizeResult(
-        x=x, fun=float(fun), jac=jac, nit=int(now.step),
-        nfev=evaluations * (1 + getattr(problem, "per_gradient", 0)),
-        njev=evaluations + (int(now.step) if batches is not None else 0),
-        status=status, success=status == CONVERGED,
-        message="Interrupted by the user." if interrupted else driver.message(),
-        lr=float(now.lr) if now.step else _first_rate(driver.opt.lr), history=history,
-    )  # fmt: skip
-
-
-def _first_rate(lr: Any) -> float:
-    return float(lr(0)) if callable(lr) else float(lr)
-
-
-def _history(driver: Driver) -> np.recarray:
-    """The rows in use, with the last judged point at the end even where thinning left it out."""
-    now, history = driver.now, driver.run.history
-    rows = history[: now.records].copy()
-    if now.evaluations and (not rows.size or rows.step[-1] != now.step) and np.isfinite(now.grad_norm):
-        if driver.batches is None or now.step % driver.batches.per_epoch == 0:
-            last = np.array([(now.step, now.fun, now.grad_norm, now.lr, driver.seconds)], rows.dtype)
-            rows = np.concatenate([rows, last])
-    rows = rows.view(np.recarray)
-    if driver.batches is None:
-        return rows
-    from numpy.lib.recfunctions import append_fields
-
-    return append_fields(rows, "epoch", rows.step / driver.batches.per_epoch, usemask=False).view(np.recarray)
-
-
-def _hook(callback: Any) -> Callable[[Driver], None] | None:
-    """SciPy's two forms of a callback as one function of the driver."""
-    if callback is None:
-        return None
-    if not callable(callback):
-        raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-    from scipy.optimize import OptimizeResult
-
-    try:
-        named = set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except (TypeError, ValueError):
-        named = False
-
-    def hook(driver: Driver) -> None:
-        now = driver.now
-        if named:
-            callback(intermediate_result=OptimizeResult(x=driver.run.x.copy(), fun=float(now.fun), nit=int(now.step)))
-        else:
-            callback(driver.run.x.copy())
-
-    return hook
-
-
-def _display(result: Any) -> None:
-    lines = (result.message, f"         Current function value: {result.fun:f}", f"         Iterations: {result.nit}",
-             f"         Function evaluations: {result.nfev}", f"         Gradient evaluations: {result.njev}")  # fmt: skip
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _unknowns(x0: Any) -> np.ndarray:
-    """``x0`` as a new float64 vector."""
-    array = np.asarray(x0)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"x0 must hold real numbers, not {array.dtype}")
-    if array.ndim > 1:
-        raise ValueError(f"x0 must only have one dimension, not shape {array.shape}")
-    if array.size == 0:
-        raise ValueError("x0 is empty: there is nothing to minimize over")
-    return np.array(np.atleast_1d(array), np.float64)
-
-
-def _start(model: LinearModel, x0: Any) -> np.ndarray:
-    x0 = np.zeros(model.n) if x0 is None else _unknowns(x0)
-    if x0.size != model.n:
-        intercept = " and an intercept" if model.fit_intercept else ""
-        raise ValueError(f"x0 has shape {x0.shape}, the model has {model.n_features} coefficients{intercept}")
-    return x0
-
-
-def _limits(bounds: Any, x0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bounds as vectors, or two empty ones."""
-    empty = np.zeros(0)
-    if bounds is None:
-        return empty, empty
-    if hasattr(bounds, "lb"):
-        low, high = bounds.lb, bounds.ub
-    else:
-        try:
-            low, high = zip(*bounds, strict=True)
-        except (TypeError, ValueError):
-            raise ValueError("bounds must be a sequence of (low, high) pairs or a scipy.optimize.Bounds") from None
-    low = np.array([-np.inf if b is None else b for b in np.broadcast_to(np.asarray(low, object), x0.shape)]
-                   if np.ndim(low) == 0 or len(low) == x0.size else [], float)  # fmt: skip
-    high = np.array([np.inf if b is None else b for b in np.broadcast_to(np.asarray(high, object), x0.shape)]
-                    if np.ndim(high) == 0 or len(high) == x0.size else [], float)  # fmt: skip
-    if low.shape != x0.shape or high.shape != x0.shape:
-        raise ValueError(f"bounds are not of the length of x0, {x0.size}")
-    if not np.all(low <= high):
-        raise ValueError(f"bounds: the lower one exceeds the upper one at component {int(np.argmin(low <= high))}")
-    if np.all(np.isinf(low) & np.isinf(high)):
-        return empty, empty
-    return low, high
-
-
-def _count(name: str, value: Any, least: int = 0) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r} must be an integer") from None
-    if number < least or number >= 2**62:
-        raise ValueError(f"{name}={value!r} must be at least {least}")
-    return number
-
-
-def _nonnegative(name: str, value: Any) -> float:
-    number = float(value)
-    if not number >= 0:
-        raise ValueError(f"{name}={value!r} must be in [0, inf)")
-    return number
-
-
-def _warn(text: str) -> None:
-    from scipy.optimize import OptimizeWarning
-
-    warnings.warn(text, OptimizeWarning, stacklevel=4)

@@ -85,8 +85,10 @@ def convergence(
     longest = max(float(across[-1]) for across, _ in curves.values())
     if x == "seconds" and longest < 1.0:
         scale = 1e3
-    for (name, (across, up)), (colour, dashes) in zip(curves.items(), styles(curves).values(), strict=True):
-        ax.plot(scale * across, up, color=colour, linestyle=dashes, linewidth=1.6, label=name)
+    lines = [
+        ax.plot(scale * across, up, color=colour, linestyle=dashes, linewidth=1.6, label=name)[0]
+        for (name, (across, up)), (colour, dashes) in zip(curves.items(), styles(curves).values(), strict=True)
+    ]
     values = np.concatenate([up[np.isfinite(up)] for _, up in curves.values()])
     wide = values.size > 0 and values.min() > 0 and values.max() > 100 * values.min()
     if optimum is not None or wide:
@@ -94,7 +96,7 @@ def convergence(
     ax.margins(x=0)
     ax.set_xlabel("time [ms]" if scale > 1 else X_LABELS[x])
     ax.set_ylabel("objective − optimum" if y == "fun" and optimum is not None else Y_LABELS[y])
-    _label_ends(ax)
+    _label_ends(ax, lines)
     return ax
 
 
@@ -151,16 +153,16 @@ def trajectories(
     stars = np.empty((0, 2)) if minimum is None else np.asarray(minimum, float).reshape(-1, 2)
     left, right, bottom, top = domain or _surrounding(np.concatenate([stars, *tracks.values()]))
     ax = _axes(ax, height=1.2 * HEIGHT, grid=False)
-    _contours(ax, fun, np.linspace(left, right, 241), np.linspace(bottom, top, 241), levels)
-    for (name, track), (colour, dashes) in zip(tracks.items(), styles(tracks).values(), strict=True):
-        _draw_path(ax, name, track, colour, dashes)
+    _contours(ax, fun, np.linspace(left, right, 301), np.linspace(bottom, top, 301), levels)
+    for k, (name, (colour, dashes)) in enumerate(styles(tracks).items()):  # the lower, the wider
+        _draw_path(ax, name, tracks[name], colour, dashes, 1.5 + 0.3 * (len(tracks) - 1 - k), 3 + k / len(tracks))
     for start in np.unique([track[0] for track in tracks.values()], axis=0):
         ax.plot(*start, "o", markersize=9, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.4, zorder=6)
     if len(stars):
         ax.plot(*stars.T, "*", markersize=13, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.0,
-                linestyle="none", label="minimum" if len(stars) == 1 else "minima", zorder=7)  # fmt: skip
+                linestyle="none", label="minimum" if len(stars) == 1 else "minima", zorder=9)  # fmt: skip
     ax.set(xlim=(left, right), ylim=(bottom, top), xlabel=names[0], ylabel=names[1])
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(4, len(tracks) + bool(len(stars))), frameon=False,
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False,
               fontsize="small", handlelength=2.6, columnspacing=1.4, borderaxespad=0.2)  # fmt: skip
     return ax
 
@@ -196,13 +198,14 @@ def schedules(rates: Mapping[str, Any], steps: int, ax: Axes | None = None) -> A
     if steps < 1:
         raise ValueError(f"steps={steps!r} must be at least 1")
     ax, at = _axes(ax), np.unique(np.linspace(0, steps - 1, 1500).astype(int))
+    lines = []
     for (name, lr), (colour, dashes) in zip(rates.items(), styles(rates).values(), strict=True):
         heights = [lr(int(step)) if callable(lr) else float(lr) for step in at]
-        ax.plot(at, heights, color=colour, linestyle=dashes, linewidth=1.6, label=name)
+        lines += ax.plot(at, heights, color=colour, linestyle=dashes, linewidth=1.6, label=name)
     ax.margins(x=0)
     ax.set_ylim(bottom=0)
     ax.set(xlabel="step", ylabel="learning rate")
-    _label_ends(ax)
+    _label_ends(ax, lines)
     return ax
 
 
@@ -219,7 +222,7 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
     """
     chosen: dict[str, tuple[str, Any]] = {}
     keys = {name: _method(name) for name in names}
-    spare = [(colour, dashes) for dashes in DASHES for colour in COLOURS]
+    spare = [(COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]) for k in range(len(COLOURS) * len(DASHES))]
     own = {STYLES[key] for key in keys.values() if key in STYLES}
     for name, key in keys.items():
         colour = STYLES.get(key, (None,))[0]
@@ -294,25 +297,26 @@ def _contours(ax: Axes, fun: Callable[[np.ndarray], float], across: np.ndarray, 
     low, high = float(finite.min()), float(finite.max())
     middle = (float(np.median(finite)) - low) / (high - low) if high > low else 0.5
     power = max(1.0, np.log(max(middle, 1e-6)) / np.log(0.5))
-    edges = low + (high - low if high > low else 1.0) * np.linspace(0, 1, levels + 1) ** power
+    edges = low + (high - low if high > low else 1.0) * np.linspace(0, 1, levels + 1) ** min(power, 3.0)
     shades = LinearSegmentedColormap.from_list("paper", ["#b9c6d6", "#dfe6ee", "#fbfcfd"], N=levels)
     ax.contourf(across, up, heights, edges, cmap=shades, norm=BoundaryNorm(edges, levels), zorder=0)
-    ax.contour(across, up, heights, edges[1:-1], colors="#8496ab", linewidths=0.5, zorder=1)
+    ax.contour(across, up, heights, edges[1:-1], colors="#8496ab", linewidths=0.5, linestyles="solid", zorder=1)
 
 
-def _draw_path(ax: Axes, name: str, track: np.ndarray, colour: str, dashes: Any) -> None:
-    """A line with a white halo, dots at twenty equal numbers of steps, and a larger dot at its end."""
+def _draw_path(ax: Axes, name: str, track: np.ndarray, colour: str, dashes: Any, width: float, zorder: float) -> None:
+    """A line with a fine halo, dots at twenty equal numbers of steps, and a larger dot at its end."""
     from matplotlib.patheffects import Normal, Stroke
 
     every = max(1, -(-(len(track) - 1) // 20))
-    ax.plot(*track.T, color=colour, linestyle=dashes, linewidth=1.7, label=name, zorder=4,
-            path_effects=[Stroke(linewidth=3.4, foreground="white", alpha=0.8), Normal()])  # fmt: skip
-    ax.plot(*track[every::every].T, "o", color=colour, markersize=3.2, markeredgecolor="white", markeredgewidth=0.5,
-            zorder=5)  # fmt: skip
-    ax.plot(*track[-1], "o", color=colour, markersize=7, markeredgecolor="white", markeredgewidth=1.0, zorder=8)
+    ax.plot(*track.T, color=colour, linestyle=dashes, linewidth=width, label=name, zorder=zorder,
+            path_effects=[Stroke(linewidth=width + 0.8, foreground="white"), Normal()])  # fmt: skip
+    ax.plot(*track[every::every].T, "o", color=colour, markersize=width + 1.6, markeredgecolor="white",
+            markeredgewidth=0.5, zorder=zorder + 1)  # fmt: skip
+    ax.plot(*track[-1], "o", color=colour, markersize=width + 4.5, markeredgecolor="white", markeredgewidth=1.0,
+            zorder=zorder + 4)  # fmt: skip
 
 
-def _label_ends(ax: Axes) -> None:
+def _label_ends(ax: Axes, lines: list[Any]) -> None:
     """Name each line to the right of the axes, at the height of its end; names that would overlap are pushed apart.
 
     The heights are found whenever the figure is drawn, so that zooming, resizing and new limits keep them right.
@@ -321,10 +325,10 @@ def _label_ends(ax: Axes) -> None:
     from scipy.optimize import isotonic_regression
 
     ends, labels = [], []
-    for line in ax.lines:
-        points = np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
+    for line in lines:
+        points = line.get_xydata()
         points = points[np.isfinite(points).all(axis=1)]
-        if len(points) and not str(line.get_label()).startswith("_"):
+        if len(points):
             ends.append((line, points[-1]))
 
     def place(rank: int) -> Callable[[Any], Affine2D]:
@@ -347,7 +351,7 @@ def _label_ends(ax: Axes) -> None:
         labels.append(ax.annotate(
             str(line.get_label()), xy=end, xytext=(0, 0), textcoords=place(rank), color=_ink(colour), fontsize="small",
             va="center_baseline", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 1, "shrinkB": 2,
+            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 2,
                         "relpos": (0.0, 0.5)},
         ))  # fmt: skip
 

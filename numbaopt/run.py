@@ -16,10 +16,11 @@ import numpy as np
 
 from . import checkpoint
 from ._jit import Packed
+from ._schedule import rates
 from .loops import descent, minibatch
 from .loops.state import Run
 from .optimizers._program import hyper_parameters, program
-from .schedules import Plateau, plateau_of, rates
+from .schedules import Plateau, plateau_of
 from .status import CONVERGED, MESSAGES, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 
 SLICE_SECONDS = 0.02
@@ -182,7 +183,7 @@ class Driver:
     def save(self) -> None:
         """Write the checkpoint."""
         settings = {**self.settings, "plateau": list(self.stands), "seconds": self.seconds}
-        checkpoint.save(self.hooks.checkpoint, self.run, settings)
+        checkpoint.save(str(self.hooks.checkpoint), self.run, settings)
 
     def message(self) -> str:
         """Why the run ended, in a sentence; with advice where it diverged."""

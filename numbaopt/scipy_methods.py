@@ -27,10 +27,8 @@ def hand_on(problem: Any, x0: np.ndarray, method: Any, hess: Any, hessp: Any, bo
     def value(x: np.ndarray, *args: Any) -> float:
         return float(problem.value(x))
 
-    if isinstance(method, str) and method.lower() in WITHOUT_GRADIENT:
-        fun, jac = value, None
-    else:
-        fun, jac = value_and_grad, True
+    free = isinstance(method, str) and method.lower() in WITHOUT_GRADIENT
+    fun, jac = (value, None) if free else (value_and_grad, True)
     result = minimize(fun, x0, args, method, jac, hess, hessp, bounds, constraints, tol, callback, options)
     per_gradient = getattr(problem, "per_gradient", 0)
     if jac and per_gradient and "nfev" in result:

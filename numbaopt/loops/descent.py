@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numba import types
 
-from .._jit import array, invoke, invoke_value, jit, unpacker
+from .._jit import array, invoke, invoke_value, jit, precompile, unpacker
 from ..status import RUNNING
 from .state import Run, judge, new_run, project
 
@@ -60,11 +60,9 @@ def compiled(dtype: np.dtype) -> Any:
     def descend_at(run, coefficients, values, k, evaluate, data, step, gtol, ftol, xtol):
         inner(unpack(run), coefficients, values, k, evaluate, data, step, gtol, ftol, xtol)
 
-    entry = jit(descend_at)
     whole, real = types.intp, types.float64
-    if hasattr(entry, "compile"):
-        entry.compile((whole, array(dtype, 2), array(np.float64), whole, whole, whole, whole, real, real, real))
-    return entry
+    kinds = (whole, array(dtype, 2), array(np.float64), whole, whole, whole, whole, real, real, real)
+    return precompile(jit(descend_at), kinds)
 
 
 __all__ = ["Run", "compiled", "descend", "evaluate_signature", "run_type"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .._jit import array, invoke, invoke_value, jit, unpacker
+from .._jit import array, invoke, invoke_value, jit, precompile, unpacker
 from ..status import NOT_FINITE, RUNNING
 from .descent import run_type
 from .shuffle import fill_order
@@ -78,8 +78,6 @@ def compiled(dtype: np.dtype) -> Any:
         inner(unpack(run), order, coefficients, k, batch, evaluate, data, step, n, size, shuffle, seed, whole, gtol,
               ftol)  # fmt: skip
 
-    entry = jit(train_at)
     i, real, flag = types.intp, types.float64, types.boolean
-    if hasattr(entry, "compile"):
-        entry.compile((i, array(np.int64), array(dtype, 2), i, i, i, i, i, i, i, flag, i, flag, real, real))
-    return entry
+    kinds = (i, array(np.int64), array(dtype, 2), i, i, i, i, i, i, i, flag, i, flag, real, real)
+    return precompile(jit(train_at), kinds)

@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
-from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from .._jit import address, array, jit, scalar
+from .._jit import address, array, jit, native, precompile, scalar
 from ._rule import from_fields
 
 
@@ -30,7 +28,7 @@ def parts_of(opt: Any) -> tuple[Any, ...]:
     return opt.parts if hasattr(opt, "parts") else (opt,)
 
 
-@intrinsic
+@native(lambda values, like: tuple(type(like)(value) for value in values))
 def cast_all(typing_context, values, like):
     """A tuple of numbers, every one cast to the type of ``like``."""
     kinds = tuple(types.unliteral(kind) for kind in values)
@@ -44,10 +42,10 @@ def cast_all(typing_context, values, like):
     return to(values, like), codegen
 
 
-def row_loader(count: int) -> Any:
-    """An intrinsic ``load(matrix, j)``: the items 1 to ``count`` of row ``j`` as a tuple, without making a view."""
+def row_loader(first: int, count: int) -> Any:
+    """An intrinsic ``load(matrix, j)``: ``count`` items of row ``j`` from ``first`` on as a tuple, without a view."""
 
-    @intrinsic
+    @native(lambda matrix, j: tuple(matrix[j, first : first + count]))
     def load(typing_context, matrix, j):
         to = types.UniTuple(matrix.dtype, count)
 
@@ -56,7 +54,7 @@ def row_loader(count: int) -> Any:
             proxy = context.make_array(kind)(context, builder, arguments[0])
             items = []
             for k in range(count):
-                where = [arguments[1], context.get_constant(types.intp, k + 1)]
+                where = [arguments[1], context.get_constant(types.intp, first + k)]
                 pointer = cgutils.get_item_pointer(context, builder, kind, proxy, where)
                 items.append(builder.load(pointer))
             return context.make_tuple(builder, to, items)
@@ -154,33 +152,29 @@ class Program:
     def prepare(self) -> Any:
         """``prepare(hyper, rates, t, out)``: rows of coefficients for the steps t, t + 1, ..., the rate in column 0."""
         prepare, build = join_prepare(self.classes), _builder(self.classes)
-        width = sum(len(part._fields) for part in self.classes)
+        load = row_loader(0, sum(len(part._fields) for part in self.classes))
 
         def fill(hyper, rates, t, out):
-            parts = build(to_fixed_tuple(hyper, width))
+            parts = build(load(hyper, 0))
             for j in range(rates.size):
                 out[j, 0] = rates[j]
                 c = cast_all(prepare(parts, rates[j], t + j), 0.0)
                 for k in range(len(c)):
                     out[j, k + 1] = c[k]
 
-        compiled = jit(fill, fastmath={"nsz", "contract"})
-        vector = array(np.float64)
-        compiled.compile((vector, vector, types.intp, array(self.dtype, 2)))
-        return compiled
+        arguments = (array(np.float64, 2), array(np.float64), types.intp, array(self.dtype, 2))
+        return precompile(jit(fill, fastmath={"nsz", "contract"}), arguments)
 
     @functools.cached_property
     def sweep(self) -> Any:
-        update, load = join_update(self.classes, self.counts), row_loader(self.n_coefficients)
+        update, load = join_update(self.classes, self.counts), row_loader(1, self.n_coefficients)
 
         def sweep(coefficients, j, x, g, s, low, high):
             c = load(coefficients, j)
             for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
                 x[i] = update(c, x[i], g[i], s, i)
 
-        compiled = jit(sweep)
-        compiled.compile(sweep_signature(self.dtype).args)
-        return compiled
+        return precompile(jit(sweep), sweep_signature(self.dtype).args)
 
     @functools.cached_property
     def advance(self) -> Any:
@@ -188,16 +182,14 @@ class Program:
         if not self.reduces:
             return self.sweep
         measure, update = join_measure(self.classes, self.counts), join_update(self.classes, self.counts)
-        load = row_loader(self.n_coefficients)
+        load = row_loader(1, self.n_coefficients)
 
         def advance(coefficients, j, x, g, s, low, high):
             c = measure(load(coefficients, j), x, g)
             for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
                 x[i] = update(c, x[i], g[i], s, i)
 
-        compiled = jit(advance)
-        compiled.compile(sweep_signature(self.dtype).args)
-        return compiled
+        return precompile(jit(advance), sweep_signature(self.dtype).args)
 
     @functools.cached_property
     def address(self) -> Any:
@@ -212,7 +204,7 @@ def _builder(classes: tuple[type, ...]) -> Callable[..., Any]:
     if len(classes) == 1:
         return scalar_join(lambda values: (pack(values),))
     before, end = _builder(classes[:-1]), where + width
-    return scalar_join(lambda values: before(values[:where]) + (pack(values[where:end]),))
+    return scalar_join(lambda values: before(values[:where]) + (pack(values[where:end]),))  # noqa: RUF005
 
 
 @functools.cache
@@ -228,9 +220,9 @@ def program(opt: Any, dtype: Any) -> Program:
 
 
 def hyper_parameters(opt: Any) -> np.ndarray:
-    """All fields of all parts as one float64 vector; a schedule in the place of a rate counts as 0."""
-    return np.array([0.0 if callable(v) or isinstance(v, tuple) else float(v)
-                     for part in parts_of(opt) for v in part], np.float64)  # fmt: skip
+    """All fields of all parts as one row of float64; a schedule in the place of a rate counts as 0."""
+    return np.array([[0.0 if callable(v) or isinstance(v, tuple) else float(v)
+                      for part in parts_of(opt) for v in part]], np.float64)  # fmt: skip
 
 
 __all__ = ["Program", "hyper_parameters", "parts_of", "program"]

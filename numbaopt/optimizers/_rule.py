@@ -20,12 +20,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 from numba import types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, overload, typeof_impl
+from numba.extending import overload, register_jitable, typeof_impl
 
-from .._jit import scalar
+from .._jit import native
 
 # Valid ranges by the standard name of a hyper-parameter; a class may add to or change them in its ``ranges``.
 RANGES = {
@@ -72,7 +71,7 @@ def checked_namedtuple(cls: Any) -> Any:
     ranges = {**RANGES, **getattr(cls, "ranges", {})}
 
     @functools.wraps(make)
-    def __new__(kind, *args, **kwargs):
+    def new(kind, *args, **kwargs):
         try:
             values = make(kind, *args, **kwargs)
         except TypeError as error:
@@ -80,9 +79,10 @@ def checked_namedtuple(cls: Any) -> Any:
                 if name not in cls._fields:
                     raise TypeError(f"{cls.__name__} has no field {name!r}; {nearest(name, cls._fields)}") from None
             raise error
-        return make(kind, *(_checked(cls, name, value, ranges) for name, value in zip(cls._fields, values, strict=True)))
+        named = zip(cls._fields, values, strict=True)
+        return make(kind, *(_checked(cls, name, value, ranges) for name, value in named))
 
-    cls.__new__ = __new__
+    cls.__new__ = new
     cls._make = classmethod(lambda kind, values: kind(*values))
     cls.__eq__ = lambda self, other: type(self) is type(other) and tuple.__eq__(self, other)
     cls.__ne__ = lambda self, other: not self == other
@@ -100,7 +100,7 @@ def from_fields(cls: Any) -> Any:
             return types.boolean if "bool" in str(cls.__annotations__[name]) else types.float64
         return types.float64 if isinstance(kind, types.Number) else kind
 
-    @intrinsic
+    @native(lambda values: cls(*values))
     def pack(typing_context, values):
         kinds = [field_type(name, kind) for name, kind in zip(cls._fields, values, strict=True)]
         made = types.BaseTuple.from_types(kinds, cls)
@@ -142,7 +142,7 @@ def _checked(cls: type, name: str, value: Any, ranges: dict[str, str]) -> Any:
     shown = f"{cls.__name__}({name}={value!r})"
     kind = str(cls.__annotations__.get(name))
     if "bool" in kind:
-        if not isinstance(value, (bool, np.bool_, int)) or value not in (False, True):
+        if value not in (False, True):
             raise TypeError(f"{shown}: {name} must be True or False")
         return bool(value)
     if name == "lr" and callable(value):  # a schedule, or any function of the step
@@ -212,7 +212,7 @@ def rule(*names: str) -> Callable[[type], type]:
     return register
 
 
-@scalar
+@register_jitable
 def decay(weight_decay: float, decoupled: bool, lr: float) -> tuple[float, float]:
     """Coefficients of weight decay: what to add of x to the gradient, and what to multiply x with."""
     if decoupled:
@@ -220,7 +220,7 @@ def decay(weight_decay: float, decoupled: bool, lr: float) -> tuple[float, float
     return weight_decay, 1.0
 
 
-@scalar
+@register_jitable
 def bias_correction(beta: float, t: int) -> float:
     """:math:`1 - \\beta^t`, without the power where it is below rounding: beta^t <= exp(-t (1 - beta))."""
     return 1.0 - beta**t if t * (1.0 - beta) < 40.0 else 1.0

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .._jit import scalar
+from numba.extending import register_jitable
+
 from ._rule import bias_correction, rule
 
 # With bias corrections p = 1 - beta1^t and q = 1 - beta2^t, the textbook's  lr * (m / p) / (sqrt(v / q + root) + eps)
 # is  (lr sqrt(q) / p) * m / (sqrt(v + q root) + sqrt(q) eps):  one division and one square root a coordinate.
 
 
-@scalar
+@register_jitable
 def adam_coefficients(opt, lr, t, couple, shrink):
     root_q = math.sqrt(bias_correction(opt.beta2, t))
     eps = opt.eps if opt.eps_hat else opt.eps * root_q

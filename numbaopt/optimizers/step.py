@@ -9,8 +9,9 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from .._schedule import rate
 from .._threads import SHARE, in_parts
-from ..schedules import plateau_of, rate
+from ..schedules import plateau_of
 from ._program import Program, cast_all, hyper_parameters, join_measure, join_prepare, join_update, parts_of, program
 from ._rule import OPTIMIZERS, nearest
 

@@ -94,8 +94,8 @@ class Yogi(NamedTuple):
     def prepare(opt, lr, t):
         root_q = math.sqrt(bias_correction(opt.beta2, t))
         first = opt.initial_accumulator if t == 1 else 0.0
-        return (lr * root_q / bias_correction(opt.beta1, t), opt.beta1, 1.0 - opt.beta1, 1.0 - opt.beta2, opt.eps * root_q,
-                first, 0.0)  # fmt: skip
+        return (lr * root_q / bias_correction(opt.beta1, t), opt.beta1, 1.0 - opt.beta1, 1.0 - opt.beta2,
+                opt.eps * root_q, first, 0.0)  # fmt: skip
 
     @staticmethod
     def update(c, x, g, s, i):
@@ -157,8 +157,10 @@ class Adan(NamedTuple):
     def prepare(opt, lr, t):
         root_q = math.sqrt(bias_correction(opt.beta3, t))
         later = 1.0 if t > 1 else 0.0
-        return (lr * root_q / bias_correction(opt.beta1, t), lr * root_q * opt.beta2 / bias_correction(opt.beta2, t), later,
-                opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2, opt.beta3, 1.0 - opt.beta3,
+        rate_m = lr * root_q / bias_correction(opt.beta1, t)
+        rate_v = lr * root_q * opt.beta2 / bias_correction(opt.beta2, t)
+        return (rate_m, rate_v, later, opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2,
+                opt.beta3, 1.0 - opt.beta3,
                 opt.eps * root_q, 1.0 / (1.0 + lr * opt.weight_decay))  # fmt: skip
 
     @staticmethod

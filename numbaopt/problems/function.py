@@ -16,7 +16,7 @@ from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
-from .._cache import Unknown, fingerprint
+from .._cache import UnknownError, fingerprint
 from .._jit import Packed, address, array, jit, unpacker
 from ..differences import SCHEMES, evaluations
 from ..loops.descent import evaluate_signature
@@ -67,9 +67,9 @@ class Function:
             native = _native(self.args)
             packed = Packed((native, self.lower, self.upper) if self.per_gradient else (native,))
             compiled = compiled_evaluation(self.fun, self.jac, packed.type)
-        except (NumbaError, NotImplementedError, AttributeError) as error:
-            if isinstance(error, Refused):
-                raise ValueError(str(error)) from None
+        except RefusedError as error:
+            raise ValueError(str(error)) from None
+        except Exception as error:  # numba's passes raise all sorts of things on what they do not know
             reason = short_reason(error)
             if jit_required:
                 raise TypeError(f"fun cannot be compiled: {reason}") from error
@@ -118,7 +118,7 @@ class Function:
         return value
 
 
-class Refused(NumbaError):
+class RefusedError(NumbaError):
     """The objective compiles, but into something that cannot be minimized."""
 
 
@@ -164,7 +164,7 @@ def as_dispatcher(function: Callable[..., Any]) -> Any:
         raise NumbaError(f"a {type(function).__name__} is not a plain function")
     try:
         return _twin(function, fingerprint(function))
-    except Unknown:
+    except UnknownError:
         return numba.njit(function)
 
 
@@ -173,13 +173,13 @@ def _twin(function: Callable[..., Any], stamp: str) -> Any:
     return numba.njit(function)
 
 
-def compiled_evaluation(fun: Any, jac: Any, packed: types.Type) -> Any:
+def compiled_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
     """``evaluate(x, work, g, data)`` for the loops, compiled once for a function and the types of its arguments."""
     return _compile_evaluation(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed)
 
 
 @functools.lru_cache(maxsize=256)
-def _compile_evaluation(fun: Any, jac: Any, packed: types.Type) -> Any:
+def _compile_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
     kinds = (FLOAT_VECTOR, *packed[0])
     _require_real(_return_type(fun, kinds), jac is True)
     if jac == "cs":
@@ -192,26 +192,26 @@ def _compile_evaluation(fun: Any, jac: Any, packed: types.Type) -> Any:
     return evaluate
 
 
-def _return_type(function: Any, kinds: tuple) -> types.Type:
+def _return_type(function: Any, kinds: tuple) -> Any:
     function.compile(kinds)
     return function.overloads[kinds].signature.return_type
 
 
-def _require_real(kind: types.Type, pair: bool) -> None:
+def _require_real(kind: Any, pair: bool) -> None:
     if pair:
-        if not isinstance(kind, types.BaseTuple) or len(kind) != 2:
-            raise Refused(f"jac=True: fun must return (value, gradient); it returns {kind}")
-        _require_vector(kind[1])
-        kind = kind[0]
+        if not isinstance(kind, types.BaseTuple) or kind.count != 2:
+            raise RefusedError(f"jac=True: fun must return (value, gradient); it returns {kind}")
+        kind, gradient = kind.types
+        _require_vector(gradient)
     if not isinstance(types.unliteral(kind), (types.Float, types.Integer, types.Boolean)):
-        raise Refused(f"fun must return a real scalar; it returns {kind}")
+        raise RefusedError(f"fun must return a real scalar; it returns {kind}")
 
 
-def _require_vector(kind: types.Type) -> None:
+def _require_vector(kind: Any) -> None:
     vector = isinstance(kind, types.Array) and kind.ndim == 1 and isinstance(kind.dtype, (types.Float, types.Integer))
     numbers = isinstance(kind, (types.UniTuple, types.List)) and isinstance(kind.dtype, (types.Float, types.Integer))
     if not (vector or numbers):
-        raise Refused(f"jac must return a vector of real numbers; it returns {kind}")
+        raise RefusedError(f"jac must return a vector of real numbers; it returns {kind}")
 
 
 def _with_jac(fun, jac, unpack):

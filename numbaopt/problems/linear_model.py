@@ -104,7 +104,8 @@ class LinearModel:
 
     def kernels(self, data: Packed) -> Kernels:
         """The compiled loops over rows for this loss, storage and dtype."""
-        return _kernels(self.loss, type(self.rows), data.type, self.dtype)
+        storage: Any = type(self.rows)
+        return _kernels(self.loss, storage, data.type, self.dtype)
 
     def value_and_grad(self, x: Any) -> tuple[float, np.ndarray]:
         """Objective and gradient at ``x``.

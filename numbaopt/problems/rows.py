@@ -107,7 +107,7 @@ def unlocked(array: np.ndarray) -> np.ndarray:
     if array.flags.writeable and type(array) is np.ndarray:
         return array
     memory = (ctypes.c_char * max(array.nbytes, 1)).from_address(array.ctypes.data)
-    return np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+    return np.frombuffer(memoryview(memory), array.dtype, array.size).reshape(array.shape)
 
 
 def as_rows(X: Any) -> tuple[DenseRows | SparseRows, int, int]:

@@ -1,0 +1,131 @@
+"""What `numbaopt.minimize` is given, checked at the door and turned into what the driver wants."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import Any
+
+import numpy as np
+
+from .optimizers._program import parts_of
+from .optimizers._rule import nearest
+from .problems.linear_model import LinearModel
+from .run import Batches
+
+MAXITER = 10_000
+EPOCHS = 10
+HISTORY_ROWS = 1000
+# Options that are not fields of an optimizer, with their defaults.
+OPTIONS = {
+    "maxiter": None, "gtol": None, "ftol": 0.0, "xtol": 0.0, "batch_size": None, "epochs": None, "shuffle": True,
+    "seed": 0, "history": True, "progress": False, "disp": False, "checkpoint": None, "jit": None,
+}  # fmt: skip
+BATCH_OPTIONS = ("batch_size", "epochs")
+
+
+def split_options(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The optimizer with its fields taken from the options, and what is left of them."""
+    fields = opt.parts[-1]._fields if hasattr(opt, "parts") else opt._fields
+    mine = {key: options.pop(key) for key in list(options) if key in fields}
+    if mine and hasattr(opt, "parts"):
+        opt = opt._replace(parts=(*opt.parts[:-1], opt.parts[-1]._replace(**mine)))
+    elif mine:
+        opt = opt._replace(**mine)
+    for key in [key for key in options if key not in OPTIONS]:
+        warn(f"unknown option {key!r} for {type(parts_of(opt)[-1]).__name__}; {nearest(key, [*fields, *OPTIONS])}")
+        del options[key]
+    return opt, options
+
+
+def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any]) -> tuple[Batches | None, int]:
+    """How the terms are visited, if in batches; and the most steps."""
+    maxiter = None if settings["maxiter"] is None else count("maxiter", settings["maxiter"])
+    epochs = None if settings["epochs"] is None else count("epochs", settings["epochs"])
+    terms = getattr(problem, "n_terms", None)
+    if terms is None:
+        for key in BATCH_OPTIONS:
+            if key in given:
+                warn(f"option {key!r} has no effect: fun is not a sum of terms such as LinearModel")
+        return None, MAXITER if maxiter is None else maxiter
+    if settings["batch_size"] is None:
+        return None, min((v for v in (maxiter, epochs) if v is not None), default=MAXITER)  # an epoch is one step
+    size = min(count("batch_size", settings["batch_size"], 1), terms)
+    seed = count("seed", settings["seed"])
+    batches = Batches(terms, size, bool(settings["shuffle"]), seed, settings["history"] is not False)
+    limits = [maxiter] if maxiter is not None else []
+    if epochs is not None or maxiter is None:
+        limits.append(batches.per_epoch * (EPOCHS if epochs is None else epochs))
+    return batches, min(limits)
+
+
+def unknowns(x0: Any) -> np.ndarray:
+    """``x0`` as a new float64 vector."""
+    array = np.asarray(x0)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"x0 must hold real numbers, not {array.dtype}")
+    if array.ndim > 1:
+        raise ValueError(f"x0 must only have one dimension, not shape {array.shape}")
+    if array.size == 0:
+        raise ValueError("x0 is empty: there is nothing to minimize over")
+    return np.array(np.atleast_1d(array), np.float64)
+
+
+def start_of(model: LinearModel, x0: Any) -> np.ndarray:
+    x0 = np.zeros(model.n) if x0 is None else unknowns(x0)
+    if x0.size != model.n:
+        intercept = " and an intercept" if model.fit_intercept else ""
+        raise ValueError(f"x0 has shape {x0.shape}, the model has {model.n_features} coefficients{intercept}")
+    return x0
+
+
+def limits_of(bounds: Any, x0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds as vectors, or two empty ones."""
+    empty = np.zeros(0)
+    if bounds is None:
+        return empty, empty
+    if hasattr(bounds, "lb"):
+        low, high = bounds.lb, bounds.ub
+    else:
+        try:
+            low, high = zip(*bounds, strict=True)
+        except (TypeError, ValueError):
+            raise ValueError("bounds must be a sequence of (low, high) pairs or a scipy.optimize.Bounds") from None
+    low, high = _vector(low, -np.inf, x0), _vector(high, np.inf, x0)
+    if not np.all(low <= high):
+        raise ValueError(f"bounds: the lower one exceeds the upper one at component {int(np.argmin(low <= high))}")
+    if np.all(np.isinf(low) & np.isinf(high)):
+        return empty, empty
+    return low, high
+
+
+def _vector(bound: Any, default: float, x0: np.ndarray) -> np.ndarray:
+    """One side of the bounds as a vector like x0, None meaning no bound."""
+    try:
+        bound = np.broadcast_to(np.asarray(bound, object), x0.shape)
+    except ValueError:
+        raise ValueError(f"bounds are not of the length of x0, {x0.size}") from None
+    return np.array([default if b is None else b for b in bound], float)
+
+
+def count(name: str, value: Any, least: int = 0) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} must be an integer") from None
+    if number < least or number >= 2**62:
+        raise ValueError(f"{name}={value!r} must be at least {least}")
+    return number
+
+
+def nonnegative(name: str, value: Any) -> float:
+    number = float(value)
+    if not number >= 0:
+        raise ValueError(f"{name}={value!r} must be in [0, inf)")
+    return number
+
+
+def warn(text: str) -> None:
+    from scipy.optimize import OptimizeWarning
+
+    warnings.warn(text, OptimizeWarning, stacklevel=4)

@@ -1,0 +1,9 @@
+"""Declared experiments: every method on every problem of a TOML file, with tables and pictures; ``numbaopt run FILE``.
+
+Needs ``numbaopt[all]``: pydantic checks the files, matplotlib draws, scikit-learn brings data.
+"""
+
+from .config import Experiment, ExperimentError, load
+from .runner import run
+
+__all__ = ["Experiment", "ExperimentError", "load", "run"]

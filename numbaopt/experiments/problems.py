@@ -1,0 +1,167 @@
+"""The problems that an experiment file can name, and the settings each one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numba
+import numpy as np
+from pydantic import Field
+
+from ..minimize import minimize
+from ..problems.linear_model import LinearModel
+from .data import Data, load_data
+from .schema import Batches, Limits, Positive
+
+PROBLEMS: dict[str, type[Limits]] = {}
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Task(NamedTuple):
+    """A problem ready to be minimized, and how its answers are shown."""
+
+    about: str
+    fun: Any
+    jac: Any
+    x0: np.ndarray
+    unknowns: tuple[str, ...]  # names of the unknowns, where there are few enough to show
+    judge: Callable[[np.ndarray], dict[str, float]]  # what else to show of an answer
+    reference: tuple[str, np.ndarray]  # the answer itself, and where it is from
+    minima: np.ndarray  # (m, 2), for pictures
+    domain: tuple[float, float, float, float] | None  # what pictures show: left, right, bottom, top
+
+    def value(self, x: np.ndarray) -> float:
+        """The objective at ``x``."""
+        return float(self.fun.value_and_grad(x)[0] if hasattr(self.fun, "value_and_grad") else self.fun(x))
+
+
+def problem(cls: type[Limits]) -> type[Limits]:
+    """Class decorator: the problem is known by its class's name in snake case."""
+    PROBLEMS["".join(f"_{c.lower()}" if c.isupper() else c for c in cls.__name__).lstrip("_")] = cls
+    return cls
+
+
+@problem
+class TutorialRegression(Batches):
+    """The straight line of every tutorial: x uniform, y = 3 x + uniform noise, both in [0, 1)."""
+
+    n: Annotated[int, Field(ge=2, le=10_000_000)] = 100
+    slope: float = 3.0
+
+    def task(self, folder: Path) -> Task:
+        rng = np.random.default_rng(self.seed)
+        X = rng.random((self.n, 1))
+        y = self.slope * X[:, 0] + rng.random(self.n)
+        best = np.linalg.lstsq(np.column_stack([X, np.ones(self.n)]), y, rcond=None)[0]
+        return Task(f"linear regression: {self.n:,} points of y = {self.slope:g} x + uniform noise", LinearModel(X, y),
+                    None, np.zeros(2), ("slope", "intercept"), lambda x: {}, ("least squares", best), best[None],
+                    None)  # fmt: skip
+
+
+class TableProblem(Batches):
+    """A linear model of a table: bundled data by name, LIBSVM or CSV files by path."""
+
+    data: str
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    standardize: bool = True
+    l2: Annotated[float, Field(ge=0)] = 1e-3
+
+    def table_task(self, folder: Path, kind: str, loss: str, judge: Callable[..., dict[str, float]]) -> Task:
+        table = load_data(self.data, folder, self.test_fraction, self.seed, self.standardize)
+        model = LinearModel(table.X, table.y, loss=loss, l2=self.l2)
+        best = minimize(model, method="L-BFGS-B", options={"maxiter": 10_000, "ftol": 0, "gtol": 1e-9, "maxcor": 30})
+        return Task(f"{kind} regression on {table.about}", model, None, np.zeros(model.n), (),
+                    lambda x: judge(model, table, x) if len(table.y_test) else {}, ("L-BFGS-B", best.x),
+                    np.empty((0, 2)), None)  # fmt: skip
+
+
+@problem
+class LogisticRegression(TableProblem):
+    """Two classes, judged by accuracy and log-loss on the rows held out."""
+
+    data: str = "breast_cancer"
+
+    def task(self, folder: Path) -> Task:
+        return self.table_task(folder, "logistic", "logistic", held_out_classes)
+
+
+@problem
+class LinearRegression(TableProblem):
+    """Least squares, judged by R² and the root of the mean squared error on the rows held out."""
+
+    data: str = "diabetes"
+
+    def task(self, folder: Path) -> Task:
+        return self.table_task(folder, "linear", "squared", held_out_numbers)
+
+
+def held_out_classes(model: LinearModel, table: Data, x: np.ndarray) -> dict[str, float]:
+    """Accuracy and log-loss on the rows held out."""
+    margin = (table.X_test @ x[:-1] + x[-1]) * np.where(table.y_test == np.unique(table.y)[-1], 1.0, -1.0)
+    return {"accuracy": float(np.mean(margin > 0)), "log-loss": float(np.mean(np.logaddexp(0.0, -margin)))}
+
+
+def held_out_numbers(model: LinearModel, table: Data, x: np.ndarray) -> dict[str, float]:
+    """R² and root-mean-square error on the rows held out."""
+    squares = float(np.mean((table.X_test @ x[:-1] + x[-1] - table.y_test) ** 2))
+    return {"R2": 1.0 - squares / float(np.var(table.y_test)), "RMSE": squares**0.5}
+
+
+@numba.njit
+def rosenbrock(x):
+    return 100.0 * (x[1] - x[0] ** 2) ** 2 + (1.0 - x[0]) ** 2
+
+
+@numba.njit
+def rosenbrock_gradient(x):
+    off = x[1] - x[0] ** 2
+    return np.array([-400.0 * x[0] * off - 2.0 * (1.0 - x[0]), 200.0 * off])
+
+
+@numba.njit
+def saddle(x):
+    return 0.5 * x[0] ** 2 + 0.25 * x[1] ** 4 - 0.5 * x[1] ** 2
+
+
+@numba.njit
+def saddle_gradient(x):
+    return np.array([x[0], x[1] ** 3 - x[1]])
+
+
+class FunctionProblem(Limits):
+    """A function of two variables with a known gradient."""
+
+    def function_task(self, about: str, fun: Any, jac: Any, start: list[float], minima: Any, domain: Any) -> Task:
+        stars = np.array(minima, float)
+
+        def judge(x: np.ndarray) -> dict[str, float]:
+            return {"distance": float(np.linalg.norm(stars - x, axis=1).min())}
+
+        return Task(about, fun, jac, np.array(start), ("x1", "x2"), judge, ("minimum", stars[0]), stars, domain)
+
+
+@problem
+class Rosenbrock(FunctionProblem):
+    """The banana valley 100 (x2 - x1²)² + (1 - x1)²."""
+
+    start: Point = [-1.5, -0.5]
+
+    def task(self, folder: Path) -> Task:
+        return self.function_task("Rosenbrock's function: 100 (x2 - x1^2)^2 + (1 - x1)^2", rosenbrock,
+                                  rosenbrock_gradient, self.start, [(1, 1)], (-1.9, 1.6, -0.8, 2.2))  # fmt: skip
+
+
+@problem
+class Saddle(FunctionProblem):
+    """A saddle at the origin between two minima: x1² / 2 + x2⁴ / 4 - x2² / 2."""
+
+    start: Point = [1.5, 0.001]
+
+    def task(self, folder: Path) -> Task:
+        return self.function_task("a saddle between two minima: x1^2 / 2 + x2^4 / 4 - x2^2 / 2", saddle,
+                                  saddle_gradient, self.start, [(0, 1), (0, -1)], (-1.0, 2.0, -1.5, 1.5))  # fmt: skip
+
+
+__all__ = ["PROBLEMS", "Positive", "Task"]

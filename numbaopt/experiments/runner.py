@@ -1,0 +1,159 @@
+"""Runs every method of an experiment on every problem that it declares."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import scipy
+
+from .. import plotting
+from ..minimize import minimize
+from ..status import NOT_FINITE
+from .config import Experiment, Method, Trial
+from .problems import Task
+from .report import Table, as_csv, as_json, picture, write
+from .schema import ExperimentError
+
+FORMAT = 1  # of results.json
+MOST_UNKNOWNS = 1000  # answers longer than this are not written down
+
+
+class Record(NamedTuple):
+    """One method's run on one problem."""
+
+    method: Method
+    result: Any
+    seconds: float  # per epoch on data, else per step
+    shown: dict[str, float]  # columns of the table
+    path: np.ndarray | None  # of two unknowns
+
+
+def run(experiment: Experiment, out: str | Path, echo: Callable[[str], Any] = print) -> dict[str, dict[str, Record]]:
+    """Run an experiment, print its tables, and write results.json, curves (CSV) and pictures (PNG).
+
+    Parameters
+    ----------
+    experiment : Experiment
+        From `load`.
+    out : path
+        The folder to write to; made where needed.  Files of an earlier run are replaced, each at once.
+    echo : callable
+        What prints a line.
+
+    Returns
+    -------
+    dict of dict of Record
+        By the names of problems and methods.
+
+    Raises
+    ------
+    ExperimentError
+        If the data of a problem cannot be used.
+    """
+    import matplotlib.figure  # noqa: F401  before the work, not after it
+
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    tasks = {trial.name: _task(trial, experiment.file) for trial in experiment.trials}
+    total = sum(len(trial.methods) for trial in experiment.trials)
+    echo(f"{experiment.title}: {total} runs\n")
+    records, summary = {}, []
+    for trial in experiment.trials:
+        task = tasks[trial.name]
+        records[trial.name] = _run_trial(trial, task, echo)
+        summary += _write_trial(trial, task, records[trial.name], out)
+        echo("")
+    versions = {"python": platform.python_version(), "numba": numba.__version__, "numpy": np.__version__,
+                "scipy": scipy.__version__}  # fmt: skip
+    write(out / "results.json", as_json({"format": FORMAT, "title": experiment.title, "file": experiment.file.name,
+                                         "versions": versions, "runs": summary}))  # fmt: skip
+    return records
+
+
+def _task(trial: Trial, file: Path) -> Task:
+    try:
+        return trial.problem.task(file.parent)
+    except ValueError as error:
+        raise ExperimentError(f"{file}: problems.{trial.name}: {error}") from None
+
+
+def _run_trial(trial: Trial, task: Task, echo: Callable[[str], Any]) -> dict[str, Record]:
+    name, answer = task.reference
+    on_data = hasattr(task.fun, "n_terms")
+    known = {**dict(zip(task.unknowns, answer, strict=False)), "objective": task.value(answer), **task.judge(answer)}
+    columns = [*known, "epochs" if on_data else "steps", "ms/epoch" if on_data else "us/step"]
+    about = f"{task.about[0].upper()}{task.about[1:]}"
+    table = Table(f"[{trial.name}] {about}", [*trial.methods, name], columns, echo)
+    records = {}
+    for label, method in trial.methods.items():
+        record = records[label] = _run_method(task, method, on_data)
+        table.row(label, record.shown, "diverged" if record.result.status == NOT_FINITE else "")
+    table.row(name, known)
+    return records
+
+
+def _run_method(task: Task, method: Method, on_data: bool) -> Record:
+    """One run for the numbers, after one that leaves nothing to compile; further ones for the time and for the path."""
+    solve = partial(minimize, task.fun, task.x0, jac=task.jac, method=method.optimizer)
+    solve(options={**method.options, "epochs": 1} if on_data else {**method.options, "maxiter": 1})
+    seconds, result = _fastest(partial(solve, options=method.options))
+    epochs = result.history.epoch[-1] if "epoch" in result.history.dtype.names else result.nit
+    if "batch_size" in method.options:  # the passes over all data that judge every epoch are no part of training
+        seconds, _ = _fastest(partial(solve, options={**method.options, "history": False}))
+    else:
+        seconds = float(result.history.seconds[-1])
+    seconds /= max(1, epochs)
+    shown = {**dict(zip(task.unknowns, map(float, result.x), strict=False)), "objective": float(result.fun),
+             **task.judge(result.x)}  # fmt: skip
+    shown |= {"epochs": int(epochs), "ms/epoch": 1e3 * seconds} if on_data else \
+             {"steps": int(result.nit), "us/step": 1e6 * seconds}  # fmt: skip
+    path = None
+    if task.x0.size == 2:
+        points = [task.x0]
+        solve(callback=points.append, options=method.options)
+        path = np.array(points)
+    return Record(method, result, seconds, shown, path)
+
+
+def _fastest(solve: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and result of the fastest of three equal runs; of fewer where they take long."""
+    runs: list[tuple[float, Any]] = []
+    while len(runs) < 3 and sum(seconds for seconds, _ in runs) < 1.0:
+        began = time.perf_counter()
+        result = solve()
+        runs.append((time.perf_counter() - began, result))
+    return min(runs, key=lambda run: run[0])
+
+
+def _write_trial(trial: Trial, task: Task, records: dict[str, Record], out: Path) -> list[dict[str, Any]]:
+    """Curves and pictures of one problem; what results.json says of it."""
+    results = {label: record.result for label, record in records.items()}
+    write(out / f"{trial.name}.csv", as_csv({label: result.history for label, result in results.items()}))
+    best = min([task.value(task.reference[1]), *(result.fun for result in results.values() if np.isfinite(result.fun))])
+    curves = partial(plotting.convergence, results, optimum=best)
+    pictures = {"convergence": (lambda ax: curves("epoch" if hasattr(task.fun, "n_terms") else "step", ax=ax),
+                                plotting.HEIGHT)}  # fmt: skip
+    if task.x0.size == 2:
+        paths = {label: record.path for label, record in records.items()}
+        names = tuple(name.replace("x1", "$x_1$").replace("x2", "$x_2$") for name in task.unknowns)
+        pictures["trajectories"] = (lambda ax: plotting.trajectories(task.value, paths, ax, task.minima, task.domain,
+                                                                     names=names), 1.2 * plotting.HEIGHT)  # fmt: skip
+    else:
+        pictures["time"] = lambda ax: curves("seconds", ax=ax), plotting.HEIGHT
+    for kind, (draw, height) in pictures.items():
+        write(out / f"{trial.name}-{kind}.png", picture(draw, height))
+    return [
+        {"problem": trial.name, "method": label, "optimizer": record.method.optimizer, "options": record.method.options,
+         "status": record.result.status, "message": record.result.message, "steps": record.result.nit,
+         "objective": record.result.fun, "seconds_per_" + ("epoch" if hasattr(task.fun, "n_terms") else "step"):
+         record.seconds, "shown": record.shown, "reference": {"name": task.reference[0], "objective": best},
+         "x": record.result.x if record.result.x.size <= MOST_UNKNOWNS else None}
+        for label, record in records.items()
+    ]  # fmt: skip

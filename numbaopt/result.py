@@ -1,0 +1,90 @@
+"""A run as SciPy tells of one: its OptimizeResult, its callbacks, its summary."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .loops.state import RECORD
+from .run import Driver
+from .status import CONVERGED, NOT_FINITE, STOPPED
+
+
+def result_of(driver: Driver, interrupted: bool = False):
+    """The run as SciPy tells of one."""
+    from scipy.optimize import OptimizeResult
+
+    now, run, problem, batches = driver.now, driver.run, driver.problem, driver.batches
+    judged = batches is None or batches.whole
+    x = (run.best if judged or now.status == NOT_FINITE else run.x).copy()
+    evaluations, fun, jac = int(now.evaluations), float(now.best_fun), run.g.copy()
+    if judged and np.isinf(fun):  # no finite point was ever seen
+        fun = float(now.fun)
+    elif not interrupted and (batches is not None or now.best_step != now.step or now.status == NOT_FINITE):
+        fun, jac = problem.value_and_grad(x)
+        evaluations += 1
+    status = STOPPED if interrupted else int(now.status)
+    history = _history(driver)
+    return OptimizeResult(
+        x=x, fun=float(fun), jac=jac, nit=int(now.step),
+        nfev=evaluations * (1 + getattr(problem, "per_gradient", 0)),
+        njev=evaluations + (int(now.step) if batches is not None else 0),
+        status=status, success=status == CONVERGED,
+        message="Interrupted by the user." if interrupted else driver.message(),
+        lr=float(now.lr) if now.step else _first_rate(driver.opt.lr), history=history,
+    )  # fmt: skip
+
+
+def _first_rate(lr: Any) -> float:
+    return float(lr(0)) if callable(lr) else float(lr)
+
+
+def _history(driver: Driver) -> np.recarray:
+    """The rows in use, with the last judged point at the end even where thinning left it out."""
+    now, history = driver.now, driver.run.history
+    rows = np.asarray(history[: now.records])
+    judged = driver.batches is None or now.step % driver.batches.per_epoch == 0
+    if now.evaluations and judged and rows["step"][-1] != now.step:
+        rows = np.append(rows, np.array([(now.step, now.fun, now.grad_norm, now.lr, driver.seconds)], RECORD))
+    if driver.batches is None:
+        return rows.copy().view(np.recarray)
+    told = np.zeros(rows.size, [*RECORD.descr, ("epoch", "f8")])
+    for name in rows.dtype.names or ():
+        told[name] = rows[name]
+    told["epoch"] = rows["step"] / driver.batches.per_epoch
+    return told.view(np.recarray)
+
+
+def hook_of(callback: Any) -> Callable[[Driver], None] | None:
+    """SciPy's two forms of a callback as one function of the driver."""
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, not {type(callback).__name__}")
+    from scipy.optimize import OptimizeResult
+
+    try:
+        named = set(inspect.signature(callback).parameters) == {"intermediate_result"}
+    except (TypeError, ValueError):
+        named = False
+
+    def hook(driver: Driver) -> None:
+        now = driver.now
+        if named:
+            x, fun, nit = driver.run.x.copy(), float(now.fun), int(now.step)
+            callback(intermediate_result=OptimizeResult(x=x, fun=fun, nit=nit))
+        else:
+            callback(driver.run.x.copy())
+
+    return hook
+
+
+def display(result: Any) -> None:
+    lines = (result.message, f"         Current function value: {result.fun:f}", f"         Iterations: {result.nit}",
+             f"         Function evaluations: {result.nfev}",
+             f"         Gradient evaluations: {result.njev}")  # fmt: skip
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -1,0 +1,337 @@
+"""`minimize` on functions: forms of objective and gradient, SciPy's manners, faults."""
+
+import warnings
+
+import numba
+import numpy as np
+import pytest
+import scipy.optimize
+from problems import bowl, bowl_grad, rosen, rosen_grad
+from scipy.optimize import Bounds, OptimizeWarning
+
+import numbaopt as no
+from numbaopt.loops import descent
+
+
+def plain_bowl(x):
+    return ((x - 3.0) ** 2).sum()
+
+
+def not_compilable(x):
+    return float(str(float(((x - 3.0) ** 2).sum())))
+
+
+FORMS = {
+    "jitted, jitted jac": (bowl, bowl_grad),
+    "jitted, plain jac": (bowl, lambda x: 2.0 * (x - 3.0)),
+    "plain, tuple jac": (plain_bowl, lambda x: (2.0 * (x[0] - 3.0), 2.0 * (x[1] - 3.0))),
+    "pair": (lambda x: (((x - 3.0) ** 2).sum(), 2.0 * (x - 3.0)), True),
+    "2-point": (bowl, "2-point"),
+    "3-point": (bowl, "3-point"),
+    "cs": (plain_bowl, "cs"),
+    "None": (bowl, None),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_gradient_gives_the_same_run(form):
+    fun, jac = FORMS[form]
+    res = no.minimize(fun, np.zeros(2), method="adam", jac=jac, options={"lr": 0.1})
+    exact = no.minimize(bowl, np.zeros(2), method="adam", jac=bowl_grad, options={"lr": 0.1})
+    assert res.success
+    assert res.nit == exact.nit
+    np.testing.assert_allclose(res.x, exact.x, atol=2e-7)
+    per_gradient = {"2-point": 2, "3-point": 4, "cs": 2, "None": 4}.get(form, 0)
+    assert res.nfev == (res.nit + 1) * (1 + per_gradient)
+    assert res.njev == res.nit + 1
+
+
+@pytest.mark.parametrize("jac", ["3-point", "2-point", bowl_grad, None])
+def test_python_driven_run_follows_the_compiled_one(jac):
+    with pytest.warns(RuntimeWarning, match="runs from Python") as told:
+        slow = no.minimize(not_compilable, np.zeros(2), method="adam", jac=jac, options={"lr": 0.1})
+    fast = no.minimize(bowl, np.zeros(2), method="adam", jac=jac, options={"lr": 0.1})
+    assert len(told) == 1
+    assert slow.nit == fast.nit
+    np.testing.assert_allclose(slow.x, fast.x, rtol=1e-6)
+
+
+def test_what_cannot_be_compiled_is_named_in_one_line():
+    with pytest.warns(RuntimeWarning) as told:
+        no.minimize(lambda x: x.tolist()[0] ** 2, [1.0], method="sgd", options={"maxiter": 2})
+    text = str(told[0].message)
+    assert "tolist" in text
+    assert "test_minimize.py" in text
+    assert "\n" not in text
+    with pytest.raises(TypeError, match="cannot be compiled: .*tolist"):
+        no.minimize(lambda x: x.tolist()[0] ** 2, [1.0], method="sgd", options={"jit": True})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        no.minimize(not_compilable, [1.0], method="sgd", options={"maxiter": 2, "jit": False})
+
+
+def test_args_of_any_layout_are_converted_once():
+    @numba.njit
+    def fun(x, a, scale):
+        return scale * ((x - a) ** 2).sum()
+
+    wide = np.zeros((2, 2))
+    wide[:, 0] = 1.0, 2.0
+    frozen = np.array([1.0, 2.0])
+    for a in (np.array([1.0, 2.0]), wide[:, 0], frozen.astype(">f8")):
+        res = no.minimize(fun, [0.0, 0.0], args=(a, 2.0), method="nesterov", options={"lr": 0.05})
+        np.testing.assert_allclose(res.x, [1, 2], atol=1e-5)
+    assert len(fun.signatures) == 1
+
+
+def test_start_of_any_dtype_adds_no_compile_and_is_not_written_to():
+    no.minimize(bowl, [0.0, 0.0], method="adam", jac=bowl_grad)
+    before = len(bowl.signatures), len(bowl_grad.signatures), len(descent.compiled(np.dtype(float)).signatures)
+    frozen = np.zeros(2)
+    frozen.flags.writeable = False
+    starts = [[0, 0], np.zeros(2, np.float32), np.zeros(2, ">f8"), np.zeros(4)[::2], frozen, (0, 0), np.zeros(2, int)]
+    runs = [no.minimize(bowl, x0, method="adam", jac=bowl_grad, options={"lr": 0.1}) for x0 in starts]
+    assert all((res.x == runs[0].x).all() for res in runs)
+    assert (frozen == 0).all()
+    assert before == (len(bowl.signatures), len(bowl_grad.signatures),
+                      len(descent.compiled(np.dtype(float)).signatures))  # fmt: skip
+
+
+def test_objective_may_overwrite_its_argument():
+    @numba.njit
+    def vandal(x):
+        value = ((x - 3.0) ** 2).sum()
+        x[:] = np.nan
+        return value
+
+    res = no.minimize(vandal, [0.0, 1.0], method="adam", options={"lr": 0.1})
+    assert res.success
+    np.testing.assert_allclose(res.x, 3, atol=1e-5)
+
+
+@pytest.mark.parametrize("bounds", [[(None, 1), (-5, None)], Bounds([-np.inf, -5], [1, np.inf])])
+@pytest.mark.parametrize("method", ["adam", "nesterov", "rprop", "lion"])
+def test_bounds(method, bounds):
+    seen = []
+    res = no.minimize(bowl, [5.0, -9.0], method=method, jac=bowl_grad, bounds=bounds, callback=seen.append,
+                      options={"lr": 0.05, "maxiter": 2000, "gtol": 0.1})  # fmt: skip
+    assert res.x[0] == 1
+    assert abs(res.x[1] - 3) < 0.06
+    assert (np.array(seen)[:, 0] <= 1).all()
+    assert (np.array(seen)[:, 1] >= -5).all()
+    assert res.success
+
+
+@pytest.mark.parametrize("jac", ["2-point", "3-point"])
+def test_differences_stay_inside_bounds(jac):
+    @numba.njit
+    def root(x):
+        return (np.sqrt(x) - 1.0).sum() ** 2  # NaN outside
+
+    res = no.minimize(root, [0.0, 4.0], method="adam", jac=jac, bounds=[(0, 4), (0, 4)], options={"lr": 0.01})
+    assert res.fun < 1e-8
+
+
+def test_best_point_is_returned_and_history_tells_the_run():
+    seen = []
+    res = no.minimize(rosen, [-1.2, 1.0], method="adam", jac=rosen_grad, callback=lambda x: seen.append(rosen(x)),
+                      options={"lr": 0.5, "maxiter": 100})  # fmt: skip
+    assert res.fun == min(seen)
+    assert res.fun == rosen(res.x)
+    np.testing.assert_array_equal(res.jac, rosen_grad(res.x))
+    np.testing.assert_array_equal(res.history.step, np.arange(101))
+    np.testing.assert_array_equal(res.history.fun[1:], seen)
+    assert res.history.grad_norm[0] == abs(rosen_grad(np.array([-1.2, 1.0]))).max()
+    assert (res.history.lr[1:] == 0.5).all()
+    assert (np.diff(res.history.seconds) >= 0).all()
+
+
+@pytest.mark.parametrize("rows", [True, 50])
+def test_history_is_bounded_on_long_runs(rows):
+    res = no.minimize(rosen, [-1.2, 1.0], method="sgd", jac=rosen_grad,
+                      options={"lr": 1e-5, "maxiter": 12_345, "history": rows})  # fmt: skip
+    assert len(res.history) <= (1000 if rows is True else rows) + 1
+    assert len(res.history) >= (400 if rows is True else rows // 2 - 1)
+    assert res.history.step[0] == 0
+    assert res.history.step[-1] == 12_345
+    assert len(set(np.diff(res.history.step[:-1]))) == 1
+    assert res.history.fun[-1] == res.fun
+
+
+def test_tolerances():
+    def run(**options):
+        return no.minimize(bowl, [0.0], method="sgd", jac=bowl_grad, options={"lr": 0.01, "maxiter": 5000, **options})
+
+    by_gradient = run(gtol=1e-3)
+    assert by_gradient.success
+    assert abs(by_gradient.jac).max() <= 1e-3
+    assert "gtol" in by_gradient.message
+    by_value = run(gtol=0, ftol=1e-4)
+    assert by_value.success
+    assert by_value.nit < by_gradient.nit
+    assert "ftol" in by_value.message
+    by_step = run(gtol=0, xtol=1e-3)
+    assert by_step.success
+    assert "xtol" in by_step.message
+    assert run(gtol=0).status == 1
+    tight, loose = (no.minimize(bowl, [0.0], method="sgd", tol=tol, options={"lr": 0.01}).nit for tol in (1e-6, 1e-2))
+    assert tight > loose
+
+
+@pytest.mark.parametrize("maxiter", [0, 1, 7])
+def test_step_limit(maxiter):
+    res = no.minimize(bowl, [0.0], method="adam", options={"maxiter": maxiter})
+    assert (res.status, res.success, res.nit) == (1, False, maxiter)
+    assert len(res.history) == maxiter + 1
+
+
+def test_callbacks_of_both_forms_and_stop():
+    calls = []
+
+    def named(intermediate_result):
+        calls.append(intermediate_result)
+        if intermediate_result.nit == 5:
+            raise StopIteration
+
+    res = no.minimize(bowl, [0.0], method="adam", callback=named)
+    assert (res.status, res.success, res.nit) == (99, False, 5)
+    assert [c.fun for c in calls] == [bowl(c.x) for c in calls]
+    copies = []
+    no.minimize(bowl, [0.0], method="adam", callback=lambda x: copies.append(x), options={"maxiter": 3})
+    assert len({c[0] for c in copies}) == 3
+    with_callback = no.minimize(rosen, [-1.2, 1.0], method="adam", callback=lambda x: None, options={"maxiter": 300})
+    without = no.minimize(rosen, [-1.2, 1.0], method="adam", options={"maxiter": 300})
+    assert (with_callback.x == without.x).all()
+
+
+@pytest.mark.parametrize("fun", [bowl, not_compilable])
+@pytest.mark.filterwarnings("ignore:the objective runs from Python")
+def test_exception_of_the_objective_comes_out_and_the_next_call_works(fun):
+    @numba.njit
+    def jac(x):
+        if x[0] > 1.0:
+            raise KeyError("boom")
+        return 2.0 * (x - 3.0)
+
+    x0 = np.zeros(2)
+    with pytest.raises(KeyError, match="boom"):
+        no.minimize(fun, x0, method="sgd", jac=jac, options={"lr": 0.1})
+    assert (x0 == 0).all()
+    assert no.minimize(bowl, x0, method="sgd", jac=bowl_grad, options={"lr": 0.1}).success
+
+
+def test_gradient_of_the_wrong_shape():
+    with pytest.raises(ValueError, match=r"shape \(3,\), x has shape \(2,\)"):
+        no.minimize(bowl, [0.0, 0.0], method="sgd", jac=lambda x: np.zeros(3))
+    with pytest.raises(ValueError, match=r"shape \(3,\), x has shape \(2,\)"):
+        no.minimize(not_compilable, [0.0, 0.0], method="sgd", jac=lambda x: np.zeros(3), options={"jit": False})
+    with pytest.raises(ValueError, match="jac must return a vector"):
+        no.minimize(bowl, [0.0, 0.0], method="sgd", jac=lambda x: np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize(("x0", "match"), [
+    ([], "empty"), (np.zeros((2, 2)), "one dimension"), ([1j], "real numbers"), (["a"], "real numbers"),
+    ([None], "real numbers"),
+])  # fmt: skip
+def test_unusable_starts(x0, match):
+    with pytest.raises(ValueError, match=match):
+        no.minimize(bowl, x0, method="adam")
+
+
+def test_unusable_objectives():
+    with pytest.raises(ValueError, match="real scalar"):
+        no.minimize(lambda x: 2 * x, [1.0], method="adam")
+    with pytest.raises(ValueError, match="real scalar"):
+        no.minimize(lambda x: x[0] + 1j, [1.0], method="adam")
+    with pytest.raises(ValueError, match=r"must return \(value, gradient\)"):
+        no.minimize(bowl, [1.0], method="adam", jac=True)
+    with pytest.raises(TypeError, match="fun must be callable"):
+        no.minimize(3, [1.0], method="adam")
+
+
+def test_divergence_is_a_result_with_advice():
+    res = no.minimize(bowl, [0.0, 0.0], method="sgd", jac=bowl_grad, options={"lr": 10.0})
+    assert (res.status, res.success) == (2, False)
+    assert np.isfinite(res.x).all()
+    assert res.fun == bowl(res.x)
+    assert f"step {res.nit}" in res.message
+    assert "such as 1," in res.message
+    start = no.minimize(lambda x: np.log(x[0]), [-1.0], method="sgd", jac=lambda x: 1.0 / x)
+    assert start.status == 2
+    assert "starting point" in start.message
+    one_bad = no.minimize(bowl, [0.0, 0.0], method="sgd", jac=lambda x: np.array([1.0, np.nan]))
+    assert "component 1 of the gradient" in one_bad.message
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'adam'"):
+        no.minimize(bowl, [1.0], method="adamm")
+    with pytest.warns(OptimizeWarning, match="unknown option 'beta_1' for Adam; did you mean 'beta1'"):
+        no.minimize(bowl, [1.0], method="adam", options={"beta_1": 0.8, "maxiter": 1})
+    with pytest.raises(ValueError, match=r"beta1=1.5\): beta1 must be in \[0, 1\)"):
+        no.minimize(bowl, [1.0], method="adam", options={"beta1": 1.5})
+    with pytest.raises(TypeError, match=r"maxiter=2.5 must be an integer"):
+        no.minimize(bowl, [1.0], method="adam", options={"maxiter": 2.5})
+    with pytest.raises(ValueError, match="jac='4-point'"):
+        no.minimize(bowl, [1.0], method="adam", jac="4-point")
+    with pytest.raises(ValueError, match="lower one exceeds"):
+        no.minimize(bowl, [1.0], method="adam", bounds=[(2, 1)])
+    with pytest.raises(ValueError, match="length of x0"):
+        no.minimize(bowl, [1.0], method="adam", bounds=[(0, 1), (0, 1)])
+    with pytest.warns(OptimizeWarning, match="batch_size"):
+        no.minimize(bowl, [1.0], method="adam", options={"batch_size": 3, "maxiter": 1})
+
+
+@pytest.mark.parametrize("method", [None, "L-BFGS-B", "bfgs", "Nelder-Mead", "SLSQP", "trust-constr"])
+def test_methods_that_only_scipy_has(method):
+    res = no.minimize(rosen, [-1.2, 1.0], method=method, jac=None if method == "Nelder-Mead" else rosen_grad)
+    np.testing.assert_allclose(res.x, 1, atol=1e-3)
+    assert isinstance(res, scipy.optimize.OptimizeResult)
+
+
+def test_scipy_gets_constraints_and_bounds():
+    res = no.minimize(bowl, [0.0, 0.0], jac=bowl_grad, constraints={"type": "ineq", "fun": lambda x: 2 - x.sum()})
+    np.testing.assert_allclose(res.x, 1, atol=1e-6)
+    res = no.minimize(bowl, [0.0, 0.0], jac=bowl_grad, bounds=[(0, 1), (0, 5)])
+    np.testing.assert_allclose(res.x, [1, 3], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["adam", no.Adam(), no.Adam, "ADAM"])
+def test_spellings_of_a_method(method):
+    res = no.minimize(bowl, [0.0], method=method, options={"lr": 0.1})
+    assert res.success
+    assert res.lr == 0.1
+
+
+@pytest.mark.parametrize("name", sorted({m.name for m in no.methods()}))
+def test_every_method_descends(name):
+    lr = {"adadelta": 5.0, "adagrad": 0.3, "radam": 1e-3, "sgd": 1e-3, "momentum": 3e-4, "nesterov": 3e-4}.get(name, 0.01)
+    res = no.minimize(rosen, [-1.2, 1.0], method=name, jac=rosen_grad, options={"lr": lr, "maxiter": 5000})
+    assert res.fun < 2.0
+    assert res.history.step[-1] == res.nit
+
+
+def test_schedules_drive_the_rate():
+    lr = no.schedules.Exponential(0.1, gamma=0.9)
+    res = no.minimize(bowl, [0.0], method="sgd", options={"lr": lr, "maxiter": 20, "gtol": 0})
+    np.testing.assert_allclose(res.history.lr[1:], 0.1 * 0.9 ** np.arange(20), rtol=1e-14)
+    by_function = no.minimize(bowl, [0.0], method="sgd", options={"lr": lambda k: 0.1 * 0.9**k, "maxiter": 20, "gtol": 0})
+    np.testing.assert_allclose(by_function.x, res.x, rtol=1e-14)
+
+
+def test_plateau_reduces_and_does_not_depend_on_slices():
+    lr = no.schedules.ReduceOnPlateau(1.0, factor=0.5, patience=3)  # SGD on the bowl jumps to and fro with rate 1
+    options = {"lr": lr, "maxiter": 40, "gtol": 0}
+    res = no.minimize(bowl, [0.0], method="sgd", jac=bowl_grad, options=options)
+    cut = no.minimize(bowl, [0.0], method="sgd", jac=bowl_grad, callback=lambda x: None, options=options)
+    np.testing.assert_array_equal(res.history.lr, cut.history.lr)
+    assert set(res.history.lr[1:7]) == {1.0, 0.5}
+    assert res.fun == 0
+
+
+def test_display_and_progress(capsys):
+    pytest.importorskip("tqdm")
+    no.minimize(bowl, [0.0], method="adam", options={"disp": True, "progress": True, "lr": 0.1})
+    shown = capsys.readouterr()
+    assert "Iterations:" in shown.out
+    assert "step" in shown.err

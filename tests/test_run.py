@@ -1,0 +1,208 @@
+"""Runs: cut anywhere, saved, resumed in another process, interrupted; and what a fresh process pays."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from problems import bowl, bowl_grad, rosen, rosen_grad, table
+
+import numbaopt as no
+from numbaopt import run as driver
+from numbaopt.transforms import ClipByNorm, ClipByValue, WeightDecay, chain
+
+OPTIMIZERS = [m.optimizer() for m in no.methods() if m.optimizer.__module__.startswith("numbaopt.")] + [
+    chain(ClipByNorm(1.0), WeightDecay(0.01), no.Momentum(no.schedules.Warmup(no.schedules.Cosine(0.1, steps=90), steps=9))),
+    chain(ClipByValue(0.5), no.Adam(no.schedules.ReduceOnPlateau(0.05, patience=1))),
+]
+NAMES = [type(o).__name__ + str(k) for k, o in enumerate(OPTIMIZERS)]
+
+
+def stop_after(steps):
+    def callback(intermediate_result):
+        if intermediate_result.nit >= steps:
+            raise StopIteration
+
+    return callback
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a.x, b.x)
+    np.testing.assert_array_equal(a.jac, b.jac)
+    for name in ("step", "fun", "grad_norm", "lr"):
+        np.testing.assert_array_equal(a.history[name], b.history[name])
+    assert (a.nit, a.nfev, a.njev, a.status, a.fun) == (b.nit, b.nfev, b.njev, b.status, b.fun)
+
+
+@pytest.mark.parametrize("opt", OPTIMIZERS, ids=NAMES)
+def test_resumed_run_equals_the_uninterrupted_one(opt, tmp_path):
+    path = tmp_path / "run.npz"
+    X, _, labels = table(rows=90)
+    model = no.LinearModel(X, labels, loss="logistic", l2=0.01)
+    options = {"batch_size": 8, "epochs": 9, "seed": 4}
+    once = no.minimize(model, method=opt, options=options)
+    for cut in (1, 29, 60):  # in the middle of an epoch: maxiter counts steps
+        no.minimize(model, method=opt, options={**options, "maxiter": cut, "checkpoint": path})
+        same(no.resume(path, model, options={"epochs": 9}), once)
+    stopped = no.minimize(model, method=opt, callback=stop_after(30), options={**options, "checkpoint": path})
+    assert stopped.status == 99
+    same(no.resume(path, model), once)
+
+
+@pytest.mark.parametrize("opt", [*OPTIMIZERS[-2:], no.Adam(0.01)], ids=str)
+def test_functions_resume_too(opt, tmp_path):
+    path = tmp_path / "run.npz"
+    once = no.minimize(rosen, [-1.2, 1.0], method=opt, jac=rosen_grad, options={"maxiter": 500})
+    no.minimize(rosen, [-1.2, 1.0], method=opt, jac=rosen_grad, callback=stop_after(123),
+                options={"maxiter": 500, "checkpoint": path})  # fmt: skip
+    same(no.resume(path, rosen, jac=rosen_grad), once)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_length_of_slices_changes_nothing(size, monkeypatch):
+    X, y, _ = table()
+    model = no.LinearModel(X, y)
+    options = {"lr": no.schedules.ReduceOnPlateau(0.05, patience=1), "batch_size": 8, "epochs": 12}
+    once = no.minimize(model, method="adam", options=options), no.minimize(bowl, [0.0], method="adam", jac=bowl_grad)
+    monkeypatch.setattr(driver, "MAX_SLICE", size)
+    same(no.minimize(model, method="adam", options=options), once[0])
+    same(no.minimize(bowl, [0.0], method="adam", jac=bowl_grad), once[1])
+
+
+def test_checkpoint_of_another_problem_or_none_at_all(tmp_path):
+    path = tmp_path / "run.npz"
+    no.minimize(bowl, [0.0, 0.0], method="adam", options={"maxiter": 3, "checkpoint": path})
+    whole = path.read_bytes()
+    X, y, _ = table()
+    with pytest.raises(ValueError, match=r"run.npz is of another problem: it has 2 unknowns"):
+        no.resume(path, no.LinearModel(X, y))
+    for damaged in (whole[:-40], whole[: len(whole) // 2], b"", b"hello", whole.replace(b"Adam", b"Adan", 1)):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"run.npz is not a usable checkpoint"):
+            no.resume(path, bowl)
+    with pytest.raises(FileNotFoundError):
+        no.resume(tmp_path / "none.npz", bowl)
+    np.savez(path, evil=np.array([{"a": 1}], object))
+    with pytest.raises(ValueError, match=r"not a usable checkpoint"):
+        no.resume(path, bowl)
+    with pytest.raises(ValueError, match="cannot be written to a checkpoint"):
+        no.minimize(bowl, [0.0], method="adam", options={"lr": lambda k: 0.1, "checkpoint": path})
+
+
+def test_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "run.npz"
+    no.minimize(bowl, [0.0, 0.0], method="adam", options={"maxiter": 3, "checkpoint": path})
+    whole = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        no.minimize(bowl, [0.0, 0.0], method="adam", options={"maxiter": 5, "checkpoint": path})
+    assert path.read_bytes() == whole
+    assert os.listdir(tmp_path) == ["run.npz"]
+
+
+def interrupted(work):
+    """The KeyboardInterrupt that ``work`` ends with, and the seconds from the signal to it."""
+    sent = []
+
+    def send():
+        time.sleep(0.5)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=send).start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        work()
+    return caught.value, time.perf_counter() - sent[0]
+
+
+def test_ctrl_c_keeps_the_state(tmp_path):
+    path = tmp_path / "run.npz"
+    X, y, _ = table(rows=2000)
+    model = no.LinearModel(X, y)
+    forever = {"lr": 1e-6, "gtol": 0, "maxiter": 10**9}
+    no.minimize(model, method="adam", options={"batch_size": 8, "epochs": 1})  # compiled before the clock runs
+    no.minimize(model, method="adam", options={"maxiter": 1})
+    no.minimize(bowl, [0.0], method="adam", jac=bowl_grad, options={"maxiter": 1})
+    for work in (lambda: no.minimize(bowl, [0.0], method="adam", jac=bowl_grad, options=forever),
+                 lambda: no.minimize(model, method="adam", options=forever),
+                 lambda: no.minimize(lambda x: bowl(x), [0.0], method="adam", options={**forever, "jit": False}),
+                 lambda: no.minimize(model, method="adam",
+                                     options={**forever, "batch_size": 8, "checkpoint": path})):  # fmt: skip
+        stop, seconds = interrupted(work)
+        assert seconds < 0.2 if "CI" not in os.environ else seconds < 1.0
+        assert stop.result.nit > 0
+        assert (stop.result.status, stop.result.message) == (99, "Interrupted by the user.")
+    steps = stop.result.nit + 100
+    resumed = no.resume(path, model, options={"maxiter": steps})
+    once = no.minimize(model, method="adam", options={**forever, "batch_size": 8, "maxiter": steps})
+    np.testing.assert_array_equal(resumed.x, once.x)
+
+
+def python(code, **environment):
+    """Standard output of a fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, **environment})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+FRESH = """
+import numba, numpy as np
+import numbaopt as no
+from numba.core import event
+from numbaopt.loops import descent
+
+@numba.njit
+def fun(x):
+    return ((x - {target}) ** 2).sum()
+
+class Names(event.Listener):
+    seen = []
+    def on_start(self, e):
+        f = e.data["dispatcher"].py_func
+        if f.__module__.startswith("numbaopt") or f.__module__ == "__main__": self.seen.append(f.__qualname__)
+    def on_end(self, e): pass
+
+with event.install_listener("numba:compile", Names()):
+    res = no.minimize(fun, np.zeros(2), method="adam", options=dict(lr=0.1))
+assert res.success
+loop = descent.compiled(np.dtype(float)).stats
+print(sorted(n for n in set(Names.seen)), sum(loop.cache_hits.values()), sum(loop.cache_misses.values()))
+"""
+
+
+@pytest.mark.process
+def test_second_process_compiles_only_the_new_objective(tmp_path):
+    python(FRESH.format(target=3), NUMBA_CACHE_DIR=str(tmp_path))
+    names, *loop = python(FRESH.format(target=4), NUMBA_CACHE_DIR=str(tmp_path)).rsplit(None, 2)
+    assert loop == ["1", "0"]
+    assert set(eval(names)) == {"fun", "_with_differences.<locals>.evaluate", "three_point"}
+
+
+@pytest.mark.process
+def test_import_brings_in_nothing_heavy():
+    heavy = python("import sys, numbaopt; print(*sorted(m.split('.')[0] for m in sys.modules))").split()
+    assert not set(heavy) & {"sklearn", "matplotlib", "pandas", "tqdm", "typer", "pydantic", "torch", "jax", "optuna"}
+    told = python("import sys, numbaopt; print([m in sys.modules for m in ('scipy.optimize', 'numba.cuda')])")
+    assert told.split() == ["[False,", "False]"]
+
+
+@pytest.mark.process
+def test_interpreter_without_jit_gives_the_same_numbers():
+    code = """
+import numpy as np, numbaopt as no
+X = np.arange(12.0).reshape(6, 2) % 5
+m = no.LinearModel(X, X[:, 0] - 1)
+print(no.minimize(lambda x: ((x - 3) ** 2).sum(), np.zeros(2), method="adam", options=dict(maxiter=9)).x[0])
+print(no.minimize(m, method="adam", options=dict(batch_size=4, epochs=3)).fun)
+"""
+    fast, slow = (np.array(python(code, NUMBA_DISABLE_JIT=flag).split(), float) for flag in "01")
+    np.testing.assert_allclose(fast, slow, rtol=1e-9)
