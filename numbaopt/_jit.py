@@ -35,6 +35,11 @@ def jit(function: Callable[..., Any], *, cache: bool = True, **options: Any) -> 
     return dispatcher
 
 
+def jit_for_address(function: Callable[..., Any], **options: Any) -> Any:
+    """`jit` for what is only ever called by address: without the wrappers that let Python and C call it."""
+    return jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+
+
 @functools.cache
 def scalar(function: Callable[..., Any]) -> Any:
     """A rule's, schedule's or loss's scalar function, compiled for use inside other compiled functions."""

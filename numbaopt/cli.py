@@ -38,6 +38,9 @@ def run_experiment(file: Path, data: Path | None, out: Path | None) -> None:
             fail(str(error))
     except ModuleNotFoundError as error:
         missing(error)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stdout = None  # type: ignore[assignment]
+        raise SystemExit(1) from None
     except OSError as error:
         fail(f"{error.filename or out}: {(error.strerror or str(error)).lower()}")
     print(f"Everything is in {out}:")

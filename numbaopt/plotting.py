@@ -145,7 +145,7 @@ def trajectories(
     >>> res = no.minimize(bowl, path[0], method="adam", callback=path.append, options=dict(lr=0.1, maxiter=99))
     >>> ax = trajectories(bowl, {"Adam": path}, minimum=(0, 0))
     >>> ax.get_legend_handles_labels()[1]
-    ['Adam', 'minimum']
+    ['Adam', 'start', 'minimum']
     >>> matplotlib.pyplot.close(ax.figure)
     """
     tracks = {name: _path(name, path) for name, path in paths.items()}
@@ -156,14 +156,14 @@ def trajectories(
     _contours(ax, fun, np.linspace(left, right, 301), np.linspace(bottom, top, 301), levels)
     for k, (name, (colour, dashes)) in enumerate(styles(tracks).items()):  # the lower, the wider
         _draw_path(ax, name, tracks[name], colour, dashes, 1.5 + 0.3 * (len(tracks) - 1 - k), 3 + k / len(tracks))
-    for start in np.unique([track[0] for track in tracks.values()], axis=0):
-        ax.plot(*start, "o", markersize=9, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.4, zorder=6)
+    starts = np.unique([track[0] for track in tracks.values()], axis=0)
+    ax.plot(*starts.T, "o", markersize=8, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.4,
+            linestyle="none", label="start" if len(starts) == 1 else "starts", zorder=6)  # fmt: skip
     if len(stars):
-        ax.plot(*stars.T, "*", markersize=13, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.0,
+        ax.plot(*stars.T, "*", markersize=12, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.0,
                 linestyle="none", label="minimum" if len(stars) == 1 else "minima", zorder=9)  # fmt: skip
     ax.set(xlim=(left, right), ylim=(bottom, top), xlabel=names[0], ylabel=names[1])
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False,
-              fontsize="small", handlelength=2.6, columnspacing=1.4, borderaxespad=0.2)  # fmt: skip
+    _legend_above(ax)
     return ax
 
 
@@ -314,6 +314,17 @@ def _draw_path(ax: Axes, name: str, track: np.ndarray, colour: str, dashes: Any,
             markeredgewidth=0.5, zorder=zorder + 1)  # fmt: skip
     ax.plot(*track[-1], "o", color=colour, markersize=width + 4.5, markeredgecolor="white", markeredgewidth=1.0,
             zorder=zorder + 4)  # fmt: skip
+
+
+def _legend_above(ax: Axes) -> None:
+    """A legend over the axes, in as many columns as there is room for."""
+    from matplotlib.font_manager import FontProperties
+
+    em = FontProperties(size="small").get_size_in_points() * ax.figure.dpi / 72
+    column = em * (3.4 + 0.55 * max(map(len, ax.get_legend_handles_labels()[1])))
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=int(np.clip(1.2 * ax.bbox.width / column, 1, 3)),
+              frameon=False, fontsize="small", handlelength=2.4, handletextpad=0.6, columnspacing=1.0, borderpad=0.2,
+              borderaxespad=0.2)  # fmt: skip
 
 
 def _label_ends(ax: Axes, lines: list[Any]) -> None:

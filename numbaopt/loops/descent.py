@@ -20,6 +20,12 @@ def evaluate_signature(dtype: Any) -> Any:
     return types.float64(vector, vector, vector, types.intp)
 
 
+@jit
+def evaluate_at(evaluate, x, work, g, data):
+    """The evaluation at an address, for callers in Python."""
+    return invoke_value(evaluate, (x, work, g, data))
+
+
 def descend(run, coefficients, values, k, evaluate, data, step, gtol, ftol, xtol):
     """Take at most ``k`` steps; ``values[j]`` becomes the objective after the j-th of them.
 
@@ -65,4 +71,4 @@ def compiled(dtype: np.dtype) -> Any:
     return precompile(jit(descend_at), kinds)
 
 
-__all__ = ["Run", "compiled", "descend", "evaluate_signature", "run_type"]
+__all__ = ["Run", "compiled", "descend", "evaluate_at", "evaluate_signature", "run_type"]

@@ -17,9 +17,9 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
 from .._cache import UnknownError, fingerprint
-from .._jit import Packed, address, array, jit, unpacker
+from .._jit import Packed, address, array, jit, jit_for_address, precompile, unpacker
 from ..differences import SCHEMES, evaluations
-from ..loops.descent import evaluate_signature
+from ..loops.descent import evaluate_at, evaluate_signature
 from ..optimizers._rule import nearest
 
 GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"
@@ -87,9 +87,9 @@ class Function:
     def value_and_grad(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Objective and gradient at ``x``, for callers in Python."""
         g = np.empty(self.n)
-        if self.compiled:
+        if self.data is not None:
             x = np.ascontiguousarray(x, np.float64)
-            return self._keep(x, np.empty_like(x), g, self.data.address if self.data else 0), g
+            return evaluate_at(self.evaluate, x, np.empty_like(x), g, self.data.address), g
         return self._in_python(x, np.empty(self.n), g, None), g
 
     def value(self, x: np.ndarray) -> float:
@@ -187,9 +187,8 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
     if callable(jac):
         _require_vector(_return_type(jac, kinds))
     on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
-    evaluate = jit(_source(jac)(fun, jac, unpacker(packed)), cache=on_disk, fastmath=set())
-    evaluate.compile(evaluate_signature(np.float64))
-    return evaluate
+    evaluate = jit_for_address(_source(jac)(fun, jac, unpacker(packed)), cache=on_disk, fastmath=set())
+    return precompile(evaluate, evaluate_signature(np.float64))
 
 
 def _return_type(function: Any, kinds: tuple) -> Any:

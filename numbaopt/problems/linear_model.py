@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from .._jit import Packed, address, jit, scalar, unpacker
-from ..loops.descent import evaluate_signature
+from .._jit import Packed, address, jit, jit_for_address, scalar, unpacker
+from ..loops.descent import evaluate_at, evaluate_signature
 from ..loops.minibatch import batch_signature
 from ..loops.state import largest
 from .losses import as_loss
@@ -121,7 +121,7 @@ class LinearModel:
         if x.shape != (self.n,):
             raise ValueError(f"x has shape {x.shape}, the model has {self.n} unknowns")
         g = np.empty_like(x)
-        return self.kernels(data).evaluate(x, x, g, data.address), g
+        return evaluate_at(self.kernels(data).evaluate_address, x, x, g, data.address), g
 
     def value(self, x: Any) -> float:
         """Objective at ``x``."""
@@ -229,6 +229,6 @@ def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype)
             g[j] = in_g[j] / n + (p.l2 * x[j] if j < p.n_columns else 0.0)
         return fun / n + 0.5 * p.l2 * penalty
 
-    evaluate, batch = jit(evaluate), jit(batch)
+    evaluate, batch = jit_for_address(evaluate), jit_for_address(batch)
     return Kernels(evaluate, batch, address(evaluate, evaluate_signature(dtype)),
                    address(batch, batch_signature(dtype)))  # fmt: skip
