@@ -22,16 +22,21 @@ from numba.extending import intrinsic, overload
 
 from ._cache import DiskCache
 
-# All of fast-math that does not change what NaN and infinity mean: finite checks must stay true.
+# All of fast-math that does not change what NaN and infinity mean: finite checks must stay true.  A sum that may be
+# reordered must be in a loop that stores nothing: LLVM guards loops that load and store with a check on addresses, and
+# where memory happens to lie badly it takes the scalar twin of the loop, whose sum has other last bits.
 FASTMATH = frozenset({"reassoc", "nsz", "arcp", "contract", "afn"})
+EXACT = frozenset({"nsz"})  # every operation rounded as written: the same bits from vector code and its scalar twin
 
 
 def jit(function: Callable[..., Any], *, cache: bool = True, **options: Any) -> Any:
     """Compile ``function`` the way the whole package is compiled: no GIL, NumPy's division, disk cache."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": set(FASTMATH), **options}
+    options = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, **options}
+    options["fastmath"] = set(options["fastmath"])
     dispatcher = numba.njit(**options)(function)
     if cache and isinstance(dispatcher, Dispatcher):
-        dispatcher._cache = DiskCache(function, sorted((k, str(v)) for k, v in options.items() if k != "fastmath"))
+        options["fastmath"] = sorted(options["fastmath"])
+        dispatcher._cache = DiskCache(function, sorted((k, str(v)) for k, v in options.items()))
     return dispatcher
 
 
@@ -41,9 +46,11 @@ def jit_for_address(function: Callable[..., Any], **options: Any) -> Any:
 
 
 @functools.cache
-def scalar(function: Callable[..., Any]) -> Any:
+def scalar(function: Callable[..., Any], fastmath: frozenset[str] = FASTMATH) -> Any:
     """A rule's, schedule's or loss's scalar function, compiled for use inside other compiled functions."""
-    return function if isinstance(function, Dispatcher) else jit(function, cache=False)
+    if isinstance(function, Dispatcher):
+        return function
+    return jit(function, cache=False, forceinline=True, fastmath=fastmath)
 
 
 def native(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -23,7 +24,7 @@ def missing(error: ModuleNotFoundError) -> NoReturn:
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         raise error
-    fail(f"{package} is not installed; {INSTALL}")
+    fail(f"this needs {package}, which is not installed; {INSTALL}")
 
 
 def run_experiment(file: Path, data: Path | None, out: Path | None) -> None:
@@ -39,7 +40,7 @@ def run_experiment(file: Path, data: Path | None, out: Path | None) -> None:
     except ModuleNotFoundError as error:
         missing(error)
     except BrokenPipeError:  # whoever read our output has seen enough
-        sys.stdout = None  # type: ignore[assignment]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         fail(f"{error.filename or out}: {(error.strerror or str(error)).lower()}")
@@ -70,18 +71,21 @@ def _shown(defaults: dict[str, Any]) -> str:
 
 
 try:
+    import pydantic  # noqa: F401  typer uses it, too
     import typer
 except ModuleNotFoundError as _error:
+    _missing = _error
 
     def app() -> None:
-        """Stands in for the command line where typer is not installed."""
-        fail(f"the command line needs typer, which is not installed; {INSTALL}")
+        """Stands in for the command line where a package that it needs is not installed."""
+        missing(_missing)
 
 else:
     app = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
+        rich_markup_mode=None,
         help="Optimization for NumPy, SciPy and Numba: every step and every loop compiled.",
     )
 

@@ -73,8 +73,8 @@ def convergence(
     >>> model = no.LinearModel(np.linspace(-1, 1, 20)[:, None], np.linspace(-2, 4, 20))
     >>> results = {name: no.minimize(model, method=name, options=dict(lr=0.1, maxiter=100)) for name in ("gd", "adam")}
     >>> ax = convergence(results, optimum=0.0)
-    >>> ax.get_yscale(), len(ax.lines)
-    ('log', 2)
+    >>> ax.get_yscale(), ax.get_legend_handles_labels()[1]
+    ('log', ['gd', 'adam'])
     >>> matplotlib.pyplot.close(ax.figure)
     """
     _choice("x", x, X_LABELS)
@@ -190,7 +190,7 @@ def schedules(rates: Mapping[str, Any], steps: int, ax: Axes | None = None) -> A
     >>> import numbaopt as no
     >>> from numbaopt.plotting import schedules
     >>> ax = schedules({"cosine": no.schedules.Cosine(lr=0.1, steps=100), "constant": 0.05}, steps=120)
-    >>> [line.get_label() for line in ax.lines]
+    >>> ax.get_legend_handles_labels()[1]
     ['cosine', 'constant']
     >>> matplotlib.pyplot.close(ax.figure)
     """
@@ -212,7 +212,7 @@ def schedules(rates: Mapping[str, Any], steps: int, ax: Axes | None = None) -> A
 def styles(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
     """Colour and dashes for each name: a method's own, else the next that is free.
 
-    Where a method occurs twice (``"Adam, lr=0.1"`` and ``"Adam, lr=0.01"``), it keeps its colour and changes its dashes.
+    Where a method occurs twice (``"Adam, lr=0.1"``, ``"Adam, lr=0.01"``), it keeps its colour and changes its dashes.
 
     Examples
     --------
@@ -225,8 +225,7 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
     spare = [(COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]) for k in range(len(COLOURS) * len(DASHES))]
     own = {STYLES[key] for key in keys.values() if key in STYLES}
     for name, key in keys.items():
-        colour = STYLES.get(key, (None,))[0]
-        wanted = [STYLES[key], *((colour, dashes) for dashes in DASHES)] if key in STYLES else []
+        wanted = [STYLES[key], *((STYLES[key][0], dashes) for dashes in DASHES)] if key in STYLES else []
         others = [style for style in spare if style not in own]
         free = [style for style in (*wanted, *others, *spare) if style not in chosen.values()]
         chosen[name] = (free or spare)[0]
@@ -335,7 +334,8 @@ def _label_ends(ax: Axes, lines: list[Any]) -> None:
     from matplotlib.transforms import Affine2D
     from scipy.optimize import isotonic_regression
 
-    ends, labels = [], []
+    ends: list[tuple[Any, np.ndarray]] = []
+    labels: list[Any] = []
     for line in lines:
         points = line.get_xydata()
         points = points[np.isfinite(points).all(axis=1)]
@@ -358,10 +358,10 @@ def _label_ends(ax: Axes, lines: list[Any]) -> None:
 
     for rank, (line, end) in enumerate(ends):
         colour = line.get_color()
-        ax.plot(*end, "o", color=colour, markersize=4, clip_on=False, zorder=3)
+        ax.plot(*end, "o", color=colour, markersize=4, clip_on=False, zorder=3, label="_end")
         labels.append(ax.annotate(
-            str(line.get_label()), xy=end, xytext=(0, 0), textcoords=place(rank), color=_ink(colour), fontsize="small",
-            va="center_baseline", annotation_clip=False,
+            str(line.get_label()), xy=(end[0], end[1]), xytext=(0, 0), textcoords=place(rank), color=_ink(colour),
+            fontsize="small", va="center_baseline", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 2,
                         "relpos": (0.0, 0.5)},
         ))  # fmt: skip

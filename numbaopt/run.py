@@ -121,7 +121,7 @@ class Driver:
                 took = time.perf_counter() - begin
                 self._stamp(was, took)
                 if took < SLICE_SECONDS:
-                    size = min(2 * size, MAX_SLICE)
+                    size = min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
                 elif took > 2 * SLICE_SECONDS:
                     size = max(1, size // 2)
                 if bar is not None:

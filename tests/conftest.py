@@ -1,8 +1,9 @@
-"""What all tests share: a place for compiled code that survives the session, and calm property tests."""
+"""What all tests share: a place for compiled code that survives the session, calm property tests, an empty cache."""
 
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Before anything imports Numba. Kept from run to run: what the code was compiled from is part of an entry's name.
@@ -16,3 +17,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("numbaopt")
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """An empty folder that is the cache."""
+    from numbaopt import _cache
+
+    monkeypatch.setattr(_cache, "folder", lambda: tmp_path)
+    return tmp_path

@@ -93,13 +93,12 @@ def adadelta(x, g, s, t, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
 # ---- Adam and its relatives ------------------------------------------------------------------------------------------
 
 
-def adam(x, g, s, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, eps_root=0.0, eps_hat=False,
-         largest=False):  # fmt: skip
+def adam(x, g, s, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, eps_root=0.0, eps_hat=False):
     g = g + weight_decay * x
     m = average(s, "m", beta1, g)
     v = average(s, "v", beta2, g**2)
-    if largest:
-        v = s["v_max"] = np.maximum(s.get("v_max", 0.0), v)
+    if "v_max" in s:
+        v = s["v_max"] = np.maximum(s["v_max"], v)
     if eps_hat:  # Keras
         return x - lr * math.sqrt(1 - beta2**t) / (1 - beta1**t) * m / (np.sqrt(v) + eps)
     return x - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t) + eps_root) + eps)
@@ -111,7 +110,8 @@ def adamw(x, g, s, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e
 
 
 def amsgrad(x, g, s, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, eps_root=0.0, eps_hat=False):
-    return adam(x, g, s, t, lr, beta1, beta2, eps, weight_decay, eps_root, eps_hat, largest=True)
+    s.setdefault("v_max", 0.0)
+    return adam(x, g, s, t, lr, beta1, beta2, eps, weight_decay, eps_root, eps_hat)
 
 
 def adamax(x, g, s, t, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):

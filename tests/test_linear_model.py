@@ -80,7 +80,8 @@ def test_minibatch_training_equals_a_naive_loop(storage, loss, shuffle):
     y = regression if loss == "squared" else labels
     weights = np.random.default_rng(2).random(101)
     model = no.LinearModel(STORAGES[storage](X), y, loss=loss, l2=0.1, sample_weight=weights)
-    res = no.minimize(model, method="sgd", options={"lr": 0.1, "batch_size": 8, "epochs": 3, "seed": 5, "shuffle": shuffle})
+    options = {"lr": 0.1, "batch_size": 8, "epochs": 3, "seed": 5, "shuffle": shuffle}
+    res = no.minimize(model, method="sgd", options=options)
     x, path = np.zeros(model.n), []
     for epoch in range(3):
         path.append(naive(X, y, x, loss, 0.1, True, weights)[0])
@@ -101,18 +102,32 @@ def test_every_rule_trains(name, dtype):
     X, _, labels = table(rows=600, dtype=dtype)
     model = no.LinearModel(X, labels, loss="logistic", l2=0.01)
     best = no.minimize(model, method="nesterov", options={"lr": 0.5, "gtol": 1e-3}).fun
-    lr = no.schedules.Cosine({"adadelta": 10.0, "adagrad": 0.3, "sgd": 0.5, "lion": 0.003}.get(name, 0.03), steps=30 * 38)
+    lr = {"adadelta": 10.0, "adagrad": 0.3, "sgd": 0.5, "lion": 0.003}.get(name, 0.03)
+    lr = no.schedules.Cosine(lr, steps=30 * 38)
     res = no.minimize(model, method=name, options={"lr": lr, "batch_size": 16, "epochs": 30})
     assert res.x.dtype == dtype
     assert res.fun < best + 0.02
     assert res.fun == min(res.history.fun)
 
 
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_where_arrays_lie_in_memory_changes_no_bit(loss):
+    seen, keep = set(), []
+    for k in range(40):
+        X, _, labels = table(rows=120)
+        keep.append(np.empty(17 * k % 113))  # moves what is allocated next
+        res = no.minimize(no.LinearModel(X, labels, loss=loss, l2=0.01), method="adam",
+                          options={"lr": 0.1, "batch_size": 16, "epochs": 3})  # fmt: skip
+        seen.add((res.fun, res.x.tobytes(), res.history.fun.tobytes(), res.history.grad_norm.tobytes()))
+    assert len(seen) == 1
+
+
 def test_large_and_tiny_batches_and_tiles():
     X, y, _ = table(rows=3000, columns=3)
     model = no.LinearModel(X, y)
     whole = no.minimize(model, method="sgd", options={"lr": 0.1, "maxiter": 5})
-    as_batch = no.minimize(model, method="sgd", options={"lr": 0.1, "batch_size": 99_999, "epochs": 5, "shuffle": False})
+    options = {"lr": 0.1, "batch_size": 99_999, "epochs": 5, "shuffle": False}
+    as_batch = no.minimize(model, method="sgd", options=options)
     np.testing.assert_allclose(whole.x, as_batch.x, rtol=1e-12)
     one = no.minimize(model, method="sgd", options={"lr": 0.01, "batch_size": 1, "epochs": 1})
     assert one.nit == 3000
@@ -148,7 +163,8 @@ def test_storages_and_batches_share_one_loop():
     X, _, labels = table()
     for stored in (X, sp.csr_matrix(X)):
         for loss in ("squared", "logistic"):
-            no.minimize(no.LinearModel(stored, labels, loss=loss), method="adam", options={"batch_size": 8, "epochs": 1})
+            model = no.LinearModel(stored, labels, loss=loss)
+            no.minimize(model, method="adam", options={"batch_size": 8, "epochs": 1})
     assert len(minibatch.compiled(np.dtype(float)).signatures) == 1
 
 
@@ -233,7 +249,8 @@ def test_arguments_are_checked():
 @pytest.mark.parametrize("margin", [0.0, 1e3, -1e3, 1e300, -1e300])
 def test_logistic_loss_never_overflows(margin):
     for y in (1, -1):
-        value, g = no.LinearModel([[margin], [0.0]], [y, -y], loss="logistic", fit_intercept=False).value_and_grad([1.0])
+        model = no.LinearModel([[margin], [0.0]], [y, -y], loss="logistic", fit_intercept=False)
+        value, g = model.value_and_grad([1.0])
         told = (max(-y * margin, 0.0) + np.log1p(np.exp(-min(abs(margin), 800))) + np.log(2)) / 2
         np.testing.assert_allclose(value, told, rtol=1e-13)
         assert np.isfinite(g).all()

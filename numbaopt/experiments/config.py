@@ -17,6 +17,7 @@ A file names methods once and lists, under each problem, those that run on it an
     Adam = { lr = { schedule = "cosine", lr = 0.1, steps = 500 } }
 
 Settings of a problem hold for its methods unless they set them themselves; a problem without ``methods`` runs them all.
+What the first table says of batches has no effect on functions.
 Names come from registries: nothing in a file is imported or evaluated.
 """
 
@@ -27,8 +28,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..optimizers._rule import OPTIMIZERS, nearest
 from .._schedule import SCHEDULES
+from ..optimizers._rule import OPTIMIZERS, nearest
 from .problems import PROBLEMS
 from .schema import Batches, ExperimentError, Limits, Strict, check, unknown
 
@@ -115,8 +116,8 @@ def _with_data(trials: list[Trial], data: str | Path) -> list[Trial]:
 def _trial(name: str, table: dict[str, Any], methods: dict[str, dict[str, Any]]) -> Trial:
     where = f"problems.{name}"
     if not FILE_NAME.fullmatch(name):
-        raise ExperimentError(f"{where}: a problem's name becomes file names, so it may hold letters, digits, - and _ only")
-    kind, own = table.get("problem"), table.get("methods", dict.fromkeys(methods, {}))
+        raise ExperimentError(f"{where}: a problem's name becomes file names: letters, digits, - and _ only")
+    kind, own = table.get("problem"), table.get("methods", {label: {} for label in methods})
     if not isinstance(kind, str) or kind not in PROBLEMS:
         raise _named(f"{where}.problem", kind, PROBLEMS, "problem")
     rest = {key: value for key, value in table.items() if key not in ("problem", "methods")}
@@ -125,6 +126,7 @@ def _trial(name: str, table: dict[str, Any], methods: dict[str, dict[str, Any]])
         raise ExperimentError(f"{where}.methods must be a table of tables, such as {{ Adam = {{ lr = 0.1 }} }}")
     settings = Batches if isinstance(problem, Batches) else Limits
     common = {key: rest[key] for key in settings.model_fields if key in rest}
+    idle = set(Batches.model_fields) - set(settings.model_fields)  # what methods say of batches, where there are none
     chosen = {}
     for label, entry in own.items():
         if label not in methods:
@@ -132,7 +134,8 @@ def _trial(name: str, table: dict[str, Any], methods: dict[str, dict[str, Any]])
         key = f"methods.{label}" if "methods" not in table else f"{where}.methods.{label}"
         if "method" in entry:
             raise ExperimentError(f"{key}.method: what a label means is said once, under 'methods.{label}'")
-        chosen[label] = _method(key, {**methods[label], **entry}, common, settings)
+        general = {key: value for key, value in methods[label].items() if key not in idle}
+        chosen[label] = _method(key, {**general, **entry}, common, settings)
     return Trial(name, problem, chosen)
 
 

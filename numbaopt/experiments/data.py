@@ -7,6 +7,7 @@ import difflib
 import gzip
 import lzma
 import re
+import zlib
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -108,7 +109,9 @@ def read_tables(paths: list[Path]) -> list[tuple[Any, np.ndarray]]:
             for file in files:
                 file.close()
         return list(zip(flat[::2], flat[1::2], strict=True))
-    except (EOFError, lzma.LZMAError, ValueError) as error:
+    except ExperimentError:
+        raise
+    except (EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
         raise ExperimentError(f"{' and '.join(path.name for path in paths)}: {str(error).splitlines()[0]}") from None
 
 
@@ -117,12 +120,14 @@ def read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     with _open(path, "rt") as lines:
         first, *more = [line for line in islice(lines, 50) if line.strip()] or [""]
     delimiter = next((mark for mark in DELIMITERS if len(first.split(mark)) > 1), None)
-    header = not all(map(_is_number, first.split(delimiter)[:-1]))
-    sample = more[0] if header and more else first
-    words = not _is_number(sample.split(delimiter)[-1])
     columns = len(first.split(delimiter))
     if columns < 2:
         raise ExperimentError(f"{path.name}: one column; a table needs features and, as its last column, a target")
+    header = not all(map(_is_number, first.split(delimiter)[:-1]))
+    if header and not more:
+        raise ExperimentError(f"{path.name}: no rows but the header")
+    sample = more[0] if header else first
+    words = not _is_number(sample.split(delimiter)[-1])
 
     def table(kind: Any, usecols: Any) -> np.ndarray:
         with _open(path, "rt") as lines:

@@ -13,7 +13,7 @@ from pydantic import Field
 from ..minimize import minimize
 from ..problems.linear_model import LinearModel
 from .data import Data, load_data
-from .schema import Batches, Limits, Positive
+from .schema import Batches, Limits
 
 PROBLEMS: dict[str, type[Limits]] = {}
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -29,12 +29,9 @@ class Task(NamedTuple):
     unknowns: tuple[str, ...]  # names of the unknowns, where there are few enough to show
     judge: Callable[[np.ndarray], dict[str, float]]  # what else to show of an answer
     reference: tuple[str, np.ndarray]  # the answer itself, and where it is from
+    value: Callable[[np.ndarray], float]
     minima: np.ndarray  # (m, 2), for pictures
     domain: tuple[float, float, float, float] | None  # what pictures show: left, right, bottom, top
-
-    def value(self, x: np.ndarray) -> float:
-        """The objective at ``x``."""
-        return float(self.fun.value_and_grad(x)[0] if hasattr(self.fun, "value_and_grad") else self.fun(x))
 
 
 def problem(cls: type[Limits]) -> type[Limits]:
@@ -54,9 +51,15 @@ class TutorialRegression(Batches):
         rng = np.random.default_rng(self.seed)
         X = rng.random((self.n, 1))
         y = self.slope * X[:, 0] + rng.random(self.n)
-        best = np.linalg.lstsq(np.column_stack([X, np.ones(self.n)]), y, rcond=None)[0]
+        A = np.column_stack([X, np.ones(self.n)])
+        best = np.linalg.lstsq(A, y, rcond=None)[0]
+        least, curvature = 0.5 * np.mean((A @ best - y) ** 2), A.T @ A / self.n
+
+        def value(x: np.ndarray) -> float:
+            return float(least + 0.5 * (x - best) @ curvature @ (x - best))
+
         return Task(f"linear regression: {self.n:,} points of y = {self.slope:g} x + uniform noise", LinearModel(X, y),
-                    None, np.zeros(2), ("slope", "intercept"), lambda x: {}, ("least squares", best), best[None],
+                    None, np.zeros(2), ("slope", "intercept"), lambda x: {}, ("least squares", best), value, best[None],
                     None)  # fmt: skip
 
 
@@ -74,7 +77,7 @@ class TableProblem(Batches):
         best = minimize(model, method="L-BFGS-B", options={"maxiter": 10_000, "ftol": 0, "gtol": 1e-9, "maxcor": 30})
         return Task(f"{kind} regression on {table.about}", model, None, np.zeros(model.n), (),
                     lambda x: judge(model, table, x) if len(table.y_test) else {}, ("L-BFGS-B", best.x),
-                    np.empty((0, 2)), None)  # fmt: skip
+                    lambda x: float(model.value_and_grad(x)[0]), np.empty((0, 2)), None)  # fmt: skip
 
 
 @problem
@@ -139,7 +142,7 @@ class FunctionProblem(Limits):
         def judge(x: np.ndarray) -> dict[str, float]:
             return {"distance": float(np.linalg.norm(stars - x, axis=1).min())}
 
-        return Task(about, fun, jac, np.array(start), ("x1", "x2"), judge, ("minimum", stars[0]), stars, domain)
+        return Task(about, fun, jac, np.array(start), ("x1", "x2"), judge, ("minimum", stars[0]), fun, stars, domain)
 
 
 @problem
@@ -162,6 +165,3 @@ class Saddle(FunctionProblem):
     def task(self, folder: Path) -> Task:
         return self.function_task("a saddle between two minima: x1^2 / 2 + x2^4 / 4 - x2^2 / 2", saddle,
                                   saddle_gradient, self.start, [(0, 1), (0, -1)], (-1.0, 2.0, -1.5, 1.5))  # fmt: skip
-
-
-__all__ = ["PROBLEMS", "Positive", "Task"]

@@ -22,6 +22,7 @@ from .report import Table, as_csv, as_json, picture, write
 from .schema import ExperimentError
 
 FORMAT = 1  # of results.json
+MOST_REPEATS, REPEAT_SECONDS = 10, 0.2
 MOST_UNKNOWNS = 1000  # answers longer than this are not written down
 
 
@@ -67,7 +68,10 @@ def run(experiment: Experiment, out: str | Path, echo: Callable[[str], Any] = pr
     records, summary = {}, []
     for trial in experiment.trials:
         task = tasks[trial.name]
-        records[trial.name] = _run_trial(trial, task, echo)
+        try:
+            records[trial.name] = _run_trial(trial, task, echo)
+        except ValueError as error:  # such as a schedule that gives no rate at some step
+            raise ExperimentError(f"{experiment.file}: problems.{trial.name}: {error}") from None
         summary += _write_trial(trial, task, records[trial.name], out)
         echo("")
     versions = {"python": platform.python_version(), "numba": numba.__version__, "numpy": np.__version__,
@@ -123,9 +127,9 @@ def _run_method(task: Task, method: Method, on_data: bool) -> Record:
 
 
 def _fastest(solve: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result of the fastest of three equal runs; of fewer where they take long."""
+    """Seconds and result of the fastest of equal runs, as many as fit into a short time: the machine is shared."""
     runs: list[tuple[float, Any]] = []
-    while len(runs) < 3 and sum(seconds for seconds, _ in runs) < 1.0:
+    while len(runs) < MOST_REPEATS and sum(seconds for seconds, _ in runs) < REPEAT_SECONDS:
         began = time.perf_counter()
         result = solve()
         runs.append((time.perf_counter() - began, result))
@@ -135,25 +139,31 @@ def _fastest(solve: Callable[[], Any]) -> tuple[float, Any]:
 def _write_trial(trial: Trial, task: Task, records: dict[str, Record], out: Path) -> list[dict[str, Any]]:
     """Curves and pictures of one problem; what results.json says of it."""
     results = {label: record.result for label, record in records.items()}
+    on_data = hasattr(task.fun, "n_terms")
+    name, answer = task.reference
+    best = min([task.value(answer), *(result.fun for result in results.values() if np.isfinite(result.fun))])
     write(out / f"{trial.name}.csv", as_csv({label: result.history for label, result in results.items()}))
-    best = min([task.value(task.reference[1]), *(result.fun for result in results.values() if np.isfinite(result.fun))])
     curves = partial(plotting.convergence, results, optimum=best)
-    pictures = {"convergence": (lambda ax: curves("epoch" if hasattr(task.fun, "n_terms") else "step", ax=ax),
-                                plotting.HEIGHT)}  # fmt: skip
+    pictures: dict[str, tuple[Callable[[Any], Any], float]] = {}
+    pictures["convergence"] = lambda ax: curves("epoch" if on_data else "step", ax=ax), plotting.HEIGHT
     if task.x0.size == 2:
         paths = {label: record.path for label, record in records.items()}
-        names = tuple(name.replace("x1", "$x_1$").replace("x2", "$x_2$") for name in task.unknowns)
-        pictures["trajectories"] = (lambda ax: plotting.trajectories(task.value, paths, ax, task.minima, task.domain,
-                                                                     names=names), 1.2 * plotting.HEIGHT)  # fmt: skip
+        one, two = (unknown.replace("x1", "$x_1$").replace("x2", "$x_2$") for unknown in task.unknowns)
+        pictures["trajectories"] = (
+            lambda ax: plotting.trajectories(task.value, paths, ax, task.minima, task.domain, names=(one, two)),
+            1.2 * plotting.HEIGHT,
+        )
     else:
         pictures["time"] = lambda ax: curves("seconds", ax=ax), plotting.HEIGHT
     for kind, (draw, height) in pictures.items():
         write(out / f"{trial.name}-{kind}.png", picture(draw, height))
     return [
-        {"problem": trial.name, "method": label, "optimizer": record.method.optimizer, "options": record.method.options,
-         "status": record.result.status, "message": record.result.message, "steps": record.result.nit,
-         "objective": record.result.fun, "seconds_per_" + ("epoch" if hasattr(task.fun, "n_terms") else "step"):
-         record.seconds, "shown": record.shown, "reference": {"name": task.reference[0], "objective": best},
-         "x": record.result.x if record.result.x.size <= MOST_UNKNOWNS else None}
-        for label, record in records.items()
+        {
+            "problem": trial.name, "method": label, "optimizer": method.optimizer, "options": method.options,
+            "status": result.status, "message": result.message, "steps": result.nit, "objective": result.fun,
+            "seconds_per_epoch" if on_data else "seconds_per_step": seconds, "shown": shown,
+            "reference": {"name": name, "objective": best},
+            "x": result.x if result.x.size <= MOST_UNKNOWNS else None,
+        }
+        for label, (method, result, seconds, shown, _) in records.items()
     ]  # fmt: skip

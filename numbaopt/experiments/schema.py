@@ -55,14 +55,15 @@ def check(model: type[Table], table: dict[str, Any], where: str, also: tuple[str
     Examples
     --------
     >>> from numbaopt.experiments.schema import Limits, check
-    >>> check(Limits, {"maxitr": 5}, "methods.Adam")
+    >>> check(Limits, {"maxitr": 5}, "methods.m")
     Traceback (most recent call last):
-    numbaopt.experiments.schema.ExperimentError: unknown key 'methods.Adam.maxitr'; did you mean 'maxiter'? valid: ...
+    numbaopt.experiments.schema.ExperimentError: unknown key 'methods.m.maxitr'; did you mean 'maxiter'? valid: ftol,
+    gtol, maxiter, xtol
     """
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
+        fault = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
         key = ".".join([where, *map(str, fault["loc"])] if where else map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             raise unknown("key", key, str(fault["loc"][-1]), [*model.model_fields, *also]) from None

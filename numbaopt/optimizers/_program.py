@@ -19,7 +19,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 
-from .._jit import address, array, jit, native, precompile, scalar
+from .._jit import EXACT, address, array, jit, native, precompile, scalar
 from ._rule import from_fields
 
 
@@ -66,7 +66,7 @@ def row_loader(first: int, count: int) -> Any:
 
 def join_prepare(classes: tuple[type, ...]) -> Callable[..., Any]:
     """``prepare(parts, lr, t)``: the coefficients of all parts, one after the other."""
-    last = scalar(classes[-1].prepare)
+    last = scalar(classes[-1].prepare, EXACT)
     where = len(classes) - 1
     if where == 0:
         return scalar_join(lambda parts, lr, t: last(parts[where], lr, t))
@@ -78,7 +78,7 @@ def join_apply(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[.
     """``apply(c, x, g)``: the transforms, one after the other."""
     if not classes:
         return scalar_join(lambda c, x, g: (x, g))
-    first, last = sum(counts[:-1]), scalar(classes[-1].apply)
+    first, last = sum(counts[:-1]), scalar(classes[-1].apply, EXACT)
     if len(classes) == 1:
         return last
     before = join_apply(classes[:-1], counts[:-1])
@@ -92,7 +92,7 @@ def join_apply(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[.
 
 def join_update(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[..., Any]:
     """``update(c, x, g, s, i)``: the transforms, then the rule."""
-    update = scalar(classes[-1].update)
+    update = scalar(classes[-1].update, EXACT)
     if len(classes) == 1:
         return update
     first = sum(counts[:-1])
@@ -132,7 +132,7 @@ def _measure_one(earlier, apply, part, start, count):
 
 def scalar_join(function: Callable[..., Any]) -> Any:
     """Compile a closure made here; unlike `scalar`, without remembering it for ever."""
-    return jit(function, cache=False)
+    return jit(function, cache=False, forceinline=True, fastmath=EXACT)
 
 
 def sweep_signature(dtype: Any) -> Any:
@@ -163,7 +163,7 @@ class Program:
                     out[j, k + 1] = c[k]
 
         arguments = (array(np.float64, 2), array(np.float64), types.intp, array(self.dtype, 2))
-        return precompile(jit(fill, fastmath={"nsz", "contract"}), arguments)
+        return precompile(jit(fill, fastmath=EXACT), arguments)
 
     @functools.cached_property
     def sweep(self) -> Any:
@@ -174,7 +174,7 @@ class Program:
             for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
                 x[i] = update(c, x[i], g[i], s, i)
 
-        return precompile(jit(sweep), sweep_signature(self.dtype).args)
+        return precompile(jit(sweep, fastmath=EXACT), sweep_signature(self.dtype).args)
 
     @functools.cached_property
     def advance(self) -> Any:
@@ -189,7 +189,7 @@ class Program:
             for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
                 x[i] = update(c, x[i], g[i], s, i)
 
-        return precompile(jit(advance), sweep_signature(self.dtype).args)
+        return precompile(jit(advance, fastmath=EXACT), sweep_signature(self.dtype).args)
 
     @functools.cached_property
     def address(self) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from .._jit import EXACT, jit
 from .._schedule import rate
 from .._threads import SHARE, in_parts
 from ..schedules import plateau_of
@@ -179,16 +180,14 @@ def _step(opt, x, g, state, t):
     def coefficients_plain(opt, x, t):
         return cast_all(prepare((opt,), rate(opt.lr, t - 1.0, 1.0), t), x[0])
 
-    from .._jit import jit
-
-    make = jit(coefficients if chained else coefficients_plain, cache=False, fastmath={"nsz", "contract"})
+    make = jit(coefficients if chained else coefficients_plain, cache=False, fastmath=EXACT)
     before = measure if measure is not None else jit(lambda c, x, g: c, cache=False)
 
     def sweep(c, x, g, state):
         for i in range(x.size):
             x[i] = update(c, x[i], g[i], state, i)
 
-    run = jit(sweep, cache=False)
+    run = jit(sweep, cache=False, fastmath=EXACT)
 
     def impl(opt, x, g, state, t):
         if x.size:

@@ -187,7 +187,7 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
     if callable(jac):
         _require_vector(_return_type(jac, kinds))
     on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
-    evaluate = jit_for_address(_source(jac)(fun, jac, unpacker(packed)), cache=on_disk, fastmath=set())
+    evaluate = jit_for_address(_source(jac)(fun, jac, unpacker(packed)), cache=on_disk, fastmath=())
     return precompile(evaluate, evaluate_signature(np.float64))
 
 
@@ -247,7 +247,7 @@ def _with_pair(fun, jac, unpack):
 
 
 def _with_differences(fun, jac, unpack):
-    scheme = jit(SCHEMES[jac], cache=False, fastmath=set())
+    scheme = jit(SCHEMES[jac], cache=False, fastmath=())
 
     def evaluate(x, work, g, data):
         args, lower, upper = unpack(data)

@@ -8,26 +8,28 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from .._jit import Packed, address, jit, jit_for_address, scalar, unpacker
+from .._jit import EXACT, Packed, address, jit, jit_for_address, scalar, unpacker
 from ..loops.descent import evaluate_at, evaluate_signature
 from ..loops.minibatch import batch_signature
 from ..loops.state import largest
 from .losses import as_loss
-from .rows import as_rows
+from .rows import as_rows, prefetch_item
 from .validation import check_matrix, check_target, check_weights
 
 TILE_BYTES = 1 << 17  # rows that are read twice should still be in the cache the second time
-FETCH_AHEAD = 40
+FETCH_AHEAD = 16  # rows between asking for one and using it
+FUSED = EXACT | {"contract"}  # these loops store: no reordering
 
 
 class LinearData(NamedTuple):
-    """What the row loops work on; `z` and `target` are scratch for one tile of rows, `total` for one gradient."""
+    """What the row loops work on; z, target and order are scratch for one tile of rows, total for one gradient."""
 
     rows: Any
     y: np.ndarray
     weights: np.ndarray  # empty: all one
     z: np.ndarray
     target: np.ndarray
+    order: np.ndarray
     total: np.ndarray
     n_columns: int
     l2: float
@@ -92,6 +94,7 @@ class LinearModel:
         self.l2, self.fit_intercept = float(l2), bool(fit_intercept)
         self.dtype = np.dtype(np.float32 if self.X.dtype == np.float32 else np.float64)
         self.n = self.n_features + self.fit_intercept
+        self._spare: list[Packed] = []  # packed data between calls of value_and_grad; one a thread at work
 
     def pack(self) -> Packed:
         """The data with fresh scratch, for the loops of one run."""
@@ -100,7 +103,7 @@ class LinearModel:
         scratch = np.zeros((2, tile), self.dtype)
         return Packed(LinearData(self.rows, np.ascontiguousarray(self.y, self.dtype),
                                  np.ascontiguousarray(self.sample_weight, self.dtype), scratch[0], scratch[1],
-                                 np.zeros(self.n), self.n_features, self.l2))  # fmt: skip
+                                 np.zeros(tile, np.int64), np.zeros(self.n), self.n_features, self.l2))  # fmt: skip
 
     def kernels(self, data: Packed) -> Kernels:
         """The compiled loops over rows for this loss, storage and dtype."""
@@ -116,12 +119,16 @@ class LinearModel:
         >>> no.LinearModel([[1.0], [2.0]], [1.0, 3.0]).value_and_grad([0.0, 0.0])
         (2.5, array([-3.5, -2. ]))
         """
-        data = self.pack()
         x = np.ascontiguousarray(x, self.dtype)
         if x.shape != (self.n,):
             raise ValueError(f"x has shape {x.shape}, the model has {self.n} unknowns")
-        g = np.empty_like(x)
-        return evaluate_at(self.kernels(data).evaluate_address, x, x, g, data.address), g
+        data, g = self._spare.pop() if self._spare else self.pack(), np.empty_like(x)
+        value = evaluate_at(self.kernels(data).evaluate_address, x, x, g, data.address)
+        self._spare.append(data)
+        return value, g
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_spare": []}
 
     def value(self, x: Any) -> float:
         """Objective at ``x``."""
@@ -143,90 +150,105 @@ class Kernels(NamedTuple):
 
 @functools.cache
 def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype) -> Kernels:
-    value, slope = scalar(loss.value), scalar(loss.slope)
-    margin, add, fetch = scalar(storage.margin), scalar(storage.add), scalar(storage.fetch)
+    value, slope = scalar(loss.value), scalar(loss.slope, EXACT)
+    margin, margin4, fetch = scalar(storage.margin), scalar(storage.margin4), scalar(storage.fetch)
+    add, add4 = scalar(storage.add, FUSED), scalar(storage.add4, FUSED)
     unpack = unpacker(kind)
 
-    def finish(p, x, g, count):
-        """Sums over rows become means; the penalty is added."""
-        mean = p.z.dtype.type(1.0 / count)
-        shrink = p.z.dtype.type(p.l2)
-        for j in range(p.n_columns):
-            g[j] = mean * g[j] + shrink * x[j]
-        if x.size > p.n_columns:
-            g[p.n_columns] *= mean
-
-    def slopes(p, x, order, first, last, known):
-        """Margins of the rows order[first:last], then their slopes, into p.z; the largest margin."""
+    def margins(p, x, order, first, last, known):
+        """Margins of the rows order[first:last] into p.z, their targets into p.target; returns the largest margin."""
         z, target = p.z, p.target
-        has_intercept = x.size > p.n_columns
-        intercept = x[p.n_columns] if has_intercept else x[0] - x[0]
+        intercept = x[p.n_columns] if x.size > p.n_columns else x[0] - x[0]
         for j in range(first, last):
-            fetch(p.rows, order[min(j + FETCH_AHEAD, known - 1)])
-            i = order[j]
-            z[j - first] = margin(p.rows, i, x) + intercept
-            target[j - first] = p.y[i]
-        check = largest(z, last - first)
-        for j in range(last - first):
-            z[j] = slope(z[j], target[j])
-        if p.weights.size > 0:
-            for j in range(last - first):
-                z[j] *= p.weights[order[first + j]]
-        return check
+            target[j - first] = p.y[order[j]]
+        fours = first + (last - first) // 4 * 4
+        for j in range(first, fours, 4):
+            for k in range(j + FETCH_AHEAD, min(j + FETCH_AHEAD + 4, known)):
+                fetch(p.rows, order[k])
+                prefetch_item(p.y, order[k])
+            a, b, c, d = margin4(p.rows, order[j], order[j + 1], order[j + 2], order[j + 3], x)
+            k = j - first
+            z[k], z[k + 1], z[k + 2], z[k + 3] = a + intercept, b + intercept, c + intercept, d + intercept
+        for j in range(fours, last):
+            for k in range(j + FETCH_AHEAD, min(j + FETCH_AHEAD + 1, known)):
+                fetch(p.rows, order[k])
+                prefetch_item(p.y, order[k])
+            z[j - first] = margin(p.rows, order[j], x) + intercept
+        return largest(z, last - first)
 
-    slopes, finish = jit(slopes, cache=False), jit(finish, cache=False)
+    def weigh(p, order, first, last):
+        """Multiply what is in p.z by the weights of the rows order[first:last]."""
+        if p.weights.size > 0:
+            for j in range(first, last):
+                p.z[j - first] *= p.weights[order[j]]
+
+    def gather(p, order, first, last, g):
+        """Add the rows order[first:last], each times its number in p.z, to g, and to the intercept's component."""
+        z = p.z
+        fours = first + (last - first) // 4 * 4
+        for j in range(first, fours, 4):
+            k = j - first
+            scales = (z[k], z[k + 1], z[k + 2], z[k + 3])
+            add4(p.rows, order[j], order[j + 1], order[j + 2], order[j + 3], scales, g)
+        for j in range(fours, last):
+            add(p.rows, order[j], z[j - first], g)
+        if g.size > p.n_columns:
+            total = z[0] - z[0]
+            for k in range(last - first):
+                total += z[k]
+            g[p.n_columns] += total
+
+    margins, weigh, gather = jit(margins, cache=False), jit(weigh, cache=False), jit(gather, cache=False)
 
     def batch(x, g, order, first, last, known, data):
         p = unpack(data)
-        check = 0.0
+        z, target, check = p.z, p.target, 0.0
         for j in range(g.size):
             g[j] = 0
-        total = x[0] - x[0]
-        for begin in range(first, last, p.z.size):
-            stop = min(begin + p.z.size, last)
-            check += slopes(p, x, order, begin, stop, known)
-            for j in range(begin, stop):
-                add(p.rows, order[j], p.z[j - begin], g)
-                total += p.z[j - begin]
-        if x.size > p.n_columns:
-            g[p.n_columns] = total
-        finish(p, x, g, last - first)
+        for begin in range(first, last, z.size):
+            end = min(begin + z.size, last)
+            check += margins(p, x, order, begin, end, known)
+            for j in range(end - begin):
+                z[j] = slope(z[j], target[j])
+            weigh(p, order, begin, end)
+            gather(p, order, begin, end, g)
+        mean, shrink = z.dtype.type(1.0 / (last - first)), z.dtype.type(p.l2)
+        for j in range(p.n_columns):
+            g[j] = mean * g[j] + shrink * x[j]
+        if g.size > p.n_columns:
+            g[p.n_columns] *= mean
         return check
 
     def evaluate(x, work, g, data):
         p = unpack(data)
-        n, tile = p.y.size, p.z.size
-        has_intercept = x.size > p.n_columns
-        intercept = x[p.n_columns] if has_intercept else x[0] - x[0]
-        fun, in_g = 0.0, p.total
+        z, target, order, whole = p.z, p.target, p.order, p.total
+        n, fun, penalty = p.y.size, 0.0, 0.0
         for j in range(g.size):
-            in_g[j] = 0.0
-        for begin in range(0, n, tile):
-            stop = min(begin + tile, n)
-            for i in range(begin, stop):
-                p.z[i - begin] = margin(p.rows, i, x) + intercept
+            whole[j] = 0.0
+        for begin in range(0, n, z.size):
+            count = min(z.size, n - begin)
+            for j in range(count):
+                order[j] = begin + j
+            margins(p, x, order, 0, count, count)
+            part = 0.0
+            for j in range(count):
+                weight = np.float64(p.weights[begin + j]) if p.weights.size > 0 else 1.0
+                part += weight * value(z[j], target[j])
+            fun += part
+            for j in range(count):
+                z[j] = slope(z[j], target[j])
+            weigh(p, order, 0, count)
             for j in range(g.size):
                 g[j] = 0
-            part, total = 0.0, x[0] - x[0]
-            for i in range(begin, stop):
-                z, y = p.z[i - begin], p.y[i]
-                weight = p.weights[i] if p.weights.size > 0 else y * 0 + 1
-                part += np.float64(weight) * value(z, y)
-                by = p.z.dtype.type(weight) * slope(z, y)
-                p.z[i - begin] = by
-                total += by
-            for i in range(begin, stop):
-                add(p.rows, i, p.z[i - begin], g)
-            fun += part
-            for j in range(p.n_columns):
-                in_g[j] += g[j]
-            if has_intercept:
-                in_g[p.n_columns] += total
-        penalty = 0.0
+            gather(p, order, 0, count, g)
+            for j in range(g.size):
+                whole[j] += g[j]
         for j in range(p.n_columns):
             penalty += np.float64(x[j]) * np.float64(x[j])
-        for j in range(g.size):
-            g[j] = in_g[j] / n + (p.l2 * x[j] if j < p.n_columns else 0.0)
+        for j in range(p.n_columns):
+            g[j] = whole[j] / n + p.l2 * x[j]
+        if g.size > p.n_columns:
+            g[p.n_columns] = whole[p.n_columns] / n
         return fun / n + 0.5 * p.l2 * penalty
 
     evaluate, batch = jit_for_address(evaluate), jit_for_address(batch)

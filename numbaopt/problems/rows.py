@@ -1,7 +1,7 @@
 """How to read a row of a data matrix, dense or sparse: all that the loops over rows know of storage.
 
-A storage is a NamedTuple of arrays with three static scalar functions: ``margin`` (a row times a vector), ``add`` (a
-multiple of a row onto a vector) and ``fetch`` (ask the memory for a row that will be needed soon).
+A storage is a NamedTuple of arrays with static scalar functions: ``margin`` (a row times a vector), ``add`` (a multiple
+of a row onto a vector), both also for four rows at once, and ``fetch`` (ask the memory for a row needed soon).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-CACHE_LINE = 64  # bytes
+from .._jit import scalar
 
 
 @intrinsic
@@ -51,22 +51,40 @@ class DenseRows(NamedTuple):
 
     @staticmethod
     def margin(rows, i, x):
-        row = rows.X[i]
-        total = row[0] * x[0]
-        for j in range(1, row.size):
-            total += row[j] * x[j]
+        X = rows.X
+        total = X[i, 0] * x[0]
+        for m in range(1, X.shape[1]):
+            total += X[i, m] * x[m]
         return total
 
     @staticmethod
+    def margin4(rows, i, j, k, l, x):  # noqa: E741
+        X = rows.X
+        a, b, c, d = X[i, 0] * x[0], X[j, 0] * x[0], X[k, 0] * x[0], X[l, 0] * x[0]
+        for m in range(1, X.shape[1]):
+            a += X[i, m] * x[m]
+            b += X[j, m] * x[m]
+            c += X[k, m] * x[m]
+            d += X[l, m] * x[m]
+        return a, b, c, d
+
+    @staticmethod
     def add(rows, i, scale, g):
-        row = rows.X[i]
-        for j in range(row.size):
-            g[j] += scale * row[j]
+        X = rows.X
+        for m in range(X.shape[1]):
+            g[m] += scale * X[i, m]
+
+    @staticmethod
+    def add4(rows, i, j, k, l, scales, g):  # noqa: E741
+        X = rows.X
+        a, b, c, d = scales
+        for m in range(X.shape[1]):
+            g[m] += a * X[i, m] + b * X[j, m] + c * X[k, m] + d * X[l, m]
 
     @staticmethod
     def fetch(rows, i):
         width = rows.X.shape[1]
-        step = 64 // rows.X.itemsize
+        step = 64 // rows.X.itemsize  # items in a cache line
         begin = i * width
         for k in range(begin, begin + min(width, 16 * step), step):
             prefetch_item(rows.X, k)
@@ -92,10 +110,24 @@ class SparseRows(NamedTuple):
             g[rows.columns[k]] += scale * rows.values[k]
 
     @staticmethod
+    def margin4(rows, i, j, k, l, x):  # noqa: E741
+        return _margin(rows, i, x), _margin(rows, j, x), _margin(rows, k, x), _margin(rows, l, x)
+
+    @staticmethod
+    def add4(rows, i, j, k, l, scales, g):  # noqa: E741
+        _add(rows, i, scales[0], g)
+        _add(rows, j, scales[1], g)
+        _add(rows, k, scales[2], g)
+        _add(rows, l, scales[3], g)
+
+    @staticmethod
     def fetch(rows, i):
         begin = rows.starts[i]
         prefetch_item(rows.values, begin)
         prefetch_item(rows.columns, begin)
+
+
+_margin, _add = scalar(SparseRows.margin), scalar(SparseRows.add)
 
 
 def unlocked(array: np.ndarray) -> np.ndarray:

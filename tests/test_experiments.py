@@ -1,0 +1,406 @@
+"""Experiments: files are checked to the last key, data are read as they are, and a run leaves whole files behind."""
+
+import bz2
+import csv
+import gzip
+import json
+import lzma
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+from typer.testing import CliRunner
+
+from numbaopt import cli
+from numbaopt.experiments import ExperimentError, data, load, report, run
+from numbaopt.experiments.problems import PROBLEMS
+from numbaopt.optimizers import Adam, Momentum
+from numbaopt.schedules import Cosine, Warmup
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = """
+title = "Small"
+[methods]
+gd = { method = "gd", lr = 1.0, batch_size = "all" }
+Adam = { method = "adam", lr = 0.1 }
+[problems.line]
+problem = "tutorial_regression"
+epochs = 60
+batch_size = 20
+[problems.cancer]
+problem = "logistic_regression"
+epochs = 3
+batch_size = 64
+[problems.valley]
+problem = "rosenbrock"
+maxiter = 50
+methods = { Adam = { lr = 0.2 } }
+"""
+
+
+def written(folder, text, name="e.toml"):
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def refused(folder, text, **options):
+    """The sentence that a file is refused with, without the file's name."""
+    file = written(folder, text)
+    with pytest.raises(ExperimentError) as error:
+        load(file, **options)
+    message = str(error.value)
+    assert message.startswith(f"{file}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{file}: ")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small experiment that has run: its records, its folder, what it printed."""
+    folder = tmp_path_factory.mktemp("small")
+    lines = []
+    records = run(load(written(folder, SMALL)), folder / "out", echo=lines.append)
+    return records, folder / "out", "\n".join(lines)
+
+
+class TestFile:
+    def test_settings_are_inherited_and_overridden(self, tmp_path):
+        experiment = load(written(tmp_path, """
+            title = "T"
+            [methods]
+            Adam = { method = "ADAM", beta2 = 0.99, seed = 7, epochs = 2 }
+            m = { method = "momentum", batch_size = "all" }
+            [problems.a]
+            problem = "logistic_regression"
+            epochs = 3
+            batch_size = 32
+            [problems.a.methods]
+            Adam = { lr = { schedule = "warmup", lr = { schedule = "cosine", lr = 1, steps = 9 }, steps = 5 } }
+            m = { lr = 0.5 }
+            [problems.b]
+            problem = "saddle"
+            methods = { m = {} }
+        """))  # fmt: skip
+        first, second = experiment.trials
+        assert (experiment.title, list(first.methods), list(second.methods)) == ("T", ["Adam", "m"], ["m"])
+        assert first.methods["Adam"].optimizer == Adam(beta2=0.99, lr=Warmup(Cosine(1.0, 9), steps=5))
+        shown = first.methods["Adam"].options
+        assert (shown["epochs"], shown["batch_size"], shown["seed"]) == (2, 32, 7)
+        assert first.methods["m"].optimizer == Momentum(lr=0.5)
+        assert "batch_size" not in first.methods["m"].options
+        assert "epochs" not in second.methods["m"].options
+
+    def test_the_shipped_files_are_sound(self):
+        files = sorted((ROOT / "experiments").glob("*.toml"))
+        assert {file.stem for file in files} >= {"tutorial", "logistic"}
+        for file in files:
+            assert load(file).trials
+
+    @pytest.mark.parametrize(("text", "message"), [
+        ("a = ", "Invalid value"),
+        ("titel = 1", "unknown key 'titel'; did you mean 'title'? valid: methods, problems, title"),
+        ("title = 'x'", "'methods' is missing"),
+        ("[methods]\n[problems]", "it declares 0 runs; from 1 to 1000 are possible"),
+        ("methods = 3\n[problems]", "methods = 3: input should be a valid dictionary"),
+        ("[methods]\na = {method='adm'}\n[problems.p]\nproblem='saddle'",
+         "methods.a.method = 'adm' is not a known method; did you mean 'adam'? valid: adabelief"),
+        ("[methods]\na = {lr=1}\n[problems.p]\nproblem='saddle'", "'methods.a.method' is missing; valid: adabelief"),
+        ("[methods]\na = {method='adam', beta3=1}\n[problems.p]\nproblem='saddle'",
+         "unknown key 'methods.a.beta3'; did you mean 'beta2'? valid: beta1"),
+        ("[methods]\na = {method='adam', beta1=1.0}\n[problems.p]\nproblem='saddle'",
+         "methods.a: Adam(beta1=1.0): beta1 must be in [0, 1)"),
+        ("[methods]\na = {method='adam', lr='big'}\n[problems.p]\nproblem='saddle'",
+         "methods.a: Adam(lr='big'): lr must be"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmethods.a.epochs=3",
+         "unknown key 'problems.p.methods.a.epochs'"),
+        ("[methods]\na = {method='adam', maxiter=1.5}\n[problems.p]\nproblem='saddle'",
+         "methods.a.maxiter = 1.5: input should be a valid integer"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmaxiter=-1", "problems.p.maxiter = -1: "),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nstart=[1.0]", "problems.p.start = [1.0]: "),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nstrat=[1.0]",
+         "unknown key 'problems.p.strat'; did you mean 'start'? valid: ftol, gtol, maxiter, methods, problem, start"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='sadle'",
+         "problems.p.problem = 'sadle' is not a known problem; did you mean 'saddle'?"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\n", "'problems.p.problem' is missing; valid: linear_regression"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmethods={b={}}",
+         "unknown method 'problems.p.methods.b'; valid: a"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmethods={a={method='gd'}}",
+         "problems.p.methods.a.method: what a label means"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmethods=['a']", "problems.p.methods must be"),
+        ("[methods]\na = {method='adam', lr={schedule='cosin'}}\n[problems.p]\nproblem='saddle'",
+         "methods.a.lr.schedule = 'cosin' is not a known schedule; did you mean 'cosine'?"),
+        ("[methods]\na = {method='adam', lr={schedule='cosine', step=3}}\n[problems.p]\nproblem='saddle'",
+         "methods.a.lr: Cosine has no field 'step'; did you mean 'steps'?"),
+        ("[methods]\na = {method='adam'}\n[problems.'../p']\nproblem='saddle'", "problems.../p: a problem's name"),
+        ("[methods]\n\"a\\u0007\" = {method='adam'}\n[problems.p]\nproblem='saddle'", "a label must be printable"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='os.system'", "is not a known problem"),
+    ])  # fmt: skip
+    def test_faults_are_told_in_a_sentence(self, tmp_path, text, message):
+        assert message in refused(tmp_path, text)
+
+    def test_files_that_cannot_be_read(self, tmp_path):
+        (tmp_path / "e.toml").write_bytes(b"\xff\xfe")
+        for file, message in ((tmp_path / "none.toml", "no such file"), (tmp_path, "is a directory"),
+                              (tmp_path / "e.toml", "utf-8")):  # fmt: skip
+            with pytest.raises(ExperimentError, match=message):
+                load(file)
+
+    def test_the_number_of_runs_is_bounded(self, tmp_path):
+        methods = "\n".join(f"m{k} = {{ method = 'gd' }}" for k in range(1001))
+        assert "it declares 1001 runs" in refused(tmp_path, f"[methods]\n{methods}\n[problems.p]\nproblem = 'saddle'")
+
+    def test_data_replaces_every_table(self, tmp_path):
+        file, table = written(tmp_path, SMALL), written(tmp_path, "1,0\n2,1\n", "t.csv")
+        trials = {trial.name: trial.problem for trial in load(file, table).trials}
+        assert trials["cancer"].data == str(table)
+        with pytest.raises(ExperimentError, match="--data: no file"):
+            load(file, tmp_path / "none.csv")
+        text = "[methods]\na = {method='gd'}\n[problems.p]\nproblem='saddle'"
+        assert "--data has no use here" in refused(tmp_path, text, data=table)
+
+
+X = np.array([[1.0, 0.0, 2.5], [0.0, -1.0, 0.0], [3.0, 0.0, 1e-3], [0.5, 4.0, 0.0]])
+Y = np.array([1.0, -1.0, 1.0, -1.0])
+LIBSVM = "+1 1:1 3:2.5\n-1 2:-1 # a comment\n1 1:3 3:1e-3\n-1 1:.5 2:4\n"
+
+
+class TestData:
+    def csv(self, mark=",", header="a,b,c,class\n", words=("1", "-1")):
+        rows = [mark.join([*map(str, x), words[int(y < 0)]]) for x, y in zip(X, Y, strict=True)]
+        return header.replace(",", mark) + "\n".join(rows) + "\n"
+
+    @pytest.mark.parametrize("mark", [",", ";", "\t", " "])
+    @pytest.mark.parametrize("header", ["a,b,c,class\n", "1st,2nd,3,4\n", ""])
+    def test_csv(self, tmp_path, mark, header):
+        (features, target), = data.read_tables([written(tmp_path, self.csv(mark, header))])
+        np.testing.assert_array_equal(features, X)
+        np.testing.assert_array_equal(target, Y)
+
+    @pytest.mark.parametrize("header", ["a,b,c,class\n", ""])
+    def test_csv_with_classes_in_words(self, tmp_path, header):
+        (features, target), = data.read_tables([written(tmp_path, self.csv(header=header, words=('"yes"', "no")))])
+        np.testing.assert_array_equal(features, X)
+        assert target.tolist() == ["yes", "no", "yes", "no"]
+
+    @pytest.mark.parametrize(("suffix", "pack"), [("", bytes), (".xz", lzma.compress), (".bz2", bz2.compress),
+                                                  (".gz", gzip.compress)])  # fmt: skip
+    @pytest.mark.parametrize("kind", ["libsvm", "csv"])
+    def test_packed_files(self, tmp_path, kind, suffix, pack):
+        file = tmp_path / f"table{suffix}"
+        file.write_bytes(pack((LIBSVM if kind == "libsvm" else self.csv()).encode()))
+        (features, target), = data.read_tables([file])
+        assert sparse.issparse(features) == (kind == "libsvm")
+        np.testing.assert_array_equal(features.toarray() if kind == "libsvm" else features, X)
+        np.testing.assert_array_equal(target, Y)
+
+    def test_the_held_out_part_beside_a_file(self, tmp_path):
+        file = written(tmp_path, LIBSVM, "a9a")
+        (tmp_path / "a9a.t.xz").write_bytes(lzma.compress(b"-1 2:1\n"))
+        table = data.load_data("a9a", tmp_path, 0.5, 0, True)
+        assert data.held_out_file(file).name == "a9a.t.xz"
+        assert data.held_out_file(tmp_path / "a9a.t.xz") is None
+        assert (table.X.shape, table.X_test.shape, table.y_test.tolist()) == ((4, 3), (1, 3), [-1.0])
+        np.testing.assert_array_equal(table.X_test.toarray(), [[0, 1, 0]])
+        assert table.about.endswith("held out: 1 rows of a9a.t.xz")
+
+    def test_rows_are_split_by_the_seed_and_standardized(self, tmp_path):
+        one, same, other = (data.load_data("breast_cancer", tmp_path, 0.25, seed, True) for seed in (0, 0, 1))
+        assert (len(one.y), len(one.y_test)) == (427, 142)
+        np.testing.assert_array_equal(one.X, same.X)
+        assert not np.array_equal(one.y_test, other.y_test)
+        np.testing.assert_allclose(one.X.mean(axis=0), 0, atol=1e-12)
+        np.testing.assert_allclose(one.X.std(axis=0), 1)
+        assert abs(one.X_test.mean(axis=0)).max() > 1e-3  # by the rows trained on, not by its own
+
+    def test_a_constant_column_is_no_division_by_zero(self, tmp_path):
+        written(tmp_path, "5,1,0\n5,2,1\n5,3,0\n5,4,1\n", "t.csv")
+        table = data.load_data("t.csv", tmp_path, 0.0, 0, True)
+        assert (table.X[:, 0] == 0).all()
+        assert len(table.y_test) == 0
+
+    @pytest.mark.parametrize(("text", "message"), [
+        ("1\n2\n", "one column; a table needs features"), ("", "one column"), ("a,b\n", "no rows"),
+        ("1,2\n3,x,4\n", "t.csv: "), ("1,2,3\n4,,6\n", "could not convert string ''"), ("+1 1:2\n-1 1:x\n", "t.csv: "),
+    ])  # fmt: skip
+    def test_bad_tables(self, tmp_path, text, message):
+        written(tmp_path, text, "t.csv")
+        with pytest.raises(ExperimentError, match=message) as error:
+            data.load_data("t.csv", tmp_path, 0.25, 0, True)
+        assert "\n" not in str(error.value)
+
+    def test_files_that_are_not_what_they_say(self, tmp_path):
+        (tmp_path / "cut.xz").write_bytes(lzma.compress(self.csv().encode() * 100)[:-20])
+        (tmp_path / "no.gz").write_bytes(b"1,2\n")
+        for name in ("cut.xz", "no.gz"):
+            with pytest.raises((ExperimentError, OSError)):
+                data.load_data(name, tmp_path, 0.25, 0, True)
+        with pytest.raises(ExperimentError, match="did you mean 'breast_cancer'"):
+            data.load_data("brest_cancer", tmp_path, 0.25, 0, True)
+
+
+class TestRun:
+    def test_the_line_is_close_to_least_squares(self, small):
+        rng = np.random.default_rng(0)
+        x = rng.random((100, 1))
+        y = 3 * x[:, 0] + rng.random(100)
+        best = np.linalg.lstsq(np.column_stack([x, np.ones(100)]), y, rcond=None)[0]
+        for record in small[0]["line"].values():
+            assert [record.shown["slope"], record.shown["intercept"]] == record.result.x.tolist()
+            np.testing.assert_allclose(record.result.x, best, atol=0.1)
+        assert "least squares 3.2416 0.3985" in " ".join(small[2].split())
+
+    def test_held_out_rows_are_judged_as_scikit_learn_does(self, small, tmp_path):
+        metrics = pytest.importorskip("sklearn.metrics")
+        table = data.load_data("breast_cancer", tmp_path, 0.25, 0, True)
+        shown, x = small[0]["cancer"]["Adam"].shown, small[0]["cancer"]["Adam"].result.x
+        likely = 1 / (1 + np.exp(-(table.X_test @ x[:-1] + x[-1])))
+        assert shown["accuracy"] == pytest.approx(metrics.accuracy_score(table.y_test, likely > 0.5))
+        assert shown["log-loss"] == pytest.approx(metrics.log_loss(table.y_test, likely))
+        assert shown["accuracy"] > 0.9
+
+    def test_paths_go_from_the_start_to_the_end(self, small):
+        path = small[0]["valley"]["Adam"].path
+        assert path.shape == (51, 2)
+        assert path[0].tolist() == [-1.5, -0.5]
+        assert small[0]["cancer"]["Adam"].path is None
+
+    def test_files(self, small):
+        names = {file.name for file in small[1].iterdir()}
+        assert names == {"results.json", "line.csv", "line-convergence.png", "line-trajectories.png", "cancer.csv",
+                         "cancer-convergence.png", "cancer-time.png", "valley.csv", "valley-convergence.png",
+                         "valley-trajectories.png"}  # fmt: skip
+        assert all(file.read_bytes().startswith(b"\x89PNG") for file in small[1].glob("*.png"))
+
+    def test_results_can_be_read_back(self, small):
+        told = json.loads((small[1] / "results.json").read_text())
+        assert told["format"] == 1
+        assert [(entry["problem"], entry["method"]) for entry in told["runs"]] == [
+            ("line", "gd"), ("line", "Adam"), ("cancer", "gd"), ("cancer", "Adam"), ("valley", "Adam")]  # fmt: skip
+        last = told["runs"][-1]
+        assert last["optimizer"]["name"] == "adam"
+        assert last["optimizer"]["lr"] == 0.2
+        assert last["x"] == small[0]["valley"]["Adam"].result.x.tolist()
+
+    def test_curves_are_exact(self, small):
+        with (small[1] / "line.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["method"] == "Adam"]
+        history = small[0]["line"]["Adam"].result.history
+        assert [float(row["objective"]) for row in rows] == history.fun.tolist()
+        assert [float(row["epoch"]) for row in rows] == list(range(61))
+
+    def test_a_diverging_method_is_a_row_and_not_an_error(self, tmp_path):
+        lines = []
+        file = written(tmp_path, "[methods]\nwild = {method='gd', lr=10.0}\n[problems.p]\nproblem='rosenbrock'")
+        run(load(file), tmp_path / "out", echo=lines.append)
+        assert any(line.startswith("  wild") and line.endswith("diverged") for line in lines)
+        json.loads((tmp_path / "out" / "results.json").read_text())
+
+    def test_linear_regression_on_a_table(self, tmp_path):
+        text = "[methods]\ngd = {method='gd', lr=0.3}\n[problems.p]\nproblem='linear_regression'\nepochs=9"
+        shown = run(load(written(tmp_path, text)), tmp_path / "out", echo=lambda line: None)["p"]["gd"].shown
+        assert 0.3 < shown["R2"] < 0.7
+        assert shown["RMSE"] == pytest.approx(55, abs=10)
+
+    def test_data_that_no_model_takes(self, tmp_path):
+        written(tmp_path, "".join(f"{k},{k % 3}\n" for k in range(20)), "t.csv")
+        text = "[methods]\ngd = {method='gd'}\n[problems.p]\nproblem='logistic_regression'\ndata='t.csv'"
+        with pytest.raises(ExperimentError, match=r"e.toml: problems.p: Unknown label type: multiclass"):
+            run(load(written(tmp_path, text)), tmp_path / "out", echo=lambda line: None)
+
+    def test_a_rate_that_becomes_invalid_is_told(self, tmp_path):
+        text = """
+            [methods]
+            gd = { method = "gd", lr = { schedule = "exponential", gamma = 1e300 } }
+            [problems.p]
+            problem = "saddle"
+        """
+        with pytest.raises(ExperimentError, match=r"e.toml: problems.p: lr: the schedule gives inf at step 2"):
+            run(load(written(tmp_path, text)), tmp_path / "out", echo=lambda line: None)
+
+    def test_files_are_whole_or_not_there(self, tmp_path, monkeypatch):
+        file = report.write(tmp_path / "a.txt", "old")
+
+        def full(part, content):
+            with open(part, "wb") as half:
+                half.write(content[:1])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space"):
+            report.write(file, "new")
+        assert [(name.name, name.read_text()) for name in tmp_path.iterdir()] == [("a.txt", "old")]
+
+    def test_json_has_no_nan(self):
+        assert json.loads(report.as_json({"a": np.nan, "b": [np.inf, np.int64(1)], "c": Cosine(1.0, 2)})) == {
+            "a": None, "b": [None, 1], "c": {"name": "cosine", "lr": 1.0, "steps": 2.0, "lr_min": 0.0}}  # fmt: skip
+
+    def test_every_problem_has_a_title_and_a_reference(self, tmp_path):
+        for cls in PROBLEMS.values():
+            task = cls().task(tmp_path)
+            assert task.about
+            assert task.value(task.reference[1]) <= task.value(task.x0)
+            if task.jac is not None:
+                step = 1e-6 * np.eye(2)
+                slope = [(task.fun(task.x0 + h) - task.fun(task.x0 - h)) / 2e-6 for h in step]
+                np.testing.assert_allclose(task.jac(task.x0), slope, rtol=1e-5, atol=1e-8)
+                assert all(np.abs(task.jac(x)).max() < 1e-12 for x in task.minima)
+
+
+class TestCommandLine:
+    def invoke(self, *arguments):
+        return CliRunner().invoke(cli.app, list(map(str, arguments)))
+
+    def test_run(self, tmp_path):
+        file = written(tmp_path, "[methods]\ngd = {method='gd'}\n[problems.p]\nproblem='saddle'\nmaxiter=5")
+        result = self.invoke("run", file, "--out", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        assert "[p] A saddle between two minima" in result.stdout
+        assert f"  {tmp_path / 'out' / 'p-trajectories.png'}" in result.stdout.splitlines()
+
+    def test_run_with_data(self, tmp_path):
+        table = written(tmp_path, "".join(f"{k},{k * k % 7},{'ab'[k > 9]}\n" for k in range(20)), "t.csv")
+        text = "[methods]\ngd = {method='gd', lr=0.5}\n[problems.p]\nproblem='logistic_regression'\nepochs=5"
+        result = self.invoke("run", written(tmp_path, text), "--data", table, "--out", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        assert "Logistic regression on t.csv: 15 rows and 2 features; held out: 5 rows" in result.stdout
+
+    def test_errors_are_a_sentence_and_exit_code_2(self, tmp_path):
+        blocked = written(tmp_path, "", "blocked")
+        good = written(tmp_path, SMALL)
+        for arguments, message in (
+            (("run", tmp_path / "no.toml"), "no such file or directory"),
+            (("run", written(tmp_path, "a = 1", "bad.toml")), "unknown key 'a'"),
+            (("run", good, "--out", blocked), "blocked: file exists"),
+            (("run", good, "--data", tmp_path / "no.csv"), "--data: no file"),
+        ):
+            result = self.invoke(*arguments)
+            assert result.exit_code == 2
+            assert message in result.stderr
+            assert len(result.stderr.strip().splitlines()) == 1
+            assert "Traceback" not in result.output
+
+    def test_methods(self, capsys):
+        cli.list_methods()
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].split() == ["method", "class", "state", "bounds", "sparse", "batches", "defaults"]
+        assert any(line.startswith("sgd or gd  SGD") for line in lines)
+        assert max(map(len, lines)) <= 200
+        assert self.invoke("methods").exit_code == 0
+
+    @pytest.mark.process
+    @pytest.mark.parametrize("package", ["typer", "pydantic", "matplotlib", "sklearn"])
+    def test_what_is_not_installed_is_told(self, tmp_path, package):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(f"raise ModuleNotFoundError('no', name={package!r})")
+        text = "[methods]\ngd = {method='gd'}\n[problems.p]\nproblem='logistic_regression'\nepochs=1"
+        names = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+        command = [sys.executable, "-m", "numbaopt", "run", written(tmp_path, text), "--out", tmp_path / "out"]
+        done = subprocess.run(command, env=names, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.strip().endswith(f"{package}, which is not installed; pip install 'numbaopt[all]'")
+        assert len(done.stderr.strip().splitlines()) == 1
