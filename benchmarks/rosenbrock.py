@@ -51,8 +51,8 @@ def run(quick: bool = False) -> Iterator[Table]:
         units = {OURS: steps, JAX: steps, SCIPY: evaluations}
         contestants = {OURS: ours(fun, jac, steps), **against}
         cases.append(Case(name, race(contestants, 3 if quick else 11, units=units), goals))
-    notes.append(f"{steps:,} steps; {JAX}: over value_and_grad and optax.adam, jitted as a whole; {SCIPY}: a run's time "
-                 f"over its {evaluations} evaluations, calls of the same jitted functions.")  # fmt: skip
+    notes.append(f"{steps:,} steps; {JAX}: over value_and_grad and optax.adam, jitted as a whole; {SCIPY}: a run over "
+                 f"its {evaluations} evaluations, calls of the same jitted functions.")  # fmt: skip
     yield Table("One iteration of Adam on 2-D Rosenbrock, objective and gradient", cases, notes)
 
 

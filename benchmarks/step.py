@@ -80,6 +80,7 @@ def peers(n: int, dtype: Any, notes: list[str]) -> dict[str, Callable[[], Any]]:
     found: dict[str, Callable[[], Any]] = {}
     x, g = data(n, dtype)
     if torch := optional("torch", notes):
+        torch.set_num_threads(THREADS)
         parameter = torch.nn.Parameter(torch.from_numpy(x.copy()))
         parameter.grad = torch.from_numpy(g)
         found[TORCH] = torch.optim.Adam([parameter], fused=True).step

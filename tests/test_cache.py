@@ -61,7 +61,13 @@ def test_a_global_that_changes_between_two_signatures_is_seen(store):
 
 
 def test_options_are_part_of_the_name(store):
-    for options in ({"fastmath": False}, {"fastmath": True}, {"error_model": "python"}, {"boundscheck": True}, {}):
+    for options in (
+        {"fastmath": set()},
+        {"fastmath": {"nnan", "nsz"}},
+        {"error_model": "python"},
+        {"boundscheck": True},
+        {},
+    ):
         assert hits_and_misses_of_one_call(jit(double, **options)) == (0, 1)
         assert hits_and_misses_of_one_call(jit(double, **options)) == (1, 0)
 

@@ -63,7 +63,7 @@ def test_what_cannot_be_compiled_is_named_in_one_line():
     assert "tolist" in text
     assert "test_minimize.py" in text
     assert "\n" not in text
-    with pytest.raises(TypeError, match="cannot be compiled: .*tolist"):
+    with pytest.raises(TypeError, match=r"cannot be compiled: .*tolist"):
         no.minimize(lambda x: x.tolist()[0] ** 2, [1.0], method="sgd", options={"jit": True})
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -14,6 +14,7 @@ from process import python
 from rules_table import CASES
 
 import numbaopt as no
+from numbaopt.optimizers import OPTIMIZERS
 from numbaopt.optimizers._program import program
 from numbaopt.transforms import ClipByNorm, ClipByValue, chain
 
@@ -351,6 +352,14 @@ class HeavyBallWithBrake(NamedTuple):
         rate, momentum, brake = c
         s[0, i] = min(max(momentum * s[0, i] + g, -brake), brake)
         return x - rate * s[0, i]
+
+
+def test_a_rule_of_ones_own_is_known_by_its_names():
+    assert HeavyBallWithBrake.names == ("heavyballwithbrake", "clipped-heavy-ball")
+    assert [HeavyBallWithBrake] * 2 == HEAVY_BALLS
+
+
+HEAVY_BALLS = [OPTIMIZERS.pop(name) for name in HeavyBallWithBrake.names]  # other tests count the package's own
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-14), (np.float32, 1e-5)])

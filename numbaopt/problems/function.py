@@ -17,7 +17,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
 from .._cache import UnknownError, fingerprint
-from .._jit import Packed, address, array, jit, jit_for_address, precompile, unpacker
+from .._jit import Packed, address, array, jit, jit_for_address, precompile, scalar, unpacker
 from ..differences import SCHEMES, evaluations
 from ..loops.descent import evaluate_at, evaluate_signature
 from ..optimizers._rule import nearest
@@ -213,6 +213,15 @@ def _require_vector(kind: Any) -> None:
         raise RefusedError(f"jac must return a vector of real numbers; it returns {kind}")
 
 
+@scalar
+def _take(gradient, g):
+    """Copy the user's gradient, a vector, tuple or list, into ``g``."""
+    if len(gradient) != g.size:
+        raise ValueError(GRADIENT_SHAPE, len(gradient), g.size)
+    for i in range(g.size):
+        g[i] = gradient[i]
+
+
 def _with_jac(fun, jac, unpack):
     def evaluate(x, work, g, data):
         (args,) = unpack(data)
@@ -222,10 +231,7 @@ def _with_jac(fun, jac, unpack):
         for i in range(x.size):
             work[i] = x[i]
         gradient = jac(work, *args)
-        if len(gradient) != g.size:
-            raise ValueError(GRADIENT_SHAPE, len(gradient), g.size)
-        for i in range(g.size):
-            g[i] = gradient[i]
+        _take(gradient, g)
         return value
 
     return evaluate
@@ -237,10 +243,7 @@ def _with_pair(fun, jac, unpack):
         for i in range(x.size):
             work[i] = x[i]
         value, gradient = fun(work, *args)
-        if len(gradient) != g.size:
-            raise ValueError(GRADIENT_SHAPE, len(gradient), g.size)
-        for i in range(g.size):
-            g[i] = gradient[i]
+        _take(gradient, g)
         return value
 
     return evaluate
