@@ -14,6 +14,7 @@ sure, the function is compiled in every process and never stored.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -38,6 +39,7 @@ from numba.extending import _Intrinsic
 
 PACKAGE = Path(__file__).resolve().parent
 FORMAT = "numbaopt-cache-1"
+RULE_PARTS = ("slots", "prepare", "update", "apply", "term", "finish", "rate")
 KNOWN_MODULES = {"builtins", "cmath", "math", "numba", "numbaopt", "numpy", "operator"}
 
 
@@ -55,16 +57,19 @@ def package_stamp() -> str:
     return digest.hexdigest()
 
 
-def fingerprint(function: Callable[..., Any]) -> str:
-    """Hash of everything that decides what ``function`` computes; raises `UnknownError` where that cannot be told."""
+def fingerprint(function: Any) -> str:
+    """Hash of everything that decides what a function computes or a type means.
+
+    Raises `UnknownError` where that cannot be told.
+    """
     digest = hashlib.sha256()
-    for word in _describe(function, set()):
+    for word in _describe(function, {}):
         digest.update(word.encode())
         digest.update(b"\0")
     return digest.hexdigest()
 
 
-def _describe(value: Any, seen: set[int], foreign: bool = False):
+def _describe(value: Any, seen: dict[int, int], foreign: bool = False):
     """Yield words that describe ``value``; ``foreign`` is true inside functions that are not the package's own."""
     if value is None or value is Ellipsis or isinstance(value, (bool, int, float, complex, str, bytes)):
         yield f"{type(value).__name__} {value!r}"
@@ -75,6 +80,8 @@ def _describe(value: Any, seen: set[int], foreign: bool = False):
         yield f"{type(value).__module__}.{type(value).__qualname__} {len(value)}"
         for item in sorted(value, key=repr) if isinstance(value, frozenset) else value:
             yield from _describe(item, seen, foreign)
+        if hasattr(value, "_fields"):
+            yield from _describe(type(value), seen, foreign)
     elif isinstance(value, Dispatcher):
         options = {k: sorted(v) if isinstance(v, (set, frozenset)) else v for k, v in value.targetoptions.items()}
         yield f"jitted {sorted(options.items(), key=str)}"
@@ -89,13 +96,22 @@ def _describe(value: Any, seen: set[int], foreign: bool = False):
     elif isinstance(value, pytypes.ModuleType) and value.__name__.partition(".")[0] in KNOWN_MODULES:
         yield f"module {value.__name__}"
     elif isinstance(value, numba.core.types.Type):
-        yield f"type {value}"
+        yield f"type {value}"  # of a named tuple without its fields
+        if isinstance(value, numba.core.types.BaseNamedTuple):
+            yield from _describe(value.instance_class, seen, foreign)
+        if isinstance(value, numba.core.types.BaseTuple):
+            for item in value:
+                yield from _describe(item, seen, foreign)
     elif isinstance(value, _Intrinsic):
         yield from _describe_function(value._defn, seen)
     elif _is_named(value):
         yield f"name {value.__module__}.{value.__name__}"
     elif isinstance(value, type) and issubclass(value, tuple) and hasattr(value, "_fields"):
         yield f"namedtuple {value.__module__}.{value.__qualname__} {value._fields}"
+        yield from _describe(tuple(value._field_defaults.values()), seen, foreign)
+        for name in RULE_PARTS:
+            if hasattr(value, name):
+                yield from _describe(getattr(value, name), seen, False)
     elif isinstance(value, np.ufunc):
         yield f"ufunc {value.__name__}"
     else:
@@ -110,12 +126,12 @@ def _is_named(value: Any) -> bool:
     return getattr(sys.modules.get(module), name, None) is value
 
 
-def _describe_function(function: pytypes.FunctionType, seen: set[int]):
+def _describe_function(function: pytypes.FunctionType, seen: dict[int, int]):
     if id(function) in seen:
-        yield "recursion"
+        yield f"function {seen[id(function)]} of those above"
         return
-    seen.add(id(function))
-    own = function.__module__.partition(".")[0] == "numbaopt"
+    seen[id(function)] = len(seen)
+    own = (function.__module__ or "").partition(".")[0] == "numbaopt"
     yield f"function {function.__module__}.{function.__qualname__}"
     if own:
         yield package_stamp()
@@ -168,19 +184,17 @@ def folder() -> Path | None:
     return None
 
 
+def _kinds(signature: Any) -> tuple[Any, ...]:
+    """The types in what Numba calls a signature: a tuple of types when it looks, a signature when it stores."""
+    return tuple(signature.args) if hasattr(signature, "args") else tuple(signature)
+
+
 class DiskCache(_Cache):
     """The cache of one dispatcher, in the form that Numba's ``Dispatcher`` asks for."""
 
     def __init__(self, py_func: Callable[..., Any], options: Any):
         self._name = re.sub(r"\W+", "_", f"{py_func.__module__}.{py_func.__qualname__}")[-80:]
         self._py_func, self._options = py_func, repr(options)
-
-    @functools.cached_property
-    def _fingerprint(self) -> str | None:
-        try:
-            return fingerprint(self._py_func)
-        except UnknownError:
-            return None
 
     @property
     def cache_path(self) -> str:
@@ -197,10 +211,14 @@ class DiskCache(_Cache):
 
     def _file(self, signature: Any, codegen: Any) -> Path | None:
         where = folder()
-        if where is None or self._fingerprint is None:
+        if where is None or self._py_func.__module__ not in sys.modules:  # Numba could not load it again
             return None
-        key = (FORMAT, numba.__version__, np.__version__, sys.version, codegen.magic_tuple(), self._options,
-               self._fingerprint, str(signature))  # fmt: skip
+        try:  # anew for every signature: Numba freezes a global when it compiles
+            made_of = fingerprint(self._py_func), *(fingerprint(kind) for kind in _kinds(signature))
+        except UnknownError:
+            return None
+        key = (FORMAT, package_stamp(), numba.__version__, np.__version__, sys.version, codegen.magic_tuple(),
+               self._options, made_of)  # fmt: skip
         return where / f"{self._name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.nbo"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -222,7 +240,8 @@ class DiskCache(_Cache):
                 RuntimeWarning,
                 stacklevel=2,
             )
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -230,9 +249,13 @@ class DiskCache(_Cache):
         if file is None or data.library.has_dynamic_globals or any(not lifted.can_cache for lifted in data.lifted):
             return
         payload = dumps(data._reduce())
+        temporary = None
         try:
             with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".tmp", delete=False) as temporary:
                 temporary.write(hashlib.sha256(payload).digest() + payload)
             os.replace(temporary.name, file)
         except OSError as error:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary.name)
             warnings.warn(f"numbaopt: compiled code could not be kept: {error}.", RuntimeWarning, stacklevel=2)

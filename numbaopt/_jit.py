@@ -25,7 +25,8 @@ from ._cache import DiskCache
 # All of fast-math that does not change what NaN and infinity mean: finite checks must stay true.  A sum that may be
 # reordered must be in a loop that stores nothing: LLVM guards loops that load and store with a check on addresses, and
 # where memory happens to lie badly it takes the scalar twin of the loop, whose sum has other last bits.
-FASTMATH = frozenset({"reassoc", "nsz", "arcp", "contract", "afn"})
+# Nor "afn": with it LLVM makes float ** int32 a call of ``__powidf2``, a symbol that is not there.
+FASTMATH = frozenset({"reassoc", "nsz", "arcp", "contract"})
 EXACT = frozenset({"nsz"})  # every operation rounded as written: the same bits from vector code and its scalar twin
 
 
@@ -58,10 +59,12 @@ def native(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     return lambda typing: python if numba.config.DISABLE_JIT else intrinsic(typing)
 
 
-def precompile(function: Any, arguments: Any) -> Any:
-    """Compile ``function`` for a tuple of argument types now; returns it."""
+def precompile(function: Any, arguments: Any, final: bool = False) -> Any:
+    """Compile ``function`` for a tuple of argument types now, if ``final`` never for others; returns it."""
     if isinstance(function, Dispatcher):
         function.compile(arguments)
+        if final:
+            function.disable_compile()
     return function
 
 

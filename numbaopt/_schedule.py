@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from ._jit import jit, scalar
+from ._jit import jit
 from .optimizers._rule import checked_namedtuple
 
 SCHEDULES: dict[str, type] = {}
@@ -43,7 +43,7 @@ def _rate(lr, step, scale):
     if isinstance(lr, types.Number):
         return lambda lr, step, scale: lr
     if isinstance(lr, types.BaseNamedTuple) and hasattr(lr.instance_class, "rate"):
-        formula = scalar(lr.instance_class.rate)
+        formula = jit(lr.instance_class.rate, cache=False)  # a dispatcher of its own: schedules may be nested
         return lambda lr, step, scale: formula(lr, step, scale)
     return None
 
@@ -74,5 +74,5 @@ def _compiles(lr: Any) -> bool:
 
 def _compiles_field(value: Any) -> bool:
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return all(map(_compiles_field, value))
+        return bool(value) and all(map(_compiles_field, value))
     return isinstance(value, (bool, float)) or _compiles(value)

@@ -154,8 +154,8 @@ def chain(*parts: Any) -> Chain:
         *between, last = last.parts
         front += between
     for part in front:
-        if not (hasattr(part, "apply") and hasattr(part, "prepare")):
+        if isinstance(part, type) or not (hasattr(part, "apply") and hasattr(part, "prepare")):
             raise TypeError(f"chain({part!r}, ...): not a transform; only the last part may be an optimizer")
-    if not (hasattr(last, "update") and hasattr(last, "prepare")):
+    if isinstance(last, type) or not (hasattr(last, "update") and hasattr(last, "prepare")):
         raise TypeError(f"chain(..., {last!r}): the last part must be an optimizer")
     return Chain((*front, last))

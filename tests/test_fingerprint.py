@@ -11,26 +11,18 @@ from process import finish, start
 import numbaopt as no
 from numbaopt._cache import UnknownError, fingerprint
 from numbaopt._jit import jit
+from numbaopt.optimizers import OPTIMIZERS
 
 
 def define(source, **names):
     """The function f of a module with this source."""
-    space = {
-        "math": math,
-        "np": np,
-        "no": no,
-        "jit": numba.njit,
-        "NamedTuple": NamedTuple,
-        "__name__": __name__,
-        **names,
-    }
+    space = {"math": math, "np": np, "no": no, "jit": numba.njit, "NamedTuple": NamedTuple}
+    space |= {"OPTIMIZERS": OPTIMIZERS, "__name__": __name__, **names}
     exec(source, space)
     return space["f"]
 
 
 RULE = """
-from numbaopt.optimizers import OPTIMIZERS
-OPTIMIZERS.pop("fingerprinted", None)
 @no.rule()
 class Fingerprinted(NamedTuple):
     lr: float = 0.1
@@ -39,6 +31,7 @@ class Fingerprinted(NamedTuple):
     def prepare(opt, lr, t): return (lr,)
     @staticmethod
     def update(c, x, g, s, i): return x {} c[0] * g
+del OPTIMIZERS["fingerprinted"]
 opt = Fingerprinted()
 def f(x): no.step({}, x, x, np.zeros((0, 2)), 1)
 """

@@ -121,7 +121,7 @@ def _measure_one(earlier, apply, part, start, count):
         total = 0.0
         for i in range(x.size):
             _, gi = apply(c[:start], x[i], g[i])
-            total += np.float64(term(c[start:end], x[i], gi))
+            total += term(c[start:end], np.float64(x[i]), np.float64(gi))
         return c[:start] + cast_all(finish(c[start:end], total), x[0]) + c[end:]
 
     measure = jit(measure, cache=False)
@@ -163,7 +163,7 @@ class Program:
                     out[j, k + 1] = c[k]
 
         arguments = (array(np.float64, 2), array(np.float64), types.intp, array(self.dtype, 2))
-        return precompile(jit(fill, fastmath=EXACT), arguments)
+        return precompile(jit(fill, fastmath=EXACT), arguments, final=True)
 
     @functools.cached_property
     def sweep(self) -> Any:
@@ -174,7 +174,7 @@ class Program:
             for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
                 x[i] = update(c, x[i], g[i], s, i)
 
-        return precompile(jit(sweep, fastmath=EXACT), sweep_signature(self.dtype).args)
+        return precompile(jit(sweep, fastmath=EXACT), sweep_signature(self.dtype).args, final=True)
 
     @functools.cached_property
     def advance(self) -> Any:
@@ -189,7 +189,7 @@ class Program:
             for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
                 x[i] = update(c, x[i], g[i], s, i)
 
-        return precompile(jit(advance, fastmath=EXACT), sweep_signature(self.dtype).args)
+        return precompile(jit(advance, fastmath=EXACT), sweep_signature(self.dtype).args, final=True)
 
     @functools.cached_property
     def address(self) -> Any:

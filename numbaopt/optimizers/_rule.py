@@ -147,7 +147,9 @@ def _checked(cls: type, name: str, value: Any, ranges: dict[str, str]) -> Any:
         return bool(value)
     if name == "lr" and callable(value):  # a schedule, or any function of the step
         return value
-    if "tuple" in kind and isinstance(value, (tuple, list)):
+    if "tuple" in kind:
+        if not isinstance(value, (tuple, list)):
+            raise TypeError(f"{shown}: {name} must be a tuple of numbers in [0, inf)")
         return tuple(_number(shown, name, item, "[0, inf)") for item in value)
     return _number(shown, name, value, ranges.get(name, "(-inf, inf)"))
 

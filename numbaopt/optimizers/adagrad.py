@@ -127,7 +127,9 @@ class RMSprop(NamedTuple):
         s[0, i] = v
         if extra > 0:
             m = keep * s[2, i] + take * g
-            b = momentum * s[1, i] + before * g / (math.sqrt(v - centered * (m * m) + inside) + outside)
+            spread = v - centered * (m * m)
+            spread = spread if spread > 0 else v - v  # rounding must not take it below zero
+            b = momentum * s[1, i] + before * g / (math.sqrt(spread + inside) + outside)
             s[2, i] = m
             s[1, i] = b
             return x - after * b

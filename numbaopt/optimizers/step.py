@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
+from numba.core.errors import TypingError
 from numba.extending import overload
 
 from .._jit import EXACT, jit
-from .._schedule import rate
+from .._schedule import rate, rates
 from .._threads import SHARE, in_parts
-from ..schedules import plateau_of
+from ..schedules import ReduceOnPlateau, plateau_of
 from ._program import Program, cast_all, hyper_parameters, join_measure, join_prepare, join_update, parts_of, program
 from ._rule import OPTIMIZERS, nearest
 
@@ -78,19 +80,21 @@ def step(opt, x, g, state, t):
     True
     """
     try:
-        prepare, sweep, hyper, lr, row, reduces = _bound(opt, x.dtype)
+        prepare, sweep, hyper, lr, row, reduces, slots = _bound(opt, x.dtype, get_ident())
+        if x.shape != g.shape or state.shape != (slots, x.size) or not isinstance(t, (int, np.integer)) or t < 1:
+            raise TypeError
         if x.ndim != 1:
             x, g = _flat(x), _flat(g)
-        prepare(hyper, lr if lr is not None else np.array([rate(opt.lr, t - 1.0, 1.0)]), t, row)
-        if g.size != x.size or state.shape[1] != x.size or state.shape[0] != len(opt.slots) or t < 1:
-            raise TypeError
+        prepare(hyper, lr if lr is not None else rates(opt.lr, int(t) - 1, 1), t, row)
         if x.size < 2 * SHARE or reduces:
             sweep(row, 0, x, g, state, 0, x.size)
         else:
             in_parts(lambda low, high: sweep(row, 0, x, g, state, low, high), x.size)
     except (TypeError, AttributeError):
         _explain(opt, x, g, state, t)
-        raise
+        if g.flags.writeable:
+            raise
+        step(opt, x, g.copy(), state, t)  # what is compiled expects arrays that could be written to
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
@@ -106,11 +110,12 @@ class _Bound(NamedTuple):
     lr: np.ndarray | None
     row: np.ndarray
     reduces: bool
+    slots: int
 
 
 @functools.lru_cache(maxsize=256)
-def _bound(opt: Any, dtype: np.dtype) -> _Bound:
-    """All that a step needs besides its arrays."""
+def _bound(opt: Any, dtype: np.dtype, thread: int) -> _Bound:
+    """All that a step needs besides its arrays; one row of coefficients a thread."""
     _require_optimizer(opt)
     if dtype not in (np.float32, np.float64):
         raise TypeError
@@ -119,11 +124,11 @@ def _bound(opt: Any, dtype: np.dtype) -> _Bound:
     compiled: Program = program(opt, dtype)
     row = np.empty((1, compiled.n_coefficients + 1), dtype)
     lr = np.array([opt.lr]) if isinstance(opt.lr, float) else None
-    return _Bound(compiled.prepare, compiled.advance, hyper_parameters(opt), lr, row, compiled.reduces)
+    return _Bound(compiled.prepare, compiled.advance, hyper_parameters(opt), lr, row, compiled.reduces, len(opt.slots))
 
 
 def _require_optimizer(opt: Any) -> None:
-    if not (hasattr(opt, "slots") and hasattr(opt, "lr")):
+    if isinstance(opt, type) or not (hasattr(opt, "slots") and hasattr(opt, "lr")):
         raise TypeError(f"opt: {opt!r} is not an optimizer such as numbaopt.Adam()")
 
 
@@ -154,6 +159,15 @@ def _classes_of(opt: types.Type) -> tuple[tuple[type, ...], bool] | None:
     return ((opt.instance_class,), False) if hasattr(opt.instance_class, "update") else None
 
 
+def _follows_objective(kind: types.Type) -> bool:
+    """Whether there is a `ReduceOnPlateau` in the schedule of an optimizer's Numba type."""
+    while isinstance(kind, types.BaseNamedTuple):
+        if kind.instance_class is ReduceOnPlateau:
+            return True
+        kind = kind.types[kind.fields.index("lr")] if "lr" in kind.fields else None
+    return False
+
+
 @overload(init_state)
 def _init_state(opt, x):
     found = _classes_of(opt)
@@ -169,6 +183,8 @@ def _step(opt, x, g, state, t):
     if found is None:
         return None
     classes, chained = found
+    if _follows_objective(opt.types[0][-1] if chained else opt):
+        raise TypingError("step: a rate that follows the objective, which step() does not know; use minimize()")
     counts = tuple(len(part.prepare(part(), 0.1, 1)) for part in classes)
     prepare, update, measure = join_prepare(classes), join_update(classes, counts), join_measure(classes, counts)
     last = len(classes) - 1
@@ -189,9 +205,16 @@ def _step(opt, x, g, state, t):
 
     run = jit(sweep, cache=False, fastmath=EXACT)
 
+    rows = len(classes[-1].slots)
+
     def impl(opt, x, g, state, t):
+        if g.shape != x.shape:
+            raise ValueError("step: g must have the shape of x")
+        if state.shape != (rows, x.size):
+            raise ValueError("step: state must have the shape that init_state gives")
         if x.size:
-            run(before(make(opt, x, t), x, g), x, g, state)
+            y, h = x.reshape(-1), g.reshape(-1)
+            run(before(make(opt, y, t), y, h), y, h, state)
 
     return impl
 
