@@ -159,7 +159,7 @@ def _classes_of(opt: types.Type) -> tuple[tuple[type, ...], bool] | None:
     return ((opt.instance_class,), False) if hasattr(opt.instance_class, "update") else None
 
 
-def _follows_objective(kind: types.Type) -> bool:
+def _follows_objective(kind: Any) -> bool:
     """Whether there is a `ReduceOnPlateau` in the schedule of an optimizer's Numba type."""
     while isinstance(kind, types.BaseNamedTuple):
         if kind.instance_class is ReduceOnPlateau:
