@@ -124,6 +124,15 @@ def interrupted(work):
     return caught.value, time.perf_counter() - sent[0]
 
 
+@pytest.fixture
+def heeding_ctrl_c():
+    """Python's own handler of SIGINT, which a job started in the background inherits as ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_keeps_the_state(tmp_path):
     path = tmp_path / "run.npz"
     X, y, _ = table(rows=2000)
@@ -138,7 +147,7 @@ def test_ctrl_c_keeps_the_state(tmp_path):
                  lambda: no.minimize(model, method="adam",
                                      options={**forever, "batch_size": 8, "checkpoint": path})):  # fmt: skip
         stop, seconds = interrupted(work)
-        assert seconds < 0.2 if "CI" not in os.environ else seconds < 1.0
+        assert seconds < 1.0  # a slice takes some 0.02; left alone, these runs take minutes
         assert stop.result.nit > 0
         assert (stop.result.status, stop.result.message) == (99, "Interrupted by the user.")
     steps = stop.result.nit + 100
