@@ -9,6 +9,8 @@ import sys
 from .report import as_markdown, as_text, machine
 
 NAMES = ("step", "rosenbrock", "first_call", "epoch")
+ABOUT = """Each time is the median of rounds in which the contestants take turns, ± half the distance of the quartiles.
+"3x" is a contestant's time over ours, in brackets its quartiles over rounds and the ratio of the fastest rounds."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -17,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     lines = "\n".join(f"  {name:12}{(module.__doc__ or '').splitlines()[0]}" for name, module in about.items())
     parser = argparse.ArgumentParser("python -m benchmarks", description=f"{__doc__}\n\n{lines}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="name", help="which ones; default: all")
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="name", help="which ones; all by default")
     parser.add_argument("--markdown", action="store_true", help="tables for a README")
     parser.add_argument("--quick", action="store_true", help="few and small rounds: does it run at all?")
     given = parser.parse_args(arguments)
@@ -25,10 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in given.names or NAMES:
         for table in about[name].run(given.quick):
             print(show(table), flush=True)
-    flags = " ".join([*given.names, *(["--quick"] if given.quick else [])])
-    print(f"\nEach time is a median over rounds in which the contestants take turns, ± half the distance of the "
-          f"quartiles;\n'3x' is a contestant's time over ours, in brackets the quartiles over rounds.\n\n{machine()}\n"
-          f"Reproduce with: python -m benchmarks {flags}".rstrip())  # fmt: skip
+    print(f"\n{ABOUT}\n\n{machine()}\nReproduce with: python -m benchmarks {' '.join(given.names)}".rstrip())
 
 
 if __name__ == "__main__":

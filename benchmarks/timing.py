@@ -32,11 +32,15 @@ class Times(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """How many times as long as ours a peer takes: the ratio of medians, and the quartiles of the rounds' ratios."""
+    """How many times as long as ours a peer takes.
+
+    The ratio of medians, the quartiles of the rounds' ratios, and the ratio of the fastest rounds.
+    """
 
     value: float
     low: float
     high: float
+    fastest: float
 
 
 def quartiles(values: tuple[float, ...]) -> tuple[float, float]:
@@ -50,7 +54,7 @@ def quartiles(values: tuple[float, ...]) -> tuple[float, float]:
 def ratio(peer: Times, ours: Times) -> Ratio:
     """Compare two contestants of one race."""
     rounds = tuple(theirs / mine for theirs, mine in zip(peer.seconds, ours.seconds, strict=True))
-    return Ratio(peer.median / ours.median, *quartiles(rounds))
+    return Ratio(peer.median / ours.median, *quartiles(rounds), min(peer.seconds) / min(ours.seconds))
 
 
 def race(contestants: Mapping[str, Callable[[], Any]], rounds: int = 15, least: float = 0.02,
