@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba
 
 SHARE = 1 << 16  # coordinates that make a thread worth waking
-_pool: ThreadPoolExecutor | None = None
+_pool: Any = None
 
 
 def _forget() -> None:
@@ -35,6 +35,8 @@ def in_parts(work: Callable[[int, int], None], size: int) -> None:
         work(0, size)
         return
     if _pool is None:
+        from concurrent.futures import ThreadPoolExecutor
+
         _pool = ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, "numbaopt")
     cuts = [size * k // threads & ~63 for k in range(threads)] + [size]
     others = [_pool.submit(work, low, high) for low, high in itertools.pairwise(cuts[1:])]
