@@ -1,10 +1,10 @@
 """The one decorator by which everything in the package is compiled, and calls through plain addresses.
 
 Loops are compiled once for all rules and all objectives: they receive those as *addresses* of compiled functions with
-one fixed signature, and call them once per step through `invoke`.  What an objective needs besides ``x`` (a user's
-``args``, a table of data) travels as one more address, made by `Packed` and opened by the function that `unpacker`
-makes.  With ``NUMBA_DISABLE_JIT=1``, or when a loop is run by the interpreter because its objective is plain Python, an
-"address" is simply the callable itself and the "packed" data the object.
+one fixed signature, and call them once per step through `invoke`.  All that such a function is given are integers:
+arrays travel as the address of their first item (`pointer`) and are put together again inside (`array_at`), so that a
+call passes a handful of registers and counts no references.  With ``NUMBA_DISABLE_JIT=1`` an "address" is simply the
+callable, or the array, itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.core.dispatcher import Dispatcher
-from numba.extending import intrinsic, overload
+from numba.extending import _Intrinsic
+from numba.np.arrayobj import populate_array
 
 from ._cache import DiskCache
 
@@ -32,7 +33,7 @@ EXACT = frozenset({"nsz"})  # every operation rounded as written: the same bits 
 
 def jit(function: Callable[..., Any], *, cache: bool = True, **options: Any) -> Any:
     """Compile ``function`` the way the whole package is compiled: no GIL, NumPy's division, disk cache."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, **options}
+    options = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "no_cfunc_wrapper": True, **options}
     options["fastmath"] = set(options["fastmath"])
     dispatcher = numba.njit(**options)(function)
     if cache and isinstance(dispatcher, Dispatcher):
@@ -42,8 +43,13 @@ def jit(function: Callable[..., Any], *, cache: bool = True, **options: Any) -> 
 
 
 def jit_for_address(function: Callable[..., Any], **options: Any) -> Any:
-    """`jit` for what is only ever called by address: without the wrappers that let Python and C call it."""
-    return jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+    """`jit` for what Python never calls: without the wrapper for Python, which takes long to compile."""
+    return jit(function, no_cpython_wrapper=True, **options)
+
+
+def jit_inside(function: Callable[..., Any], **options: Any) -> Any:
+    """`jit_for_address` for what only other compiled functions call: kept on disk as part of those."""
+    return jit_for_address(function, cache=False, **options)
 
 
 @functools.cache
@@ -51,12 +57,29 @@ def scalar(function: Callable[..., Any], fastmath: frozenset[str] = FASTMATH) ->
     """A rule's, schedule's or loss's scalar function, compiled for use inside other compiled functions."""
     if isinstance(function, Dispatcher):
         return function
-    return jit(function, cache=False, forceinline=True, fastmath=fastmath)
+    return jit_inside(function, forceinline=True, fastmath=fastmath)
+
+
+class Native(_Intrinsic):
+    """Machine code written by hand, with a Python function that stands in its place in the interpreter."""
+
+    def __init__(self, name: str, defn: Any, python: Any = None):
+        super().__init__(name, defn)
+        self._python = python
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._python(*arguments)
 
 
 def native(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator for intrinsics: ``python`` is what stands in their place when Numba is switched off."""
-    return lambda typing: python if numba.config.DISABLE_JIT else intrinsic(typing)
+    """Decorator for intrinsics: ``python`` is what stands in their place in the interpreter."""
+
+    def decorate(typing: Callable[..., Any]) -> Any:
+        made = Native(typing.__name__, typing, python)
+        made._register()
+        return made
+
+    return decorate
 
 
 def precompile(function: Any, arguments: Any, final: bool = False) -> Any:
@@ -77,140 +100,106 @@ def address(function: Any, signature: Any) -> Any:
     """Where the machine code of ``function`` for ``signature`` lies; the caller keeps ``function`` alive."""
     if not isinstance(function, Dispatcher):
         return function
-    compiled = function.get_compile_result(signature)
+    compiled = precompile(function, signature.args).get_compile_result(signature)
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
-def _calls_back(result: types.Type) -> Any:
-    @intrinsic
-    def call(typing_context, where, arguments):
-        kinds = tuple(types.unliteral(kind) for kind in arguments)
+def _call(result: types.Type, arguments: Any) -> Any:
+    """Signature and code of a call of the address ``where`` with a tuple; errors come out as in Python."""
+    kinds = tuple(types.unliteral(kind) for kind in arguments)
 
-        def codegen(context, builder, signature, values):
-            convention = context.call_conv
-            pointer = builder.inttoptr(values[0], convention.get_function_type(result, kinds).as_pointer())
-            unpacked = [builder.extract_value(values[1], i) for i in range(len(kinds))]
-            status, value = convention.call_function(builder, pointer, result, kinds, unpacked)
-            with cgutils.if_unlikely(builder, status.is_error):
-                convention.return_status_propagate(builder, status)
-            return value
+    def codegen(context, builder, signature, values):
+        convention = context.call_conv
+        pointer = builder.inttoptr(values[0], convention.get_function_type(result, kinds).as_pointer())
+        items = [builder.extract_value(values[1], i) for i in range(len(kinds))]
+        status, value = convention.call_function(builder, pointer, result, kinds, items)
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return value
 
-        return result(types.intp, types.Tuple(kinds)), codegen
-
-    return call
+    return result(types.intp, types.Tuple(kinds)), codegen
 
 
-_call_value = _calls_back(types.float64)
-_call_nothing = _calls_back(types.none)
-
-
-def invoke(where, arguments):
+@native(lambda where, arguments: where(*arguments))
+def invoke(typing_context, where, arguments):
     """Call the compiled function at address ``where`` with a tuple of exactly the argument types it was compiled for.
 
     Exceptions raised there come out of the loop as they would in Python.
     """
-    where(*arguments)
+    return _call(types.none, arguments)
 
 
-def invoke_value(where, arguments):
+@native(lambda where, arguments: where(*arguments))
+def invoke_value(typing_context, where, arguments):
     """`invoke` for functions that return a float64."""
-    return where(*arguments)
+    return _call(types.float64, arguments)
 
 
-@overload(invoke, inline="always")
-def _invoke(where, arguments):
-    return lambda where, arguments: _call_nothing(where, arguments)
+@native(lambda value: int(np.float64(value).view(np.int64)))
+def bits(typing_context, value):
+    """The bits of a float64 as an integer."""
+    return types.int64(types.float64), (
+        lambda context, builder, signature, values: builder.bitcast(values[0], context.get_value_type(types.int64)))
 
 
-@overload(invoke_value, inline="always")
-def _invoke_value(where, arguments):
-    return lambda where, arguments: _call_value(where, arguments)
+@native(lambda value: float(np.int64(value).view(np.float64)))
+def from_bits(typing_context, value):
+    """The float64 with the bits of an integer."""
+    return types.float64(types.int64), (
+        lambda context, builder, signature, values: builder.bitcast(values[0], context.get_value_type(types.float64)))
 
 
-class Packed:
-    """Any value that Numba can type, stored so that its address is all a loop has to carry.
-
-    The references that the stored copy holds are given back when this object is deleted.
-    """
-
-    def __init__(self, value: Any):
-        self.type = numba.typeof(value)
-        self.value = value
-        if numba.config.DISABLE_JIT:
-            self.address: Any = value
-            return
-        size, store, self._release = _storage(self.type)
-        self._memory = np.zeros(size, np.uint8)
-        self.address = self._memory.ctypes.data
-        store(self.address, value)
-
-    def __del__(self) -> None:
-        if getattr(self, "_memory", None) is not None:
-            self._release(self.address)
+def _address_of(context, builder, kind, values, first):
+    data = context.make_array(kind)(context, builder, values).data
+    return builder.ptrtoint(builder.gep(data, [first]), context.get_value_type(types.intp))
 
 
-def _pointer(context, builder, kind, where):
-    model = context.data_model_manager[kind]
-    return model, builder.inttoptr(where, model.get_data_type().as_pointer())
+@native(lambda values: values)
+def pointer(typing_context, values):
+    """The address of the first item of a C-contiguous array."""
+    return types.intp(values), (
+        lambda context, builder, signature, arguments: _address_of(
+            context, builder, values, arguments[0], context.get_constant(types.intp, 0)))  # fmt: skip
 
 
-def _borrow(context, builder, kind, value):
-    """``value`` with every array in it stripped of its reference count: counting is an atomic operation each time."""
-    if isinstance(kind, types.Array):
-        proxy = context.make_array(kind)(context, builder, value)
-        proxy.meminfo = cgutils.get_null_value(proxy.meminfo.type)
-        return proxy._getvalue()
-    if isinstance(kind, types.BaseTuple):
-        items = [_borrow(context, builder, item, builder.extract_value(value, k)) for k, item in enumerate(kind)]
-        return context.make_tuple(builder, kind, items)
-    context.nrt.incref(builder, kind, value)
-    return value
+@native(lambda values, first: values[first:])
+def pointer_to(typing_context, values, first):
+    """The address of item ``first`` of a C-contiguous vector."""
+    return types.intp(values, types.intp), (
+        lambda context, builder, signature, arguments: _address_of(context, builder, values, *arguments))
 
 
-def unpacker(kind: types.Type) -> Callable[[Any], Any]:
-    """A function for compiled code that opens the address of a `Packed` value of Numba type ``kind``.
-
-    Arrays come out borrowed: they must not outlive the `Packed`.
-    """
-
-    @native(lambda where: where)
-    def load(typing_context, where):
-        def codegen(context, builder, signature, values):
-            model, pointer = _pointer(context, builder, kind, values[0])
-            return _borrow(context, builder, kind, model.from_data(builder, builder.load(pointer)))
-
-        return kind(types.intp), codegen
-
-    return load
+def make_array(context, builder, kind, data, shape, strides):
+    """An array over memory that it does not own: no reference is ever counted."""
+    made = context.make_array(kind)(context, builder)
+    itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    data = builder.inttoptr(data, made.data.type)
+    populate_array(made, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)
+    return made._getvalue()
 
 
 @functools.cache
-def _storage(kind: types.Type) -> tuple[int, Any, Any]:
-    """Size in bytes of a stored ``kind``, and compiled functions that store one and give it up."""
-    from numba.core.registry import cpu_target
+def array_at(dtype: np.dtype, rows: int | None = None, columns: int | None = None) -> Any:
+    """An intrinsic ``at(where, n)``: the C-contiguous array of shape (n,), (rows, n) or (n, columns) at an address."""
+    kind = array(dtype, 1 if rows is None and columns is None else 2)
+    itemsize = np.dtype(dtype).itemsize
 
-    context = cpu_target.target_context
-
-    @intrinsic
-    def store(typing_context, where, value):
+    @native(lambda where, n: where)
+    def at(typing_context, where, n):
         def codegen(context, builder, signature, values):
-            model, pointer = _pointer(context, builder, kind, values[0])
-            context.nrt.incref(builder, kind, values[1])
-            builder.store(model.as_data(builder, values[1]), pointer)
-            return context.get_dummy_value()
+            def whole(value):
+                return context.get_constant(types.intp, value)
 
-        return types.void(types.intp, kind), codegen
+            data, n = values
+            size = whole(itemsize)
+            if rows is not None:
+                shape, strides = [whole(rows), n], [builder.mul(n, size), size]
+            elif columns is not None:
+                shape, strides = [n, whole(columns)], [builder.mul(whole(columns), size), size]
+            else:
+                shape, strides = [n], [size]
+            return make_array(context, builder, kind, data, shape, strides)
 
-    @intrinsic
-    def release(typing_context, where):
-        def codegen(context, builder, signature, values):
-            model, pointer = _pointer(context, builder, kind, values[0])
-            context.nrt.decref(builder, kind, model.from_data(builder, builder.load(pointer)))
-            return context.get_dummy_value()
+        return kind(types.intp, types.intp), codegen
 
-        return types.void(types.intp), codegen
-
-    store_compiled = precompile(jit(lambda where, value: store(where, value)), (types.intp, kind))  # type: ignore
-    release_compiled = precompile(jit(lambda where: release(where)), (types.intp,))  # type: ignore
-    size = context.get_abi_sizeof(context.data_model_manager[kind].get_data_type())
-    return max(size, 1), store_compiled, release_compiled
+    return at

@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from ._jit import jit
+from ._jit import jit, jit_inside
 from .optimizers._rule import checked_namedtuple
 
 SCHEDULES: dict[str, type] = {}
@@ -43,7 +43,7 @@ def _rate(lr, step, scale):
     if isinstance(lr, types.Number):
         return lambda lr, step, scale: lr
     if isinstance(lr, types.BaseNamedTuple) and hasattr(lr.instance_class, "rate"):
-        formula = jit(lr.instance_class.rate, cache=False)  # a dispatcher of its own: schedules may be nested
+        formula = jit_inside(lr.instance_class.rate)  # a dispatcher of its own: schedules may be nested
         return lambda lr, step, scale: formula(lr, step, scale)
     return None
 

@@ -15,16 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import checkpoint
-from ._jit import Packed
+from ._packed import Packed
 from ._schedule import rates
 from .loops import descent, minibatch
-from .loops.state import Run
+from .loops.state import Run, run_type
 from .optimizers._program import hyper_parameters, program
 from .schedules import Plateau, plateau_of
 from .status import CONVERGED, MESSAGES, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 
 SLICE_SECONDS = 0.02
-MAX_SLICE = 2048  # steps; their coefficients should stay in the cache
+MAX_SLICE = 1 << 13  # steps; arrays of this size come from the heap without a page fault
+AHEAD = 128  # steps whose coefficients are computed at a time; they should stay in the first cache
 CHECKPOINT_SECONDS = 30.0
 
 
@@ -85,26 +86,21 @@ class Driver:
         self.seconds = float(settings.get("seconds", 0.0))
         self.program = program(opt, problem.dtype)
         self.hyper = hyper_parameters(opt)
-        self.n_coefficients = self.program.n_coefficients + 1
         self.now = run.now[0]  # a view: what the loops write is seen here
         self.stamps = np.asarray(run.history["seconds"])
         if hasattr(problem, "pack"):
             self.data = problem.pack()
             kernels = problem.kernels(self.data)
-            self.evaluate, self.batch, self.compiled = kernels.evaluate_address, kernels.batch_address, True
+            self.evaluate, self.batch = kernels.evaluate_address, kernels.batch_address
         else:
-            self.data, self.evaluate, self.compiled = problem.data, problem.evaluate, problem.compiled
+            self.data, self.evaluate = problem.data, problem.evaluate
         self.where = self.data.address if self.data is not None else 0
-        self.loop: Any = descent.descend
-        self.state: Any = run
-        self.step: Any = self.program.advance
-        if self.compiled:
-            self.packed_run = Packed(run)
-            self.state, self.step = self.packed_run.address, self.program.address
-            self.loop = (descent if batches is None else minibatch).compiled(problem.dtype)
+        self.packed_run = Packed(run, run_type(problem.dtype))
+        self.coefficients = np.empty((AHEAD, self.program.width), problem.dtype)
+        self.loop = (descent if batches is None else minibatch).compiled(problem.dtype)
+        self.addresses = self.program.prepare, self.program.advance  # compiled here, so that no slice is timed with it
         if batches is not None:
             self.order = np.zeros(max(1, minibatch.LOOK_AHEAD // batches.size) * batches.size, np.int64)
-        self.program.prepare  # noqa: B018  compiled here, so that no slice is timed with it
 
     def solve(self) -> int:
         """Run until something ends the run; returns the status."""
@@ -152,18 +148,18 @@ class Driver:
         return max(steps, 0)
 
     def _slice(self, steps: int, first: int) -> None:
-        """Take ``steps`` steps by the compiled loop, or by the same loop in the interpreter."""
-        coefficients = np.empty((steps, self.n_coefficients), self.problem.dtype)
+        """Take ``steps`` steps by the compiled loop."""
+        coefficients = self.coefficients
         lr = rates(self.opt.lr, first, steps, self.stands.scale)
-        self.program.prepare(self.hyper, lr, first + 1, coefficients)
-        limits, b = self.limits, self.batches
+        limits, b, run = self.limits, self.batches, self.packed_run.address
         if b is None:
-            values = np.empty(steps)
-            self.loop(self.state, coefficients, values, steps, self.evaluate, self.where, self.step, limits.gtol,
-                      limits.ftol, limits.xtol)  # fmt: skip
+            values = np.empty(steps if self.plateau is not None else 0)
+            with self.problem.errors():
+                self.loop(run, self.hyper, lr, coefficients, values, *self.addresses, self.evaluate, self.where,
+                          limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
         else:
-            self.loop(self.state, self.order, coefficients, steps, self.batch, self.evaluate, self.where, self.step,
-                      b.n, b.size, b.shuffle, b.seed, b.whole, limits.gtol, limits.ftol)  # fmt: skip
+            self.loop(run, self.hyper, lr, coefficients, self.order, *self.addresses, self.batch, self.evaluate,
+                      self.where, b.n, b.size, b.shuffle, b.seed, b.whole, limits.gtol, limits.ftol)  # fmt: skip
         if self.plateau is not None:
             taken = int(self.now.step) - first
             if b is not None:

@@ -16,6 +16,7 @@ from rules_table import CASES
 import numbaopt as no
 from numbaopt.optimizers import OPTIMIZERS
 from numbaopt.optimizers._program import program
+from numbaopt.optimizers.step import compiled_step
 from numbaopt.transforms import ClipByNorm, ClipByValue, chain
 
 FLOATS = [np.float32, np.float64]
@@ -87,7 +88,7 @@ def test_one_compilation_serves_all_options_of_a_rule():
         opt = no.Adam(**options)
         both_ways(opt, x0, gradients)
     assert len(walk.signatures) <= before + 1
-    assert all(len(f.signatures) == 1 for f in (program(opt, x0.dtype).prepare, program(opt, x0.dtype).sweep))
+    assert program(opt, x0.dtype) is program(no.Adam(), x0.dtype)
 
 
 # ---- the rate --------------------------------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ def test_an_empty_vector_is_no_trouble():
 def test_the_gradient_is_never_written_to_and_may_be_read_only():
     opt, (x, (g,)) = no.Adam(0.1), problem(5, 1)
     g.flags.writeable = False
-    compiled = program(opt, x.dtype).sweep
+    compiled = compiled_step(x.dtype)
     no.step(opt, x, g, no.init_state(opt, x), 1)
     assert_array_equal(g, problem(5, 1)[1][0])
     assert len(compiled.signatures) == 1, "a read-only gradient must not be compiled for"
@@ -307,12 +308,11 @@ def misuses():
 def test_misuse_is_one_sentence_and_changes_nothing(misuse):
     _, arguments, error, text = misuse
     copies = [np.array(a) for a in arguments[:3]]
-    compiled = program(no.Adam(), np.float64)
-    before = [len(f.signatures) for f in (compiled.sweep, compiled.prepare)]
+    before = len(compiled_step(np.dtype(float)).signatures)
     with pytest.raises(error, match=f"^{text}") as caught:
         no.step(no.Adam(), *arguments)
     assert "\n" not in str(caught.value)
-    assert [len(f.signatures) for f in (compiled.sweep, compiled.prepare)] == before, "compiled for a mistake"
+    assert len(compiled_step(np.dtype(float)).signatures) == before, "compiled for a mistake"
     for array, copy in zip(arguments, copies, strict=False):
         assert_array_equal(array, copy)
 

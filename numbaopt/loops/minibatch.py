@@ -9,75 +9,69 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .._jit import array, invoke, invoke_value, jit, precompile, unpacker
+from .._jit import array, invoke, invoke_value, jit, pointer, pointer_to, precompile
 from ..status import NOT_FINITE, RUNNING
-from .descent import run_type
 from .shuffle import fill_order
-from .state import first_not_finite, judge, project
+from .state import first_not_finite, judge, open_run, prepare_rows, project
 
 LOOK_AHEAD = 1024  # terms whose order is computed at a time
 
 
-def batch_signature(dtype: Any) -> Any:
-    """``batch(x, g, order, first, last, known, data) -> check``: the mean gradient over order[first:last] into g.
-
-    The result is a number that is finite exactly if the terms are.  What order[last:known] holds comes next: rows to
-    fetch early.
-    """
-    vector, whole = array(dtype), types.intp
-    return types.float64(vector, vector, array(np.int64), whole, whole, whole, whole)
+# ``batch(x, g, n, order, count, known, data) -> check``: the mean gradient over the terms order[:count] into g, which
+# has n items like x; a number that is finite exactly if the terms are.  What order[count:known] holds comes next: terms
+# to fetch early.  All arguments are addresses, but the three numbers.
+BATCH = types.float64(*(types.intp,) * 7)
 
 
-def train(run, order, coefficients, k, batch, evaluate, data, step, n, size, shuffle, seed, whole, gtol, ftol):
-    """Take at most ``k`` steps over batches of ``size`` of the ``n`` terms.
+@jit
+def train(run, hyper, rates, coefficients, order, prepare, step, batch, evaluate, data, terms, size, shuffle, seed,
+          whole, gtol, ftol):  # fmt: skip
+    """Take at most as many steps as there are ``rates``, over batches of ``size`` of a sum's ``terms``.
 
     With ``whole`` the whole objective is judged at the start and after every epoch.
     """
+    run = open_run(run, coefficients)
     now, x, g, work, best, previous = run.now[0], run.x, run.g, run.work, run.best, run.previous
-    state, lower, upper, history = run.state, run.lower, run.upper, run.history
-    per_epoch = (n + size - 1) // size
-    if now.evaluations == 0 and whole:
-        project(x, lower, upper)
-        fun = invoke_value(evaluate, (x, work, g, data))
-        judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, 0.0)
-    begin, known = 0, 0  # positions [begin, known) of the epoch are in ``order``
-    for j in range(k):
+    state, lower, upper, history, n = run.state, run.lower, run.upper, run.history, run.x.size
+    per_epoch = (terms + size - 1) // size
+    row, ahead = -1, coefficients.shape[0]
+    begin, known, last = 0, 0, terms  # positions [begin, known) of the epoch are in ``order``
+    for j in range(-1 if now.evaluations == 0 and whole else 0, rates.size):
         if now.status != RUNNING:
             return
-        epoch = now.step // per_epoch
-        first = (now.step - epoch * per_epoch) * size
-        last = min(first + size, n)
-        if j == 0 or first == 0 or last > known:
-            begin = first
-            known = min(n, first + order.size // size * size)
-            fill_order(order, known - begin, n, shuffle, seed, epoch, begin)
-        check = invoke_value(batch, (x, g, order, first - begin, last - begin, known - begin, data))
-        if not math.isfinite(check):
-            now.status, now.bad, now.fun = NOT_FINITE, first_not_finite(g), check
-            return
-        if first == 0 and not whole:
-            for i in range(x.size):
-                best[i] = x[i]
-            now.best_step = now.step
-        invoke(step, (coefficients, j, x, g, state, 0, x.size))
+        if j >= 0:
+            row = row + 1 if row + 1 < ahead else 0
+            if row == 0:
+                prepare_rows(prepare, hyper, rates, j, now.step, coefficients)
+            epoch = now.step // per_epoch
+            first = (now.step - epoch * per_epoch) * size
+            last = min(first + size, terms)
+            if j == 0 or first == 0 or last > known:
+                begin = first
+                known = min(terms, first + order.size // size * size)
+                fill_order(order, known - begin, terms, shuffle, seed, epoch, begin)
+            here = pointer_to(order, first - begin)
+            check = invoke_value(batch, (pointer(x), pointer(g), n, here, last - first, known - first, data))
+            if not math.isfinite(check):
+                now.status, now.bad, now.fun = NOT_FINITE, first_not_finite(g), check
+                return
+            if first == 0 and not whole:
+                for i in range(n):
+                    best[i] = x[i]
+                now.best_step = now.step
+            invoke(step, (pointer(coefficients), row, pointer(x), pointer(g), pointer(state), n, 0, n))
+            now.step += 1
+            now.lr = rates[j]
         project(x, lower, upper)
-        now.step += 1
-        now.lr = coefficients[j, 0]
-        if last == n and whole:
-            fun = invoke_value(evaluate, (x, work, g, data))
+        if last == terms and whole:
+            fun = invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), n, data))
             judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, 0.0)
 
 
 @functools.cache
 def compiled(dtype: np.dtype) -> Any:
-    """`train` compiled once for all rules and problems, the run given by its address."""
-    unpack = unpacker(run_type(dtype))
-    inner = jit(train, cache=False)
-
-    def train_at(run, order, coefficients, k, batch, evaluate, data, step, n, size, shuffle, seed, whole, gtol, ftol):
-        inner(unpack(run), order, coefficients, k, batch, evaluate, data, step, n, size, shuffle, seed, whole, gtol,
-              ftol)  # fmt: skip
-
+    """`train` compiled now, for unknowns of ``dtype``: once for all rules and problems."""
     i, real, flag = types.intp, types.float64, types.boolean
-    kinds = (i, array(np.int64), array(dtype, 2), i, i, i, i, i, i, i, flag, i, flag, real, real)
-    return precompile(jit(train_at), kinds)
+    kinds = (i, array(np.float64, 2), array(np.float64), array(dtype, 2), array(np.int64), i, i, i, i, i, i, i, flag, i,
+             flag, real, real)  # fmt: skip
+    return precompile(train, kinds)

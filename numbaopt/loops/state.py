@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+from numba import types
 
-from .._jit import jit
+from .._jit import bits, from_bits, invoke, jit_inside, native, pointer, pointer_to, scalar
+from .._packed import open_at
 from ..status import CONVERGED, NOT_FINITE, RUNNING
+
+inlined = functools.partial(jit_inside, forceinline=True)  # a call would pass some 50 words, and count references
 
 CALM_STEPS = 10  # consecutive small changes that ftol and xtol ask for
 
@@ -58,33 +64,62 @@ def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, re
                np.zeros((slots, n), dtype), lower, upper, now, history)  # fmt: skip
 
 
-@jit
+@functools.cache
+def run_type(dtype: Any) -> types.Type:
+    """Numba's type of a `Run` whose unknowns have ``dtype``."""
+    empty = np.zeros(0, dtype)
+    return numba.typeof(new_run(empty, 0, empty, empty, 2, False))
+
+
+@native(lambda where, like: where)
+def open_run(typing_context, where, like):
+    """The `Run` at an address, its unknowns of the dtype of the array ``like``; its arrays are borrowed."""
+    kind = run_type(numba.np.numpy_support.as_dtype(like.dtype))
+    return kind(types.intp, like), (
+        lambda context, builder, signature, values: open_at(context, builder, kind, values[0]))
+
+
+@jit_inside
+def prepare_rows(prepare, hyper, rates, j, step, coefficients):
+    """Compute the coefficients of the next steps after ``step``, whose rates begin at ``rates[j]``."""
+    count = min(coefficients.shape[0], rates.size - j)
+    invoke(prepare, (pointer(hyper), pointer_to(rates, j), step + 1, pointer(coefficients), count))
+
+
+@inlined
 def largest(g, count):
     """Largest absolute value of the first ``count`` components; NaN where one is NaN.
 
     Absolute floats order like their bit patterns, NaN above infinity: a maximum over integers, which vectorises.
     """
-    top = np.int64(0)
+    top = 0
     for i in range(count):
-        top = max(top, np.float64(g[i]).view(np.int64) & 0x7FFFFFFFFFFFFFFF)
-    return np.int64(top).view(np.float64)
+        this = bits(g[i]) & 0x7FFFFFFFFFFFFFFF
+        top = this if this > top else top
+    return from_bits(top)
 
 
-@jit
+def _clipped(value, low, high):
+    return low if value < low else (high if value > high else value)
+
+
+clipped = scalar(_clipped)
+
+
+@jit_inside
 def projected_norm(x, g, lower, upper):
     """Largest component of the gradient, not counting what pushes against an active bound."""
     if lower.size == 0:
         return largest(g, g.size)
     top = 0.0
     for i in range(x.size):
-        move = min(max(x[i] - g[i], lower[i]), upper[i]) - x[i]
-        move = abs(np.float64(move))
+        move = abs(np.float64(clipped(x[i] - g[i], lower[i], upper[i]) - x[i]))
         if move > top or move != move:
             top = move
     return top
 
 
-@jit
+@jit_inside
 def first_not_finite(g):
     """Index of the first component that is not finite, or -1."""
     for i in range(g.size):
@@ -93,14 +128,14 @@ def first_not_finite(g):
     return -1
 
 
-@jit
+@inlined
 def project(x, lower, upper):
     """Clip x to its bounds, in place."""
     for i in range(lower.size):
-        x[i] = min(max(x[i], lower[i]), upper[i])
+        x[i] = clipped(x[i], lower[i], upper[i])
 
 
-@jit
+@inlined
 def record(now, history):
     """Add a row to the history; when it is full, every other row goes and only every other observation is kept."""
     if now.due > 0:
@@ -117,12 +152,9 @@ def record(now, history):
     now.due = now.stride - 1
 
 
-@jit
+@inlined
 def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xtol):
-    """Take note of the objective ``fun`` and the gradient ``g`` at ``x``: best point, history, status.
-
-    Takes the arrays of a run one by one: reading them off the run costs two atomic operations each.
-    """
+    """Take note of the objective ``fun`` and the gradient ``g`` at ``x``: best point, history, status."""
     before, now.fun = now.fun, fun
     now.evaluations += 1
     # a bound may hide an infinite component, so the plain norm is what tells of divergence
@@ -149,8 +181,9 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
     if xtol > 0:
         moved, size = 0.0, 1.0
         for i in range(x.size):
-            moved = max(moved, abs(np.float64(x[i] - previous[i])))
-            size = max(size, abs(np.float64(x[i])))
+            change, here = abs(np.float64(x[i] - previous[i])), abs(np.float64(x[i]))
+            moved = change if change > moved else moved
+            size = here if here > size else size
         calm_x = moved <= xtol * size
     now.calm = now.calm + 1 if calm_fun or calm_x else 0
     if now.calm >= CALM_STEPS:

@@ -3,10 +3,13 @@
 Everything here is made once per *structure* (the classes of a rule and of the transforms before it) by composing scalar
 functions, and kept on disk.  All programs have one signature, so a loop takes any of them by address:
 
-``sweep(coefficients, j, x, g, s, low, high)``
-    the step with row ``j`` of the coefficients on the coordinates ``low`` to ``high``;
-``advance(...)``
-    the same on all coordinates, after what needs a sum over all of them first (clipping by norm).
+``prepare(hyper, rates, t, out, k)``
+    the coefficients of the ``k`` steps t, t + 1, ..., a row each, the rate in column 0;
+``advance(coefficients, j, x, g, s, n, low, high)``
+    the step with row ``j`` of the coefficients on the coordinates ``low`` to ``high`` of ``n``, after what needs a sum
+    over all of them (clipping by norm).
+
+All arguments are integers, arrays their addresses.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 from numba import types
 from numba.core import cgutils
 
-from .._jit import EXACT, address, array, jit, native, precompile, scalar
+from .._jit import EXACT, address, array_at, jit_for_address, jit_inside, native, scalar
 from ._rule import from_fields
 
 
@@ -42,24 +46,20 @@ def cast_all(typing_context, values, like):
     return to(values, like), codegen
 
 
-def row_loader(first: int, count: int) -> Any:
-    """An intrinsic ``load(matrix, j)``: ``count`` items of row ``j`` from ``first`` on as a tuple, without a view."""
+def row_loader(kind: types.Float, first: int, count: int, width: int) -> Any:
+    """An intrinsic ``load(matrix, j)``: the numbers ``first``, ... of row ``j`` of a matrix ``width`` wide, a tuple."""
+    to = types.UniTuple(kind, count)
 
     @native(lambda matrix, j: tuple(matrix[j, first : first + count]))
     def load(typing_context, matrix, j):
-        to = types.UniTuple(matrix.dtype, count)
-
         def codegen(context, builder, signature, arguments):
-            kind = signature.args[0]
-            proxy = context.make_array(kind)(context, builder, arguments[0])
-            items = []
-            for k in range(count):
-                where = [arguments[1], context.get_constant(types.intp, first + k)]
-                pointer = cgutils.get_item_pointer(context, builder, kind, proxy, where)
-                items.append(builder.load(pointer))
+            start = builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer())
+            row = builder.mul(arguments[1], context.get_constant(types.intp, width))
+            row = cgutils.gep(builder, start, row)
+            items = [builder.load(cgutils.gep(builder, row, first + k)) for k in range(count)]
             return context.make_tuple(builder, to, items)
 
-        return to(matrix, types.intp), codegen
+        return to(types.intp, types.intp), codegen
 
     return load
 
@@ -124,20 +124,19 @@ def _measure_one(earlier, apply, part, start, count):
             total += term(c[start:end], np.float64(x[i]), np.float64(gi))
         return c[:start] + cast_all(finish(c[start:end], total), x[0]) + c[end:]
 
-    measure = jit(measure, cache=False)
+    measure = jit_inside(measure)
     if earlier is None:
         return measure
-    return jit(lambda c, x, g: measure(earlier(c, x, g), x, g), cache=False)
+    return jit_inside(lambda c, x, g: measure(earlier(c, x, g), x, g))
 
 
 def scalar_join(function: Callable[..., Any]) -> Any:
     """Compile a closure made here; unlike `scalar`, without remembering it for ever."""
-    return jit(function, cache=False, forceinline=True, fastmath=EXACT)
+    return jit_inside(function, forceinline=True, fastmath=EXACT)
 
 
-def sweep_signature(dtype: Any) -> Any:
-    matrix, vector = array(dtype, 2), array(dtype)
-    return types.none(matrix, types.intp, vector, vector, matrix, types.intp, types.intp)
+PREPARE = types.void(*(types.intp,) * 5)
+ADVANCE = types.void(*(types.intp,) * 8)
 
 
 class Program:
@@ -145,56 +144,46 @@ class Program:
 
     def __init__(self, classes: tuple[type, ...], counts: tuple[int, ...], dtype: np.dtype):
         self.classes, self.counts, self.dtype = classes, counts, dtype
-        self.n_coefficients = sum(counts)
-        self.reduces = join_measure(classes, counts) is not None
+        self.width = 1 + sum(counts)  # of a row of coefficients
+        self._measure, self._update = join_measure(classes, counts), join_update(classes, counts)
+        self.reduces = self._measure is not None
 
     @functools.cached_property
     def prepare(self) -> Any:
-        """``prepare(hyper, rates, t, out)``: rows of coefficients for the steps t, t + 1, ..., the rate in column 0."""
-        prepare, build = join_prepare(self.classes), _builder(self.classes)
-        load = row_loader(0, sum(len(part._fields) for part in self.classes))
+        """The address of ``prepare``."""
+        prepare, build, width = join_prepare(self.classes), _builder(self.classes), self.width
+        fields = sum(len(part._fields) for part in self.classes)
+        load = row_loader(types.float64, 0, fields, fields)
+        vector, matrix = array_at(np.float64), array_at(self.dtype, columns=width)
 
-        def fill(hyper, rates, t, out):
-            parts = build(load(hyper, 0))
-            for j in range(rates.size):
-                out[j, 0] = rates[j]
-                c = cast_all(prepare(parts, rates[j], t + j), 0.0)
-                for k in range(len(c)):
-                    out[j, k + 1] = c[k]
+        def fill(hyper, rates, t, out, k):
+            parts, lr, rows = build(load(hyper, 0)), vector(rates, k), matrix(out, k)
+            for j in range(k):
+                rows[j, 0] = lr[j]
+                c = cast_all(prepare(parts, lr[j], t + j), 0.0)
+                for m in range(len(c)):
+                    rows[j, m + 1] = c[m]
 
-        arguments = (array(np.float64, 2), array(np.float64), types.intp, array(self.dtype, 2))
-        return precompile(jit(fill, fastmath=EXACT), arguments, final=True)
-
-    @functools.cached_property
-    def sweep(self) -> Any:
-        update, load = join_update(self.classes, self.counts), row_loader(1, self.n_coefficients)
-
-        def sweep(coefficients, j, x, g, s, low, high):
-            c = load(coefficients, j)
-            for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
-                x[i] = update(c, x[i], g[i], s, i)
-
-        return precompile(jit(sweep, fastmath=EXACT), sweep_signature(self.dtype).args, final=True)
+        self._fill = jit_for_address(fill, fastmath=EXACT)
+        return address(self._fill, PREPARE)
 
     @functools.cached_property
     def advance(self) -> Any:
-        """`sweep` over all coordinates with the sums over coordinates taken first."""
-        if not self.reduces:
-            return self.sweep
-        measure, update = join_measure(self.classes, self.counts), join_update(self.classes, self.counts)
-        load = row_loader(1, self.n_coefficients)
+        """The address of ``advance``."""
+        update, measure = self._update, self._measure
+        load = row_loader(numba.from_dtype(self.dtype), 1, self.width - 1, self.width)
+        vector, state = array_at(self.dtype), array_at(self.dtype, rows=len(self.classes[-1].slots))
 
-        def advance(coefficients, j, x, g, s, low, high):
-            c = measure(load(coefficients, j), x, g)
+        def advance(coefficients, j, x, g, s, n, low, high):
+            x, g, s = vector(x, n), vector(g, n), state(s, n)
+            c = load(coefficients, j)
+            if measure is not None:
+                c = measure(c, x, g)
             for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
                 x[i] = update(c, x[i], g[i], s, i)
 
-        return precompile(jit(advance, fastmath=EXACT), sweep_signature(self.dtype).args, final=True)
-
-    @functools.cached_property
-    def address(self) -> Any:
-        """Where `advance` lies, for the loops."""
-        return address(self.advance, sweep_signature(self.dtype))
+        self._advance = jit_for_address(advance, fastmath=EXACT)
+        return address(self._advance, ADVANCE)
 
 
 def _builder(classes: tuple[type, ...]) -> Callable[..., Any]:

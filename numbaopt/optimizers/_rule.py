@@ -225,4 +225,4 @@ def decay(weight_decay: float, decoupled: bool, lr: float) -> tuple[float, float
 @register_jitable
 def bias_correction(beta: float, t: int) -> float:
     """:math:`1 - \\beta^t`, without the power where it is below rounding: beta^t <= exp(-t (1 - beta))."""
-    return 1.0 - beta**t if t * (1.0 - beta) < 40.0 else 1.0
+    return 1.0 - beta ** float(t) if t * (1.0 - beta) < 40.0 else 1.0

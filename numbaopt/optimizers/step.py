@@ -11,7 +11,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from .._jit import EXACT, jit
+from .._jit import EXACT, array, invoke, jit, jit_inside, pointer, precompile
 from .._schedule import rate, rates
 from .._threads import SHARE, in_parts
 from ..schedules import ReduceOnPlateau, plateau_of
@@ -80,16 +80,17 @@ def step(opt, x, g, state, t):
     True
     """
     try:
-        prepare, sweep, hyper, lr, row, reduces, slots = _bound(opt, x.dtype, get_ident())
+        take, prepare, advance, hyper, lr, row, reduces, slots = _bound(opt, x.dtype, get_ident())
         if x.shape != g.shape or state.shape != (slots, x.size) or not isinstance(t, (int, np.integer)) or t < 1:
             raise TypeError
         if x.ndim != 1:
             x, g = _flat(x), _flat(g)
-        prepare(hyper, lr if lr is not None else rates(opt.lr, int(t) - 1, 1), t, row)
+        if lr is None:
+            lr = rates(opt.lr, int(t) - 1, 1)
         if x.size < 2 * SHARE or reduces:
-            sweep(row, 0, x, g, state, 0, x.size)
+            take(prepare, advance, hyper, lr, t, row, x, g, state, 0, x.size)
         else:
-            in_parts(lambda low, high: sweep(row, 0, x, g, state, low, high), x.size)
+            in_parts(lambda low, high: take(prepare, advance, hyper, lr, t, row.copy(), x, g, state, low, high), x.size)
     except (TypeError, AttributeError):
         _explain(opt, x, g, state, t)
         if g.flags.writeable:
@@ -103,9 +104,23 @@ def _flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1)
 
 
+@functools.cache
+def compiled_step(dtype: np.dtype) -> Any:
+    """A step of any program, compiled once a dtype, for callers in Python."""
+
+    def take(prepare, advance, hyper, lr, t, row, x, g, state, low, high):
+        invoke(prepare, (pointer(hyper), pointer(lr), t, pointer(row), 1))
+        invoke(advance, (pointer(row), 0, pointer(x), pointer(g), pointer(state), x.size, low, high))
+
+    whole, real, vector, matrix = types.intp, array(np.float64), array(dtype), array(dtype, 2)
+    kinds = (whole, whole, array(np.float64, 2), real, whole, matrix, vector, vector, matrix, whole, whole)
+    return precompile(jit(take), kinds, final=True)
+
+
 class _Bound(NamedTuple):
+    take: Any
     prepare: Any
-    sweep: Any
+    advance: Any
     hyper: np.ndarray
     lr: np.ndarray | None
     row: np.ndarray
@@ -122,9 +137,10 @@ def _bound(opt: Any, dtype: np.dtype, thread: int) -> _Bound:
     if plateau_of(opt.lr) is not None:
         raise ValueError(f"lr: {opt.lr!r} follows the objective, which step() does not know; use minimize()")
     compiled: Program = program(opt, dtype)
-    row = np.empty((1, compiled.n_coefficients + 1), dtype)
+    row = np.empty((1, compiled.width), dtype)
     lr = np.array([opt.lr]) if isinstance(opt.lr, float) else None
-    return _Bound(compiled.prepare, compiled.advance, hyper_parameters(opt), lr, row, compiled.reduces, len(opt.slots))
+    return _Bound(compiled_step(dtype), compiled.prepare, compiled.advance, hyper_parameters(opt), lr, row,
+                  compiled.reduces, len(opt.slots))  # fmt: skip
 
 
 def _require_optimizer(opt: Any) -> None:
@@ -196,14 +212,14 @@ def _step(opt, x, g, state, t):
     def coefficients_plain(opt, x, t):
         return cast_all(prepare((opt,), rate(opt.lr, t - 1.0, 1.0), t), x[0])
 
-    make = jit(coefficients if chained else coefficients_plain, cache=False, fastmath=EXACT)
-    before = measure if measure is not None else jit(lambda c, x, g: c, cache=False)
+    make = jit_inside(coefficients if chained else coefficients_plain, fastmath=EXACT)
+    before = measure if measure is not None else jit_inside(lambda c, x, g: c)
 
     def sweep(c, x, g, state):
         for i in range(x.size):
             x[i] = update(c, x[i], g[i], state, i)
 
-    run = jit(sweep, cache=False, fastmath=EXACT)
+    run = jit_inside(sweep, fastmath=EXACT)
 
     rows = len(classes[-1].slots)
 

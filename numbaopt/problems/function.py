@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import types as pytypes
@@ -17,10 +18,12 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
 from .._cache import UnknownError, fingerprint
-from .._jit import Packed, address, array, jit, jit_for_address, precompile, scalar, unpacker
+from .._jit import address, array, array_at, jit_for_address, jit_inside, scalar
+from .._packed import Packed, unpacker
 from ..differences import SCHEMES, evaluations
-from ..loops.descent import evaluate_at, evaluate_signature
+from ..loops.descent import EVALUATE, evaluate_at
 from ..optimizers._rule import nearest
+from .callback import Callback
 
 GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"
 FLOAT_VECTOR = array(np.float64)
@@ -42,8 +45,10 @@ class Function:
 
     Attributes
     ----------
-    evaluate : int or callable
-        For the loops: an address, or a Python function where the objective could not be compiled.
+    evaluate : int
+        For the loops: an address, of compiled code or of a `Callback`.
+    errors : callable
+        Makes the context in which a loop may call ``evaluate``.
     compiled : bool
     """
 
@@ -57,9 +62,13 @@ class Function:
         self.per_gradient = evaluations(self.jac, n) if isinstance(self.jac, str) else 0
         self.lower, self.upper = lower, upper
         self.data: Packed | None = None
+        self.errors: Any = contextlib.nullcontext
         self.compiled = jit is not False and not numba.config.DISABLE_JIT and self._compile(jit)
         if not self.compiled:
             self.evaluate: Any = self._in_python
+        if not self.compiled and not numba.config.DISABLE_JIT:
+            self._callback = Callback(self._in_python)
+            self.evaluate, self.errors = self._callback.address, self._callback.errors
 
     def _compile(self, jit_required: bool | None) -> bool:
         """Compile the evaluation; False (and one warning) where that cannot be done."""
@@ -80,7 +89,7 @@ class Function:
             )
             return False
         self.data = packed
-        self.evaluate = address(compiled, evaluate_signature(np.float64))
+        self.evaluate = address(compiled, EVALUATE)
         self._keep = compiled
         return True
 
@@ -90,7 +99,7 @@ class Function:
         if self.data is not None:
             x = np.ascontiguousarray(x, np.float64)
             return evaluate_at(self.evaluate, x, np.empty_like(x), g, self.data.address), g
-        return self._in_python(x, np.empty(self.n), g, None), g
+        return self._in_python(x, np.empty(self.n), g, self.n, None), g
 
     def value(self, x: np.ndarray) -> float:
         """Objective at ``x``, for callers in Python."""
@@ -98,8 +107,8 @@ class Function:
             return self.value_and_grad(x)[0]
         return _as_scalar((as_dispatcher(self.fun) if self.compiled else self.fun)(np.array(x, float), *self.args))
 
-    def _in_python(self, x: Any, work: Any, g: Any, data: Any) -> float:
-        """What the compiled evaluation does, for objectives that numba cannot compile."""
+    def _in_python(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
+        """What the compiled evaluation does, for objectives that Numba cannot compile."""
         fun, args = self.fun, self.args
         if self.jac is True:
             value, gradient = fun(x.copy(), *args)
@@ -174,7 +183,7 @@ def _twin(function: Callable[..., Any], stamp: str) -> Any:
 
 
 def compiled_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
-    """``evaluate(x, work, g, data)`` for the loops, compiled once for a function and the types of its arguments."""
+    """``evaluate(x, work, g, n, data)`` for the loops, compiled once for a function and the types of its arguments."""
     return _compile_evaluation(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed)
 
 
@@ -188,7 +197,8 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
         _require_vector(_return_type(jac, kinds))
     on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
     evaluate = jit_for_address(_source(jac)(fun, jac, unpacker(packed)), cache=on_disk, fastmath=())
-    return precompile(evaluate, evaluate_signature(np.float64))
+    address(evaluate, EVALUATE)
+    return evaluate
 
 
 def _return_type(function: Any, kinds: tuple) -> Any:
@@ -222,9 +232,12 @@ def _take(gradient, g):
         g[i] = gradient[i]
 
 
+_vector = array_at(np.float64)
+
+
 def _with_jac(fun, jac, unpack):
-    def evaluate(x, work, g, data):
-        (args,) = unpack(data)
+    def evaluate(x, work, g, n, data):
+        (args,), x, work, g = unpack(data), _vector(x, n), _vector(work, n), _vector(g, n)
         for i in range(x.size):
             work[i] = x[i]
         value = fun(work, *args)
@@ -238,8 +251,8 @@ def _with_jac(fun, jac, unpack):
 
 
 def _with_pair(fun, jac, unpack):
-    def evaluate(x, work, g, data):
-        (args,) = unpack(data)
+    def evaluate(x, work, g, n, data):
+        (args,), x, work, g = unpack(data), _vector(x, n), _vector(work, n), _vector(g, n)
         for i in range(x.size):
             work[i] = x[i]
         value, gradient = fun(work, *args)
@@ -250,10 +263,10 @@ def _with_pair(fun, jac, unpack):
 
 
 def _with_differences(fun, jac, unpack):
-    scheme = jit(SCHEMES[jac], cache=False, fastmath=())
+    scheme = jit_inside(SCHEMES[jac], fastmath=())
 
-    def evaluate(x, work, g, data):
-        args, lower, upper = unpack(data)
+    def evaluate(x, work, g, n, data):
+        (args, lower, upper), x, work, g = unpack(data), _vector(x, n), _vector(work, n), _vector(g, n)
         for i in range(x.size):
             work[i] = x[i]
         value = fun(work, *args)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from .._jit import EXACT, Packed, address, jit, jit_for_address, scalar, unpacker
-from ..loops.descent import evaluate_at, evaluate_signature
-from ..loops.minibatch import batch_signature
+from .._jit import EXACT, address, array_at, jit_for_address, jit_inside, scalar
+from .._packed import Packed, unpacker
+from ..loops.descent import EVALUATE, evaluate_at
+from ..loops.minibatch import BATCH
 from ..loops.state import largest
 from .losses import as_loss
 from .rows import as_rows, prefetch_item
@@ -94,6 +96,7 @@ class LinearModel:
         self.l2, self.fit_intercept = float(l2), bool(fit_intercept)
         self.dtype = np.dtype(np.float32 if self.X.dtype == np.float32 else np.float64)
         self.n = self.n_features + self.fit_intercept
+        self.errors = contextlib.nullcontext
         self._spare: list[Packed] = []  # packed data between calls of value_and_grad; one a thread at work
 
     def pack(self) -> Packed:
@@ -153,7 +156,7 @@ def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype)
     value, slope = scalar(loss.value), scalar(loss.slope, EXACT)
     margin, margin4, fetch = scalar(storage.margin), scalar(storage.margin4), scalar(storage.fetch)
     add, add4 = scalar(storage.add, FUSED), scalar(storage.add4, FUSED)
-    unpack = unpacker(kind)
+    unpack, vector, numbers = unpacker(kind), array_at(dtype), array_at(np.int64)
 
     def margins(p, x, order, first, last, known):
         """Margins of the rows order[first:last] into p.z, their targets into p.target; returns the largest margin."""
@@ -198,35 +201,35 @@ def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype)
                 total += z[k]
             g[p.n_columns] += total
 
-    margins, weigh, gather = jit(margins, cache=False), jit(weigh, cache=False), jit(gather, cache=False)
+    margins, weigh, gather = jit_inside(margins), jit_inside(weigh), jit_inside(gather)
 
-    def batch(x, g, order, first, last, known, data):
-        p = unpack(data)
+    def batch(x, g, n, order, count, known, data):
+        p, x, g, order = unpack(data), vector(x, n), vector(g, n), numbers(order, known)
         z, target, check = p.z, p.target, 0.0
         for j in range(g.size):
             g[j] = 0
-        for begin in range(first, last, z.size):
-            end = min(begin + z.size, last)
+        for begin in range(0, count, z.size):
+            end = min(begin + z.size, count)
             check += margins(p, x, order, begin, end, known)
             for j in range(end - begin):
                 z[j] = slope(z[j], target[j])
             weigh(p, order, begin, end)
             gather(p, order, begin, end, g)
-        mean, shrink = z.dtype.type(1.0 / (last - first)), z.dtype.type(p.l2)
+        mean, shrink = z.dtype.type(1.0 / count), z.dtype.type(p.l2)
         for j in range(p.n_columns):
             g[j] = mean * g[j] + shrink * x[j]
         if g.size > p.n_columns:
             g[p.n_columns] *= mean
         return check
 
-    def evaluate(x, work, g, data):
-        p = unpack(data)
+    def evaluate(x, work, g, n, data):
+        p, x, g = unpack(data), vector(x, n), vector(g, n)
         z, target, order, whole = p.z, p.target, p.order, p.total
-        n, fun, penalty = p.y.size, 0.0, 0.0
+        terms, fun, penalty = p.y.size, 0.0, 0.0
         for j in range(g.size):
             whole[j] = 0.0
-        for begin in range(0, n, z.size):
-            count = min(z.size, n - begin)
+        for begin in range(0, terms, z.size):
+            count = min(z.size, terms - begin)
             for j in range(count):
                 order[j] = begin + j
             margins(p, x, order, 0, count, count)
@@ -246,11 +249,10 @@ def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype)
         for j in range(p.n_columns):
             penalty += np.float64(x[j]) * np.float64(x[j])
         for j in range(p.n_columns):
-            g[j] = whole[j] / n + p.l2 * x[j]
+            g[j] = whole[j] / terms + p.l2 * x[j]
         if g.size > p.n_columns:
-            g[p.n_columns] = whole[p.n_columns] / n
-        return fun / n + 0.5 * p.l2 * penalty
+            g[p.n_columns] = whole[p.n_columns] / terms
+        return fun / terms + 0.5 * p.l2 * penalty
 
     evaluate, batch = jit_for_address(evaluate), jit_for_address(batch)
-    return Kernels(evaluate, batch, address(evaluate, evaluate_signature(dtype)),
-                   address(batch, batch_signature(dtype)))  # fmt: skip
+    return Kernels(evaluate, batch, address(evaluate, EVALUATE), address(batch, BATCH))

@@ -1,0 +1,146 @@
+"""Any value as one address: what an objective needs besides ``x`` travels through the loops as a single integer.
+
+`Packed` writes the parts of a value as 64-bit words, `unpacker` makes the function that puts them together again in
+compiled code.  Arrays come out borrowed, without a reference count: counting is an atomic operation each time.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.core import cgutils
+
+from ._jit import jit, make_array, native, precompile
+
+WORD = np.dtype(np.int64)
+
+
+class Packed:
+    """A value that Numba can type, stored so that its address is all a loop has to carry."""
+
+    def __init__(self, value: Any, kind: types.Type | None = None):
+        self.type = kind or numba.typeof(value)
+        self.value = value  # owns the memory of all arrays
+        if numba.config.DISABLE_JIT:
+            self.address: Any = value
+            return
+        self._stored: list[_Stored] = []
+        words = list(self._words(self.type, value))
+        self._memory = np.array(words or [0], np.uint64)
+        self.address = self._memory.ctypes.data
+
+    def _words(self, kind: Any, value: Any):
+        if isinstance(kind, types.Array):
+            yield value.ctypes.data
+            yield from value.shape
+            yield from (stride % 2**64 for stride in value.strides)
+        elif isinstance(kind, types.BaseTuple):
+            for k, item in enumerate(value):
+                yield from self._words(kind[k], item)
+        elif isinstance(kind, types.Float):
+            yield int(np.float64(value).view(np.uint64))
+        elif isinstance(kind, (types.Integer, types.Boolean)):
+            yield int(value) % 2**64
+        else:
+            self._stored.append(_Stored(kind, value))
+            yield self._stored[-1].address
+
+
+def unpacker(kind: types.Type) -> Callable[[Any], Any]:
+    """A function for compiled code that opens the address of a `Packed` value of Numba type ``kind``.
+
+    What comes out must not outlive the `Packed`.
+    """
+
+    @native(lambda where: where)
+    def load(typing_context, where):
+        return kind(types.intp), (
+            lambda context, builder, signature, values: open_at(context, builder, kind, values[0]))  # fmt: skip
+
+    return load
+
+
+def open_at(context, builder, kind, where):
+    """Generate the code of `unpacker`."""
+    words = builder.inttoptr(where, context.get_value_type(types.int64).as_pointer())
+    position = itertools.count()
+    return _load(context, builder, kind, lambda: builder.load(cgutils.gep(builder, words, next(position))))
+
+
+def _load(context, builder, kind, word):
+    """The mirror of `Packed._words`."""
+    if isinstance(kind, types.Array):
+        data = word()
+        shape = [word() for _ in range(kind.ndim)]
+        return make_array(context, builder, kind, data, shape, [word() for _ in range(kind.ndim)])
+    if isinstance(kind, types.BaseTuple):
+        return context.make_tuple(builder, kind, [_load(context, builder, item, word) for item in kind])
+    if isinstance(kind, types.Float):
+        number = builder.bitcast(word(), context.get_value_type(types.float64))
+        return context.cast(builder, number, types.float64, kind)
+    if isinstance(kind, (types.Integer, types.Boolean)):
+        return context.cast(builder, word(), types.int64, kind)
+    model, where = _pointer(context, builder, kind, word())
+    value = model.from_data(builder, builder.load(where))
+    context.nrt.incref(builder, kind, value)
+    return value
+
+
+class _Stored:
+    """A value of any other type (a list, a string, a compiled function) in memory of its own.
+
+    The references that the stored copy holds are given back when this object is deleted.
+    """
+
+    def __init__(self, kind: types.Type, value: Any):
+        size, store, self._release = _storage(kind)
+        self._memory = np.zeros(size, np.uint8)
+        self.address = self._memory.ctypes.data
+        store(self.address, value)
+
+    def __del__(self) -> None:
+        if getattr(self, "_memory", None) is not None:
+            self._release(self.address)
+
+
+def _pointer(context, builder, kind, where):
+    model = context.data_model_manager[kind]
+    return model, builder.inttoptr(where, model.get_data_type().as_pointer())
+
+
+@functools.cache
+def _storage(kind: types.Type) -> tuple[int, Any, Any]:
+    """Size in bytes of a stored ``kind``, and compiled functions that store one and give it up."""
+    from numba.core.registry import cpu_target
+
+    context = cpu_target.target_context
+
+    @native(lambda where, value: None)
+    def store(typing_context, where, value):
+        def codegen(context, builder, signature, values):
+            model, pointer = _pointer(context, builder, kind, values[0])
+            context.nrt.incref(builder, kind, values[1])
+            builder.store(model.as_data(builder, values[1]), pointer)
+            return context.get_dummy_value()
+
+        return types.void(types.intp, kind), codegen
+
+    @native(lambda where: None)
+    def release(typing_context, where):
+        def codegen(context, builder, signature, values):
+            model, pointer = _pointer(context, builder, kind, values[0])
+            context.nrt.decref(builder, kind, model.from_data(builder, builder.load(pointer)))
+            return context.get_dummy_value()
+
+        return types.void(types.intp), codegen
+
+    store_compiled = precompile(jit(lambda where, value: store(where, value)), (types.intp, kind))
+    release_compiled = precompile(jit(lambda where: release(where)), (types.intp,))
+    size = context.get_abi_sizeof(context.data_model_manager[kind].get_data_type())
+    return max(size, 1), store_compiled, release_compiled
