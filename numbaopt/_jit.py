@@ -19,7 +19,6 @@ from numba import types
 from numba.core import cgutils
 from numba.core.dispatcher import Dispatcher
 from numba.extending import _Intrinsic
-from numba.np.arrayobj import populate_array
 
 from ._cache import DiskCache
 
@@ -171,6 +170,8 @@ def pointer_to(typing_context, values, first):
 
 def make_array(context, builder, kind, data, shape, strides):
     """An array over memory that it does not own: no reference is ever counted."""
+    from numba.np.arrayobj import populate_array  # late: imports most of Numba, which `import numba` does not
+
     made = context.make_array(kind)(context, builder)
     itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
     data = builder.inttoptr(data, made.data.type)

@@ -41,8 +41,9 @@ class Packed:
             yield from value.shape
             yield from (stride % 2**64 for stride in value.strides)
         elif isinstance(kind, types.BaseTuple):
+            kinds: Any = kind
             for k, item in enumerate(value):
-                yield from self._words(kind[k], item)
+                yield from self._words(kinds[k], item)
         elif isinstance(kind, types.Float):
             yield int(np.float64(value).view(np.uint64))
         elif isinstance(kind, (types.Integer, types.Boolean)):

@@ -190,7 +190,9 @@ class Driver:
             return "All epochs were done."
         if now.status != NOT_FINITE:
             return MESSAGES[int(now.status)]
-        what = f"the objective is {now.fun}" if now.bad < 0 else f"component {now.bad} of the gradient is not finite"
+        bad = np.flatnonzero(~np.isfinite(self.run.g))
+        of_gradient = bad.size and (np.isfinite(now.fun) or self.batches is not None)
+        what = f"component {bad[0]} of the gradient is not finite" if of_gradient else f"the objective is {now.fun}"
         if now.step == 0 and now.evaluations <= 1:
             return f"Diverged: at the starting point (step 0) {what}."
         return (f"Diverged at step {now.step}: {what} (the learning rate was {now.lr:g}). Try a smaller rate, such as "

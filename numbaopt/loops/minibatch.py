@@ -12,7 +12,7 @@ from numba import types
 from .._jit import array, invoke, invoke_value, jit, pointer, pointer_to, precompile
 from ..status import NOT_FINITE, RUNNING
 from .shuffle import fill_order
-from .state import first_not_finite, judge, open_run, prepare_rows, project
+from .state import judge, open_run, prepare_rows, project
 
 LOOK_AHEAD = 1024  # terms whose order is computed at a time
 
@@ -53,7 +53,7 @@ def train(run, hyper, rates, coefficients, order, prepare, step, batch, evaluate
             here = pointer_to(order, first - begin)
             check = invoke_value(batch, (pointer(x), pointer(g), n, here, last - first, known - first, data))
             if not math.isfinite(check):
-                now.status, now.bad, now.fun = NOT_FINITE, first_not_finite(g), check
+                now.status, now.fun = NOT_FINITE, check
                 return
             if first == 0 and not whole:
                 for i in range(n):

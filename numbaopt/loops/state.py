@@ -22,7 +22,6 @@ NOW = np.dtype([
     ("step", "i8"),  # steps taken
     ("status", "i8"),  # see status.py
     ("reason", "i8"),  # which tolerance was met
-    ("bad", "i8"),  # first component of the gradient that is not finite; -1: the objective itself
     ("calm", "i8"),  # consecutive steps with small changes
     ("evaluations", "i8"),  # of the whole objective
     ("records", "i8"),  # rows of the history in use
@@ -58,7 +57,7 @@ def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, re
     """A run that has not begun; ``x0`` is copied."""
     n, dtype = x0.size, x0.dtype
     now = np.zeros(1, NOW).view(np.recarray)
-    now[0].status, now[0].stride, now[0].bad, now[0].best_fun = RUNNING, 1, -1, math.inf
+    now[0].status, now[0].stride, now[0].best_fun = RUNNING, 1, math.inf
     history = np.zeros(max(2, records + records % 2), RECORD).view(np.recarray)
     return Run(x0.copy(), np.zeros(n, dtype), np.zeros(n, dtype), x0.copy(), np.zeros(n if keep_previous else 0, dtype),
                np.zeros((slots, n), dtype), lower, upper, now, history)  # fmt: skip
@@ -82,7 +81,8 @@ def open_run(typing_context, where, like):
 @jit_inside
 def prepare_rows(prepare, hyper, rates, j, step, coefficients):
     """Compute the coefficients of the next steps after ``step``, whose rates begin at ``rates[j]``."""
-    count = min(coefficients.shape[0], rates.size - j)
+    count, left = coefficients.shape[0], rates.size - j
+    count = left if left < count else count
     invoke(prepare, (pointer(hyper), pointer_to(rates, j), step + 1, pointer(coefficients), count))
 
 
@@ -104,6 +104,7 @@ def _clipped(value, low, high):
 
 
 clipped = scalar(_clipped)
+larger = scalar(lambda a, b: a if a > b else b)  # not max(), which takes longer to compile than the rest of a function
 
 
 @jit_inside
@@ -117,15 +118,6 @@ def projected_norm(x, g, lower, upper):
         if move > top or move != move:
             top = move
     return top
-
-
-@jit_inside
-def first_not_finite(g):
-    """Index of the first component that is not finite, or -1."""
-    for i in range(g.size):
-        if not math.isfinite(g[i]):
-            return i
-    return -1
 
 
 @inlined
@@ -163,10 +155,9 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
     record(now, history)
     if not (math.isfinite(fun) and math.isfinite(plain)):
         now.status = NOT_FINITE
-        now.bad = -1 if not math.isfinite(fun) else first_not_finite(g)
         return
     # near a minimum the objective is only known up to rounding: there the smaller gradient decides
-    converged = now.grad_norm <= gtol and fun <= now.best_fun + 1e-12 * max(1.0, abs(now.best_fun))
+    converged = now.grad_norm <= gtol and fun <= now.best_fun + 1e-12 * larger(1.0, abs(now.best_fun))
     if fun < now.best_fun or converged:
         now.best_fun, now.best_step = fun, now.step
         for i in range(x.size):
@@ -176,14 +167,13 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
         return
     if now.step == 0 or (ftol <= 0 and xtol <= 0):
         return
-    calm_fun = ftol > 0 and abs(fun - before) <= ftol * max(1.0, abs(fun), abs(before))
+    calm_fun = ftol > 0 and abs(fun - before) <= ftol * larger(1.0, larger(abs(fun), abs(before)))
     calm_x = False
     if xtol > 0:
         moved, size = 0.0, 1.0
         for i in range(x.size):
             change, here = abs(np.float64(x[i] - previous[i])), abs(np.float64(x[i]))
-            moved = change if change > moved else moved
-            size = here if here > size else size
+            moved, size = larger(moved, change), larger(size, here)
         calm_x = moved <= xtol * size
     now.calm = now.calm + 1 if calm_fun or calm_x else 0
     if now.calm >= CALM_STEPS:

@@ -18,7 +18,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
 from .._cache import UnknownError, fingerprint
-from .._jit import address, array, array_at, jit_for_address, jit_inside, scalar
+from .._jit import address, array, array_at, jit_for_address, jit_inside
 from .._packed import Packed, unpacker
 from ..differences import SCHEMES, evaluations
 from ..loops.descent import EVALUATE, evaluate_at
@@ -89,8 +89,7 @@ class Function:
             )
             return False
         self.data = packed
-        self.evaluate = address(compiled, EVALUATE)
-        self._keep = compiled
+        self._keep, self.evaluate = compiled
         return True
 
     def value_and_grad(self, x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -182,8 +181,8 @@ def _twin(function: Callable[..., Any], stamp: str) -> Any:
     return numba.njit(function)
 
 
-def compiled_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
-    """``evaluate(x, work, g, n, data)`` for the loops, compiled once for a function and the types of its arguments."""
+def compiled_evaluation(fun: Any, jac: Any, packed: Any) -> tuple[Any, Any]:
+    """``evaluate(x, work, g, n, data)`` and its address, compiled once a function and types of arguments."""
     return _compile_evaluation(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed)
 
 
@@ -196,9 +195,9 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
     if callable(jac):
         _require_vector(_return_type(jac, kinds))
     on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
-    evaluate = jit_for_address(_source(jac)(fun, jac, unpacker(packed)), cache=on_disk, fastmath=())
-    address(evaluate, EVALUATE)
-    return evaluate
+    source = _with_differences if isinstance(jac, str) else _with_jac
+    evaluate = jit_for_address(source(fun, None if jac is True else jac, unpacker(packed)), cache=on_disk, fastmath=())
+    return evaluate, address(evaluate, EVALUATE)
 
 
 def _return_type(function: Any, kinds: tuple) -> Any:
@@ -223,40 +222,25 @@ def _require_vector(kind: Any) -> None:
         raise RefusedError(f"jac must return a vector of real numbers; it returns {kind}")
 
 
-@scalar
-def _take(gradient, g):
-    """Copy the user's gradient, a vector, tuple or list, into ``g``."""
-    if len(gradient) != g.size:
-        raise ValueError(GRADIENT_SHAPE, len(gradient), g.size)
-    for i in range(g.size):
-        g[i] = gradient[i]
-
-
 _vector = array_at(np.float64)
 
 
 def _with_jac(fun, jac, unpack):
     def evaluate(x, work, g, n, data):
         (args,), x, work, g = unpack(data), _vector(x, n), _vector(work, n), _vector(g, n)
-        for i in range(x.size):
+        for i in range(n):
             work[i] = x[i]
-        value = fun(work, *args)
-        for i in range(x.size):
-            work[i] = x[i]
-        gradient = jac(work, *args)
-        _take(gradient, g)
-        return value
-
-    return evaluate
-
-
-def _with_pair(fun, jac, unpack):
-    def evaluate(x, work, g, n, data):
-        (args,), x, work, g = unpack(data), _vector(x, n), _vector(work, n), _vector(g, n)
-        for i in range(x.size):
-            work[i] = x[i]
-        value, gradient = fun(work, *args)
-        _take(gradient, g)
+        if jac is None:
+            value, gradient = fun(work, *args)
+        else:
+            value = fun(work, *args)
+            for i in range(n):
+                work[i] = x[i]
+            gradient = jac(work, *args)
+        if len(gradient) != n:
+            raise ValueError(GRADIENT_SHAPE, len(gradient), n)
+        for i in range(n):
+            g[i] = gradient[i]
         return value
 
     return evaluate
@@ -274,10 +258,6 @@ def _with_differences(fun, jac, unpack):
         return value
 
     return evaluate
-
-
-def _source(jac: Any) -> Any:
-    return _with_pair if jac is True else _with_differences if isinstance(jac, str) else _with_jac
 
 
 def short_reason(error: Exception) -> str:

@@ -162,8 +162,6 @@ def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype)
         """Margins of the rows order[first:last] into p.z, their targets into p.target; returns the largest margin."""
         z, target = p.z, p.target
         intercept = x[p.n_columns] if x.size > p.n_columns else x[0] - x[0]
-        for j in range(first, last):
-            target[j - first] = p.y[order[j]]
         fours = first + (last - first) // 4 * 4
         for j in range(first, fours, 4):
             for k in range(j + FETCH_AHEAD, min(j + FETCH_AHEAD + 4, known)):
@@ -177,6 +175,8 @@ def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype)
                 fetch(p.rows, order[k])
                 prefetch_item(p.y, order[k])
             z[j - first] = margin(p.rows, order[j], x) + intercept
+        for j in range(first, last):  # not earlier: by now they are in the cache
+            target[j - first] = p.y[order[j]]
         return largest(z, last - first)
 
     def weigh(p, order, first, last):

@@ -13,13 +13,12 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
 
-from .._jit import scalar
+from .._jit import native, scalar
 
 
-@intrinsic
-def _prefetch_item(typing_context, values, index):
+@native(lambda values, index: None)
+def prefetch_item(typing_context, values, index):
     """Ask for the cache line of ``values.flat[index]`` to be read."""
 
     def codegen(context, builder, signature, arguments):
@@ -33,15 +32,6 @@ def _prefetch_item(typing_context, values, index):
         return context.get_dummy_value()
 
     return types.void(values, types.intp), codegen
-
-
-def prefetch_item(values, index):
-    """Ask for the cache line of ``values.flat[index]`` to be read; nothing in the interpreter."""
-
-
-@overload(prefetch_item, inline="always")
-def _prefetch(values, index):
-    return lambda values, index: _prefetch_item(values, index)
 
 
 class DenseRows(NamedTuple):
