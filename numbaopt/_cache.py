@@ -39,7 +39,7 @@ from numba.extending import _Intrinsic
 
 PACKAGE = Path(__file__).resolve().parent
 FORMAT = "numbaopt-cache-1"
-RULE_PARTS = ("slots", "prepare", "update", "apply", "term", "finish", "rate")
+FUNCTIONS = ("prepare", "update", "apply", "term", "finish", "rate")  # of rules, transforms and schedules
 KNOWN_MODULES = {"builtins", "cmath", "math", "numba", "numbaopt", "numpy", "operator"}
 
 
@@ -109,7 +109,7 @@ def _describe(value: Any, seen: dict[int, int], foreign: bool = False):
     elif isinstance(value, type) and issubclass(value, tuple) and hasattr(value, "_fields"):
         yield f"namedtuple {value.__module__}.{value.__qualname__} {value._fields}"
         yield from _describe(tuple(value._field_defaults.values()), seen, foreign)
-        for name in RULE_PARTS:
+        for name in ("slots", *FUNCTIONS):
             if hasattr(value, name):
                 yield from _describe(getattr(value, name), seen, False)
     elif isinstance(value, np.ufunc):
@@ -166,7 +166,7 @@ def _usable(folder: Path) -> bool:
 def folder() -> Path | None:
     """Where compiled code is kept: ``NUMBA_CACHE_DIR``, else beside the package, else the user's cache folder."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    candidates = [Path(chosen) / "numbaopt"] if chosen else [PACKAGE / "__pycache__"]
+    candidates = [Path(chosen).absolute() / "numbaopt"] if chosen else [PACKAGE / "__pycache__"]
     if not chosen:
         from numba.misc.appdirs import AppDirs
 

@@ -267,6 +267,8 @@ def test_the_folder_is_the_first_that_can_be_used(choose, tmp_path, monkeypatch)
     assert chosen.stat().st_mode & 0o022 == 0
     if os.name == "posix" and os.uname().sysname == "Linux":
         assert choose(XDG_CACHE_HOME=tmp_path / "home").is_relative_to(tmp_path / "home")
+    monkeypatch.chdir(tmp_path)
+    assert choose(NUMBA_CACHE_DIR="here") == tmp_path / "here" / "numbaopt"
     monkeypatch.setattr(_cache, "PACKAGE", tmp_path / "package")
     assert choose() == tmp_path / "package" / "__pycache__"
 

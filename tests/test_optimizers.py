@@ -214,7 +214,7 @@ def test_a_number_out_of_its_range_is_an_error_that_names_it(field, value):
 
 @pytest.mark.parametrize(("cls", "name"), NUMBERS, ids=lambda v: v if isinstance(v, str) else v.__name__)
 def test_what_is_no_number_is_an_error_that_names_it(cls, name):
-    for value in ("0.5", None, [0.5], 1j, np.array([0.5, 0.5])):
+    for value in ("0.5", None, [0.5], 1j, np.array([0.5, 0.5]), True):
         with pytest.raises((TypeError, ValueError), match=rf"^{cls.__name__}\({name}=.*{name} must be ") as error:
             cls(**{name: value})
         assert "\n" not in str(error.value)

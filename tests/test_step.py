@@ -343,11 +343,9 @@ class HeavyBallWithBrake(NamedTuple):
     brake: float = 1.0
     slots = ("b",)
 
-    @staticmethod
     def prepare(opt, lr, t):
         return lr / t**0.5, opt.momentum, opt.brake
 
-    @staticmethod
     def update(c, x, g, s, i):
         rate, momentum, brake = c
         s[0, i] = min(max(momentum * s[0, i] + g, -brake), brake)

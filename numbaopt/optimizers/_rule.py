@@ -18,12 +18,15 @@ import difflib
 import functools
 import math
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import overload, register_jitable, typeof_impl
 
+from .._cache import FUNCTIONS
 from .._jit import native
 
 # Valid ranges by the standard name of a hyper-parameter; a class may add to or change them in its ``ranges``.
@@ -65,8 +68,12 @@ def checked_namedtuple(cls: Any) -> Any:
     """Make a NamedTuple class check its fields whenever an instance is made, and keep one Numba type per class.
 
     Numbers become ``float`` (``Adam(lr=1)`` would otherwise be another compiled type than ``Adam(lr=1.0)``), fields
-    annotated ``bool`` become ``bool``; ranges are those of `RANGES` and of the class attribute ``ranges``.
+    annotated ``bool`` become ``bool``; ranges are those of `RANGES` and of the class attribute ``ranges``.  The scalar
+    functions become static methods, whether the class says so or not.
     """
+    for name in FUNCTIONS:
+        if isinstance(cls.__dict__.get(name), FunctionType):
+            setattr(cls, name, staticmethod(cls.__dict__[name]))
     make = cls.__new__
     ranges = {**RANGES, **getattr(cls, "ranges", {})}
 
@@ -157,6 +164,8 @@ def _checked(cls: type, name: str, value: Any, ranges: dict[str, str]) -> Any:
 def _number(shown: str, name: str, value: Any, interval: str) -> float:
     try:
         number = math.nan if isinstance(value, (str, bytes)) else float(value)
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
     except (TypeError, ValueError):
         raise TypeError(f"{shown}: {name} must be a number in {interval}") from None
     if math.isnan(number) or not in_range(number, interval):
@@ -183,10 +192,8 @@ def rule(*names: str) -> Callable[[type], type]:
     ... class SignDescent(NamedTuple):
     ...     lr: float = 0.01
     ...     slots = ()
-    ...     @staticmethod
     ...     def prepare(opt, lr, t):
     ...         return (lr,)
-    ...     @staticmethod
     ...     def update(c, x, g, s, i):
     ...         return x - c[0] if g > 0 else x + c[0]
     >>> x = np.array([1.0, -1.0])
