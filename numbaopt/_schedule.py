@@ -8,8 +8,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from ._fields import checked_namedtuple
 from ._jit import jit, jit_inside
-from .optimizers._rule import checked_namedtuple
 
 SCHEDULES: dict[str, type] = {}
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ._fields import nearest
 from .optimizers._program import parts_of
-from .optimizers._rule import nearest
 from .problems.linear_model import LinearModel
 from .run import Batches
 

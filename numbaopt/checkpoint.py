@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from . import transforms
+from ._fields import nearest
 from ._schedule import SCHEDULES
 from .loops.state import NOW, RECORD, Run
-from .optimizers._rule import OPTIMIZERS, nearest
+from .optimizers._rule import OPTIMIZERS
 
 FORMAT = "numbaopt-checkpoint-1"
 _TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transforms.ClipByNorm, transforms.WeightDecay)}

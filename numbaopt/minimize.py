@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from . import checkpoint as checkpoints
+from ._fields import nearest
 from .arguments import (
     HISTORY_ROWS,
     OPTIONS,
@@ -18,7 +19,7 @@ from .arguments import (
     warn,
 )
 from .loops.state import new_run
-from .optimizers._rule import OPTIMIZERS, nearest
+from .optimizers._rule import OPTIMIZERS
 from .optimizers.step import as_optimizer
 from .problems.function import Function, mend_message
 from .result import display, hook_of, result_of

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from .optimizers._rule import checked_namedtuple
+from ._fields import checked_namedtuple
 
 
 @checked_namedtuple

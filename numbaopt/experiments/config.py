@@ -28,8 +28,9 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .._fields import nearest
 from .._schedule import SCHEDULES
-from ..optimizers._rule import OPTIMIZERS, nearest
+from ..optimizers._rule import OPTIMIZERS
 from .problems import PROBLEMS
 from .schema import Batches, ExperimentError, Limits, Strict, check, unknown
 

@@ -23,8 +23,8 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 
+from .._fields import from_fields
 from .._jit import EXACT, address, array_at, jit_for_address, jit_inside, native, scalar
-from ._rule import from_fields
 
 
 def parts_of(opt: Any) -> tuple[Any, ...]:

@@ -11,12 +11,13 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
+from .._fields import nearest
 from .._jit import EXACT, array, invoke, jit, jit_inside, pointer, precompile
 from .._schedule import rate, rates
 from .._threads import SHARE, in_parts
 from ..schedules import ReduceOnPlateau, plateau_of
 from ._program import Program, cast_all, hyper_parameters, join_measure, join_prepare, join_update, parts_of, program
-from ._rule import OPTIMIZERS, nearest
+from ._rule import OPTIMIZERS
 
 
 def init_state(opt, x):

@@ -18,11 +18,11 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
 from .._cache import UnknownError, fingerprint
+from .._fields import nearest
 from .._jit import address, array, array_at, jit_for_address, jit_inside
 from .._packed import Packed, unpacker
 from ..differences import SCHEMES, evaluations
 from ..loops.descent import EVALUATE, evaluate_at
-from ..optimizers._rule import nearest
 from .callback import Callback
 
 GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..optimizers._rule import nearest
+from .._fields import nearest
 
 LOSSES: dict[str, type] = {}
 
