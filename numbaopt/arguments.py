@@ -110,7 +110,7 @@ def _vector(bound: Any, default: float, x0: np.ndarray) -> np.ndarray:
 
 def count(name: str, value: Any, least: int = 0) -> int:
     try:
-        number = operator.index(value)
+        number = operator.index(int(value) if isinstance(value, float) and value.is_integer() else value)
     except TypeError:
         raise TypeError(f"{name}={value!r} must be an integer") from None
     if number < least or number >= 2**62:
@@ -119,7 +119,10 @@ def count(name: str, value: Any, least: int = 0) -> int:
 
 
 def nonnegative(name: str, value: Any) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}={value!r} must be a number in [0, inf)") from None
     if not number >= 0:
         raise ValueError(f"{name}={value!r} must be in [0, inf)")
     return number

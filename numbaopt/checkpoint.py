@@ -60,6 +60,8 @@ def _digest(arrays: dict[str, np.ndarray]) -> str:
 def write_atomically(path: Path, write: Any) -> None:
     """Let ``write(file)`` fill a new file beside ``path`` and put it in its place in one move."""
     path = Path(os.path.realpath(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
         try:
             write(temporary)
@@ -84,6 +86,8 @@ def load(path: str | os.PathLike) -> tuple[Run, dict[str, Any]]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        if not {"digest", "settings"} <= set(arrays):
+            raise ValueError("it is no checkpoint of numbaopt")
         told = bytes(arrays.pop("digest")).decode()
         settings = json.loads(bytes(arrays["settings"]))
         if not isinstance(settings, dict) or settings.get("format") != FORMAT:
@@ -97,6 +101,8 @@ def load(path: str | os.PathLike) -> tuple[Run, dict[str, Any]]:
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        if "pickle" in str(error):
+            error = ValueError("it is no checkpoint of numbaopt")
         raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: {error}") from None
     for name in ("now", "history"):
         arrays[name] = arrays[name].view(np.recarray)

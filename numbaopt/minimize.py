@@ -44,7 +44,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     method : str or optimizer
         A name from `numbaopt.methods` in any case, an optimizer such as ``numbaopt.Adam(lr=0.1)`` or a chain
         (`numbaopt.transforms.chain`).  Names that only SciPy has are handed on to SciPy with the compiled objective and
-        gradient, and so is None: SciPy's choice, L-BFGS-B where there are no constraints.
+        gradient, and so is None: SciPy's choice (BFGS, or L-BFGS-B with bounds), for a model L-BFGS-B.
     jac : callable, True, {"2-point", "3-point", "cs"} or None
         ``jac(x, *args)`` returns the gradient; True: ``fun`` returns (value, gradient); "cs": complex step; None:
         "3-point" differences.
@@ -58,7 +58,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         ``callback(intermediate_result=OptimizeResult)`` or ``callback(x)`` with a copy of x after every step, or after
         every epoch of minibatches; raising StopIteration ends the run with status 99.
     options : dict
-        Every field of the optimizer (``lr`` a number, a schedule or a function of the step), and
+        Every field of the optimizer (``lr`` a number, a schedule or a function of the number of steps taken, 0 before
+        the first), and
 
         maxiter : int
             Most steps; 10,000 for whole objectives.
@@ -71,7 +72,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             new random order, and the seed of those orders.
         history : bool or int
             Most rows of the history (True: 1000).  False also spares minibatch training the pass over all data after
-            every epoch.
+            every epoch; then ``x`` is the last point, the best one being unknown.
         progress, disp : bool
             A progress bar (tqdm); a summary at the end.
         checkpoint : path
@@ -113,8 +114,11 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     lower, upper = limits_of(bounds, x0)
     if not isinstance(args, tuple):
         args = (args,)
+    if model and (args or jac is not None):
+        raise ValueError(f"{'args' if args else 'jac'}: a model has its own data and gradient")
     problem = fun if model else Function(fun, jac, args, x0.size, lower, upper, options.get("jit"))
     if not known or (callable(method) and not hasattr(method, "slots")):
+        method = "L-BFGS-B" if model and method is None and not constraints else method
         return hand_on(problem, x0, method, hess, hessp, bounds, constraints, tol, callback, options)
     for key, value in (("hess", hess), ("hessp", hessp), ("constraints", constraints or None)):
         if value is not None:
@@ -134,8 +138,9 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     run = new_run(x0.astype(problem.dtype), len(opt.slots), lower.astype(problem.dtype), upper.astype(problem.dtype),
                   rows, limits.xtol > 0)  # fmt: skip
     saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
-    remember = {"optimizer": checkpoints.describe(opt) if saved else None, "limits": limits,
-                "batches": batches, "n_unknowns": run.x.size}  # fmt: skip
+    remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size}
+    if saved:
+        remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
     return _drive(problem, opt, run, limits, batches, callback, settings, saved, remember)
 
 
@@ -146,6 +151,8 @@ def _drive(problem, opt, run, limits, batches, callback, settings, saved, rememb
         driver.solve()
     except KeyboardInterrupt as interrupt:
         interrupt.result = result_of(driver, interrupted=True)
+        kept = f"; {saved} keeps the run, numbaopt.resume goes on with it" if saved else ""
+        interrupt.args = (f"interrupted after step {interrupt.result.nit}{kept}",)
         raise
     except ValueError as error:
         mended = mend_message(error)
@@ -156,6 +163,11 @@ def _drive(problem, opt, run, limits, batches, callback, settings, saved, rememb
     if settings["disp"]:
         display(result)
     return result
+
+
+def _model_of(problem):
+    """What a checkpoint tells of a model: its repr and a hash of its data; of a function, nothing can be known."""
+    return f"{problem!r} of data {problem.digest()}" if hasattr(problem, "digest") else None
 
 
 def resume(path, fun, args=(), jac=None, callback=None, options=None):
@@ -208,6 +220,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
         raise ValueError(f"{os.fspath(path)} is of another problem: it has {told[0]} unknowns of {told[1]}"
                          + (f" and {batches.n} terms" if batches else "")
                          + f", this one {problem.n} of {problem.dtype}")  # fmt: skip
+    if remember["model"] != _model_of(problem):
+        raise ValueError(f"{os.fspath(path)} is of another problem: {remember['model']}, this one {_model_of(problem)}")
     limits = Limits(*remember["limits"])
     if options.get("epochs") is not None:
         limits = limits._replace(maxiter=count("epochs", options["epochs"]) * (batches.per_epoch if batches else 1))

@@ -24,6 +24,12 @@ def result_of(driver: Driver, interrupted: bool = False):
     evaluations, fun, jac = int(now.evaluations), float(now.best_fun), run.g.copy()
     if judged and np.isinf(fun):  # no finite point was ever seen
         fun = float(now.fun)
+    elif not interrupted and batches is not None and now.step % batches.per_epoch and now.status != NOT_FINITE:
+        fun, jac, evaluations = *problem.value_and_grad(run.x), evaluations + 1  # within an epoch: not yet judged
+        if judged and not fun <= now.best_fun:
+            fun, jac = problem.value_and_grad(x)
+        else:
+            x = run.x.copy()
     elif not interrupted and (batches is not None or now.best_step != now.step or now.status == NOT_FINITE):
         fun, jac = problem.value_and_grad(x)
         evaluations += 1
@@ -75,7 +81,8 @@ def hook_of(callback: Any) -> Callable[[Driver], None] | None:
     def hook(driver: Driver) -> None:
         now = driver.now
         if named:
-            x, fun, nit = driver.run.x.copy(), float(now.fun), int(now.step)
+            fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
+            x, nit = driver.run.x.copy(), int(now.step)
             callback(intermediate_result=OptimizeResult(x=x, fun=fun, nit=nit))
         else:
             callback(driver.run.x.copy())

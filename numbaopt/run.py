@@ -105,6 +105,8 @@ class Driver:
     def solve(self) -> int:
         """Run until something ends the run; returns the status."""
         now, hooks, size, saved = self.now, self.hooks, 1, time.perf_counter()
+        if hooks.checkpoint:
+            self.save()  # a place that cannot be written to should be known before the work is done
         bar = _bar(self) if hooks.progress else None
         try:
             while now.status == RUNNING:
@@ -122,7 +124,8 @@ class Driver:
                     size = max(1, size // 2)
                 if bar is not None:
                     bar(now)
-                if hooks.callback is not None and now.step > was:
+                whole = self.batches is None or now.step % self.batches.per_epoch == 0
+                if hooks.callback is not None and now.step > was and whole:
                     hooks.callback(self)
                 if hooks.checkpoint and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                     self.save()
@@ -187,7 +190,8 @@ class Driver:
         if now.status == CONVERGED:
             return REASONS[int(now.reason)]
         if now.status == STEP_LIMIT and self.batches is not None:
-            return "All epochs were done."
+            epochs, begun = divmod(int(now.step), self.batches.per_epoch)
+            return f"{epochs} epochs were done." if not begun else f"{MESSAGES[STEP_LIMIT]} (within epoch {epochs + 1})"
         if now.status != NOT_FINITE:
             return MESSAGES[int(now.status)]
         bad = np.flatnonzero(~np.isfinite(self.run.g))

@@ -137,7 +137,7 @@ def test_ctrl_c_keeps_the_state(tmp_path):
     path = tmp_path / "run.npz"
     X, y, _ = table(rows=2000)
     model = no.LinearModel(X, y)
-    forever = {"lr": 1e-6, "gtol": 0, "maxiter": 10**9}
+    forever = {"lr": 1e-9, "gtol": 0, "maxiter": 10**9}
     no.minimize(model, method="adam", options={"batch_size": 8, "epochs": 1})  # compiled before the clock runs
     no.minimize(model, method="adam", options={"maxiter": 1})
     no.minimize(bowl, [0.0], method="adam", jac=bowl_grad, options={"maxiter": 1})

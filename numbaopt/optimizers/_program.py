@@ -25,6 +25,7 @@ from numba.core import cgutils
 
 from .._fields import from_fields
 from .._jit import EXACT, address, array_at, jit_for_address, jit_inside, native, scalar
+from ._rule import count_coefficients
 
 
 def parts_of(opt: Any) -> tuple[Any, ...]:
@@ -204,7 +205,7 @@ def _program(classes: tuple[type, ...], counts: tuple[int, ...], dtype: np.dtype
 def program(opt: Any, dtype: Any) -> Program:
     """The compiled code of an optimizer for vectors of ``dtype``."""
     parts = parts_of(opt)
-    counts = tuple(len(part.prepare(part, 0.1, 1)) for part in parts)
+    counts = tuple(map(count_coefficients, parts))
     return _program(tuple(type(part) for part in parts), counts, np.dtype(dtype))
 
 

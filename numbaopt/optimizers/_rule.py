@@ -14,9 +14,10 @@ ever knows a schedule or a hyper-parameter.  From these two functions follow the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
+import numpy as np
 from numba.extending import register_jitable
 
 from .._fields import checked_namedtuple
@@ -24,7 +25,7 @@ from .._fields import checked_namedtuple
 OPTIMIZERS: dict[str, type] = {}  # every rule, by each of its names
 
 
-def rule(*names: str) -> Callable[[type], type]:
+def rule(*names: Any) -> Any:
     """Class decorator that makes a NamedTuple with ``slots``, ``prepare`` and ``update`` an optimizer.
 
     Parameters
@@ -53,6 +54,9 @@ def rule(*names: str) -> Callable[[type], type]:
     array([ 0.75, -0.75])
     """
 
+    if len(names) == 1 and isinstance(names[0], type):
+        return rule()(names[0])  # written without parentheses
+
     def register(cls: Any) -> Any:
         if "lr" not in getattr(cls, "_fields", ()):
             raise TypeError(f"{cls.__name__} must be a NamedTuple with a field 'lr'")
@@ -70,6 +74,39 @@ def rule(*names: str) -> Callable[[type], type]:
         return cls
 
     return register
+
+
+@functools.lru_cache(maxsize=256)
+def count_coefficients(part: Any) -> int:
+    """How many coefficients a rule or a transform prepares; TypeError where its functions cannot be used.
+
+    Compiled code checks no index, so a rule that forgets a slot would write to memory of others: it is tried first.
+    """
+    try:
+        coefficients = part.prepare(part, 0.1, 1)
+    except Exception as error:
+        raise TypeError(f"{type(part).__name__}.prepare fails: {type(error).__name__}: {error}") from None
+    if not isinstance(coefficients, tuple):
+        raise TypeError(f"{type(part).__name__}.prepare must return a tuple of numbers, not {coefficients!r}")
+    if hasattr(part, "update"):
+        _try_update(type(part), coefficients)
+    return len(coefficients)
+
+
+def _try_update(cls: Any, coefficients: tuple) -> None:
+    c, state = tuple(map(np.float64, coefficients)), np.zeros((len(cls.slots), 1))
+    for g in (1.0, -1.0):
+        try:
+            with np.errstate(all="ignore"):
+                value = cls.update(c, np.float64(1.0), np.float64(g), state, 0)
+            float(value)
+        except (ArithmeticError, ValueError):  # of these numbers only
+            continue
+        except IndexError as error:
+            raise TypeError(f"{cls.__name__}.update: {error} (slots names {len(state)} vectors of state, prepare "
+                            f"returns {len(c)} coefficients)") from None  # fmt: skip
+        except Exception as error:
+            raise TypeError(f"{cls.__name__}.update fails: {type(error).__name__}: {error}") from None
 
 
 @register_jitable

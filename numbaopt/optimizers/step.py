@@ -17,7 +17,7 @@ from .._schedule import rate, rates
 from .._threads import SHARE, in_parts
 from ..schedules import ReduceOnPlateau, plateau_of
 from ._program import Program, cast_all, hyper_parameters, join_measure, join_prepare, join_update, parts_of, program
-from ._rule import OPTIMIZERS
+from ._rule import OPTIMIZERS, count_coefficients
 
 
 def init_state(opt, x):
@@ -202,7 +202,7 @@ def _step(opt, x, g, state, t):
     classes, chained = found
     if _follows_objective(opt.types[0][-1] if chained else opt):
         raise TypingError("step: a rate that follows the objective, which step() does not know; use minimize()")
-    counts = tuple(len(part.prepare(part(), 0.1, 1)) for part in classes)
+    counts = tuple(count_coefficients(part()) for part in classes)
     prepare, update, measure = join_prepare(classes), join_update(classes, counts), join_measure(classes, counts)
     last = len(classes) - 1
 

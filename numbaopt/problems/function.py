@@ -80,7 +80,7 @@ class Function:
             raise ValueError(str(error)) from None
         except Exception as error:  # numba's passes raise all sorts of things on what they do not know
             reason = short_reason(error)
-            if jit_required:
+            if jit_required or (isinstance(self.fun, Dispatcher) and _fails(self.fun, numba.typeof(native))):
                 raise TypeError(f"fun cannot be compiled: {reason}") from error
             warnings.warn(
                 f"the objective runs from Python, far slower than compiled code, because {reason}",
@@ -173,12 +173,12 @@ def as_dispatcher(function: Callable[..., Any]) -> Any:
     try:
         return _twin(function, fingerprint(function))
     except UnknownError:
-        return numba.njit(function)
+        return numba.njit(boundscheck=True)(function)
 
 
 @functools.lru_cache(maxsize=256)
 def _twin(function: Callable[..., Any], stamp: str) -> Any:
-    return numba.njit(function)
+    return numba.njit(boundscheck=True)(function)  # whoever writes plain Python is owed its IndexError
 
 
 def compiled_evaluation(fun: Any, jac: Any, packed: Any) -> tuple[Any, Any]:
@@ -198,6 +198,15 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
     source = _with_differences if isinstance(jac, str) else _with_jac
     evaluate = jit_for_address(source(fun, None if jac is True else jac, unpacker(packed)), cache=on_disk, fastmath=())
     return evaluate, address(evaluate, EVALUATE)
+
+
+def _fails(function: Any, args: Any) -> bool:
+    """Whether a jitted function cannot be called with ``x`` and these arguments, from Python no more than from here."""
+    try:
+        _return_type(function, (FLOAT_VECTOR, *args))
+    except NumbaError:
+        return True
+    return False
 
 
 def _return_type(function: Any, kinds: tuple) -> Any:

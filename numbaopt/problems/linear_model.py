@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 from typing import Any, NamedTuple
 
 import numba
@@ -129,6 +130,13 @@ class LinearModel:
         value = evaluate_at(self.kernels(data).evaluate_address, x, x, g, data.address)
         self._spare.append(data)
         return value, g
+
+    def digest(self) -> str:
+        """A short hash of the data; of large data, of a part of them."""
+        digest = hashlib.sha256()
+        for part in (*self.rows, self.y, self.sample_weight):
+            digest.update(np.ascontiguousarray(part[:: 1 + (part.nbytes >> 24)]).data)
+        return digest.hexdigest()[:12]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_spare": []}
