@@ -95,6 +95,8 @@ def _describe(value: Any, seen: dict[int, int], foreign: bool = False):
         yield from _describe_function(value, seen)
     elif isinstance(value, pytypes.ModuleType) and value.__name__.partition(".")[0] in KNOWN_MODULES:
         yield f"module {value.__name__}"
+    elif isinstance(value, numba.core.types.Dispatcher):
+        yield from _describe(value.dispatcher, seen, foreign)
     elif isinstance(value, numba.core.types.Type):
         yield f"type {value}"  # of a named tuple without its fields
         if isinstance(value, numba.core.types.BaseNamedTuple):

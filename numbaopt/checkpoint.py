@@ -17,6 +17,7 @@ from ._fields import nearest
 from ._schedule import SCHEDULES
 from .loops.state import NOW, RECORD, Run
 from .optimizers._rule import OPTIMIZERS
+from .schedules import Plateau
 
 FORMAT = "numbaopt-checkpoint-1"
 _TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transforms.ClipByNorm, transforms.WeightDecay)}
@@ -81,6 +82,37 @@ def save(path: str | os.PathLike, run: Run, settings: dict[str, Any]) -> None:
     write_atomically(Path(path), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
+def _is_run(run: Run) -> bool:
+    """Whether compiled code, which checks nothing, may be given these arrays."""
+    n, dtype = run.x.size, run.x.dtype
+    shapes = {"x": (n,), "g": (n,), "work": (n,), "best": (n,), "state": (len(run.state), n), "now": (1,),
+              "history": (2 * max(1, run.history.size // 2),)}  # fmt: skip
+    dtypes = {"now": NOW, "history": RECORD}
+    for name, array in run._asdict().items():
+        shape = shapes.get(name, (n,) if array.size else (0,))  # previous, lower and upper may be empty
+        if array.shape != shape or array.dtype != dtypes.get(name, dtype) or not array.flags.c_contiguous:
+            return False
+    now = run.now[0]
+    least = {"step": 0, "evaluations": 0, "stride": 1, "due": 0, "calm": 0}
+    return (dtype in (np.float32, np.float64) and n > 0 and run.lower.size == run.upper.size
+            and 0 <= now["records"] <= run.history.size and all(now[k] >= v for k, v in least.items()))  # fmt: skip
+
+
+def _are_settings(settings: dict[str, Any]) -> bool:
+    def numbers(name: str, count: int, *kinds: type) -> bool:
+        value = settings.get(name)
+        return isinstance(value, list) and len(value) == count and all(type(item) in kinds for item in value)
+
+    batches = settings.get("batches", ())
+    if batches is not None and not (
+        numbers("batches", 5, int, bool) and min(batches) >= 0 and 1 <= batches[1] <= batches[0]
+    ):
+        return False
+    return (numbers("limits", 4, int, float) and type(settings["limits"][0]) is int
+            and numbers("plateau", len(Plateau._fields), int, float) and type(settings.get("seconds")) is float
+            and isinstance(settings.get("optimizer"), dict) and "model" in settings)  # fmt: skip
+
+
 def load(path: str | os.PathLike) -> tuple[Run, dict[str, Any]]:
     """Read a run and its settings; raises ValueError naming the file where it is not a whole, known checkpoint."""
     try:
@@ -96,8 +128,10 @@ def load(path: str | os.PathLike) -> tuple[Run, dict[str, Any]]:
         if told != _digest(arrays):
             raise ValueError("its checksum does not match")
         del arrays["settings"]
-        if set(arrays) != set(Run._fields) or arrays["now"].dtype != NOW or arrays["history"].dtype != RECORD:
+        if set(arrays) != set(Run._fields) or not _is_run(Run(**arrays)):
             raise ValueError("its arrays are not those of a run")
+        if not _are_settings(settings):
+            raise ValueError("its settings are not those of a run")
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:

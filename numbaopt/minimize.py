@@ -35,8 +35,9 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     Parameters
     ----------
     fun : callable or LinearModel
-        ``fun(x, *args) -> float`` with x a float64 vector.  Functions jitted by Numba run compiled throughout; plain
-        ones are compiled if they can be, else the same loops are driven from Python and a warning says why.
+        ``fun(x, *args) -> float`` with x a float64 vector that is only lent: to keep it, copy it.  Functions jitted by
+        Numba run compiled throughout; plain ones are compiled if they can be, with indices checked, else called back
+        from the compiled loop, and a warning says why.
     x0 : array of shape (n,)
         Where to start; never written to.  For a model None means zeros.
     args : tuple
@@ -135,6 +136,8 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     limits = Limits(maxiter, *(nonnegative(key, value) for key, value in
                                (("gtol", gtol), ("ftol", settings["ftol"]), ("xtol", settings["xtol"]))))  # fmt: skip
     rows = HISTORY_ROWS if settings["history"] in (True, False) else count("history", settings["history"], 2)
+    if lower.size:
+        x0 = x0.clip(lower, upper)
     run = new_run(x0.astype(problem.dtype), len(opt.slots), lower.astype(problem.dtype), upper.astype(problem.dtype),
                   rows, limits.xtol > 0)  # fmt: skip
     saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
@@ -230,6 +233,9 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     if run.now[0].status in (STEP_LIMIT, STOPPED):
         run.now[0].status = RUNNING
     opt = checkpoints.revive(remember["optimizer"])
+    if len(run.state) != len(opt.slots):
+        raise ValueError(f"{os.fspath(path)} has {len(run.state)} vectors of state, {type(opt).__name__} now has "
+                         f"{len(opt.slots)}")  # fmt: skip
     saved = os.fspath(options.get("checkpoint") or path)
     remember = {**remember, "limits": limits}
     return _drive(problem, opt, run, limits, batches, callback, {**OPTIONS, **options}, saved, remember)

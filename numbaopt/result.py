@@ -24,7 +24,7 @@ def result_of(driver: Driver, interrupted: bool = False):
     evaluations, fun, jac = int(now.evaluations), float(now.best_fun), run.g.copy()
     if judged and np.isinf(fun):  # no finite point was ever seen
         fun = float(now.fun)
-    elif not interrupted and batches is not None and now.step % batches.per_epoch and now.status != NOT_FINITE:
+    elif not interrupted and driver.within_epoch and now.status != NOT_FINITE:
         fun, jac, evaluations = *problem.value_and_grad(run.x), evaluations + 1  # within an epoch: not yet judged
         if judged and not fun <= now.best_fun:
             fun, jac = problem.value_and_grad(x)
@@ -33,6 +33,10 @@ def result_of(driver: Driver, interrupted: bool = False):
     elif not interrupted and (batches is not None or now.best_step != now.step or now.status == NOT_FINITE):
         fun, jac = problem.value_and_grad(x)
         evaluations += 1
+    if not np.isfinite(fun) and now.status != NOT_FINITE and not interrupted:  # history=False: nobody looked before
+        now.status, now.fun = NOT_FINITE, fun
+        if np.all(np.isfinite(run.best)):
+            x = run.best.copy()
     status = STOPPED if interrupted else int(now.status)
     history = _history(driver)
     return OptimizeResult(
@@ -53,8 +57,8 @@ def _history(driver: Driver) -> np.recarray:
     """The rows in use, with the last judged point at the end even where thinning left it out."""
     now, history = driver.now, driver.run.history
     rows = np.asarray(history[: now.records])
-    judged = driver.batches is None or now.step % driver.batches.per_epoch == 0
-    if now.evaluations and judged and rows["step"][-1] != now.step:
+    judged = driver.judges and driver.within_epoch == 0 and not now.awaiting
+    if judged and rows["step"][-1] != now.step:
         rows = np.append(rows, np.array([(now.step, now.fun, now.grad_norm, now.lr, driver.seconds)], RECORD))
     if driver.batches is None:
         return rows.copy().view(np.recarray)

@@ -7,20 +7,23 @@ loops know no schedule.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 
 from . import checkpoint
+from ._interrupts import Interrupts
 from ._packed import Packed
 from ._schedule import rates
 from .loops import descent, minibatch
 from .loops.state import Run, run_type
 from .optimizers._program import hyper_parameters, program
-from .schedules import Plateau, plateau_of
+from .schedules import Plateau, ReduceOnPlateau, plateau_of
 from .status import CONVERGED, MESSAGES, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 
 SLICE_SECONDS = 0.02
@@ -95,6 +98,8 @@ class Driver:
         else:
             self.data, self.evaluate = problem.data, problem.evaluate
         self.where = self.data.address if self.data is not None else 0
+        self.callback = getattr(problem, "callback", None)
+        self.interrupts = self.callback.interrupts if self.callback is not None else Interrupts()
         self.packed_run = Packed(run, run_type(problem.dtype))
         self.coefficients = np.empty((AHEAD, self.program.width), problem.dtype)
         self.loop = (descent if batches is None else minibatch).compiled(problem.dtype)
@@ -102,73 +107,101 @@ class Driver:
         if batches is not None:
             self.order = np.zeros(max(1, minibatch.LOOK_AHEAD // batches.size) * batches.size, np.int64)
 
-    def solve(self) -> int:
-        """Run until something ends the run; returns the status."""
+    def solve(self) -> None:
+        """Run until something ends the run."""
         now, hooks, size, saved = self.now, self.hooks, 1, time.perf_counter()
         if hooks.checkpoint:
             self.save()  # a place that cannot be written to should be known before the work is done
         bar = _bar(self) if hooks.progress else None
         try:
             while now.status == RUNNING:
-                begin, was = time.perf_counter(), int(now.step)
+                was = int(now.step)
                 steps = self._next(size, was)
-                if steps == 0 and (was or now.evaluations):
+                if steps == 0 and not (now.awaiting and self.judges):
                     now.status = STEP_LIMIT
                     break
-                self._slice(steps, was)
-                took = time.perf_counter() - begin
-                self._stamp(was, took)
+                with self.interrupts:  # until all that belongs to the slice is noted
+                    took = self._slice(steps, was)
                 if took < SLICE_SECONDS:
                     size = min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
                 elif took > 2 * SLICE_SECONDS:
                     size = max(1, size // 2)
                 if bar is not None:
                     bar(now)
-                whole = self.batches is None or now.step % self.batches.per_epoch == 0
-                if hooks.callback is not None and now.step > was and whole:
-                    hooks.callback(self)
+                if hooks.callback is not None and now.step > was and self.within_epoch == 0:
+                    try:
+                        hooks.callback(self)
+                    except StopIteration:
+                        now.status = STOPPED
                 if hooks.checkpoint and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                     self.save()
                     saved = time.perf_counter()
-        except StopIteration:
-            now.status = STOPPED
+        except BaseException:
+            if hooks.checkpoint:
+                with contextlib.suppress(OSError):  # the first error is the one to tell of
+                    self.save()
+            raise
         finally:
             if bar is not None:
                 bar(None)
-            if hooks.checkpoint:
-                self.save()
-        return int(now.status)
+        if hooks.checkpoint:
+            self.save()
+
+    @property
+    def judges(self) -> bool:
+        """Whether the whole objective is evaluated in the course of the run."""
+        return self.batches is None or self.batches.whole
+
+    @property
+    def within_epoch(self) -> int:
+        """Steps since the last epoch ended; 0 where there are no batches."""
+        return 0 if self.batches is None else int(self.now.step) % self.batches.per_epoch
 
     def _next(self, size: int, step: int) -> int:
         """How many steps the slice that begins after ``step`` steps may take."""
         steps = min(size, self.limits.maxiter - step)
         if self.hooks.callback is not None or self.plateau is not None:
             if self.batches is not None:  # both look at whole epochs
-                steps = min(steps, self.batches.per_epoch - step % self.batches.per_epoch)
+                steps = min(steps, self.batches.per_epoch - self.within_epoch)
             else:
                 certain = self.stands.horizon(self.plateau) if self.plateau is not None else steps
+                certain -= int(step > 0 and self.now.awaiting)  # is observed first
                 steps = min(steps, 1 if self.hooks.callback is not None else certain)
         return max(steps, 0)
 
-    def _slice(self, steps: int, first: int) -> None:
-        """Take ``steps`` steps by the compiled loop."""
-        coefficients = self.coefficients
+    def _slice(self, steps: int, first: int) -> float:
+        """Take ``steps`` steps by the compiled loop; returns the seconds."""
+        begin, evaluated = time.perf_counter(), int(self.now.evaluations)
         lr = rates(self.opt.lr, first, steps, self.stands.scale)
-        limits, b, run = self.limits, self.batches, self.packed_run.address
-        if b is None:
-            values = np.empty(steps if self.plateau is not None else 0)
-            with self.problem.errors():
-                self.loop(run, self.hyper, lr, coefficients, values, *self.addresses, self.evaluate, self.where,
+        values = np.empty(steps + 1 if self.plateau is not None else 0)
+        limits, b = self.limits, self.batches
+        call = (self.packed_run.address, self.problem.dtype.type(0), _address(self.hyper), _address(lr), steps,
+                _address(self.coefficients), AHEAD)  # fmt: skip
+        try:
+            if b is None:
+                self.loop(*call, _address(values), values.size, *self.addresses, self.evaluate, self.where,
                           limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
-        else:
-            self.loop(run, self.hyper, lr, coefficients, self.order, *self.addresses, self.batch, self.evaluate,
-                      self.where, b.n, b.size, b.shuffle, b.seed, b.whole, limits.gtol, limits.ftol)  # fmt: skip
-        if self.plateau is not None:
-            taken = int(self.now.step) - first
-            if b is not None:
-                values, taken = np.array([self.now.fun]), int(taken > 0 and self.now.step % b.per_epoch == 0)
-            for value in values[:taken]:
-                self.stands = self.stands.observe(self.plateau, float(value))
+            else:
+                self.loop(*call, _address(self.order), self.order.size, *self.addresses, self.batch, self.evaluate,
+                          self.where, b.n, b.size, b.shuffle, b.seed, b.whole, limits.gtol, limits.ftol)  # fmt: skip
+        except StopIteration:
+            if self.callback is None or self.callback.error is None:
+                raise
+            error, self.callback.error = self.callback.error, None
+            raise error from None
+        finally:
+            took = time.perf_counter() - begin
+            if self.plateau is not None:
+                self._observe(self.plateau, values[int(evaluated == 0) : int(self.now.evaluations) - evaluated], first)
+            self._stamp(first, took)
+        return took
+
+    def _observe(self, plateau: ReduceOnPlateau, values: np.ndarray, first: int) -> None:
+        """Show the objectives that followed steps, or the one that followed an epoch, to the rate."""
+        if self.batches is not None:
+            values = values[:0] if self.within_epoch or self.now.step == first else np.array([self.now.fun])
+        for value in values:
+            self.stands = self.stands.observe(plateau, float(value))
 
     def _stamp(self, was: int, took: float) -> None:
         """Write the time into the history's new rows: the clock is read between slices, rows lie evenly between."""
@@ -197,11 +230,16 @@ class Driver:
         bad = np.flatnonzero(~np.isfinite(self.run.g))
         of_gradient = bad.size and (np.isfinite(now.fun) or self.batches is not None)
         what = f"component {bad[0]} of the gradient is not finite" if of_gradient else f"the objective is {now.fun}"
-        if now.step == 0 and now.evaluations <= 1:
+        if now.step == 0:
             return f"Diverged: at the starting point (step 0) {what}."
         return (f"Diverged at step {now.step}: {what} (the learning rate was {now.lr:g}). Try a smaller rate, such as "
                 f"{now.lr / 10:g}, or clip the gradient (transforms.ClipByNorm). x is the best finite point, from step "
                 f"{now.best_step}.")  # fmt: skip
+
+
+def _address(values: np.ndarray) -> Any:
+    """Where the items of an array lie, for the compiled loop; the array itself where nothing is compiled."""
+    return values if numba.config.DISABLE_JIT else values.ctypes.data
 
 
 def _bar(driver: Driver) -> Callable[[Any], None]:

@@ -112,6 +112,13 @@ def test_a_function_that_calls_itself_or_has_no_module_has_a_name():
     assert fingerprint(define("def f(x): return x", __name__=None))
 
 
+def test_the_type_of_a_jitted_function_is_told_by_what_it_computes():
+    """Its repr is an address, which another process may give to another function."""
+    jitted = [define(f"@jit\ndef f(x): return x - {k}") for k in (3, 3, 5)]  # a type does not keep its function alive
+    one, same, other = map(numba.typeof, jitted)
+    assert fingerprint(one) == fingerprint(same) != fingerprint(other)
+
+
 @pytest.mark.process
 def test_a_name_is_the_same_in_every_process():
     code = """

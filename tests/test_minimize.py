@@ -337,3 +337,52 @@ def test_display_and_progress(capsys):
     shown = capsys.readouterr()
     assert "Iterations:" in shown.out
     assert "step" in shown.err
+
+
+# ---- what a newcomer does --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"jit": False}], ids=["compiled", "in Python"])
+def test_plain_functions_check_their_indices(options):
+    with pytest.raises(IndexError):
+        no.minimize(lambda x: (x[0] - 1.0) ** 2 + 0.0 * x[2], [0.0], method="adam", options=options)
+
+
+@pytest.mark.parametrize("args", [(), (1.0, 2.0)], ids=["too few", "too many"])
+def test_a_jitted_objective_that_cannot_be_called_is_one_sentence_and_no_warning(args):
+    @numba.njit
+    def fun(x, a):
+        return ((x - a) ** 2).sum()
+
+    with pytest.raises(TypeError, match=r"^fun cannot be compiled: ") as error:
+        no.minimize(fun, [0.0], args, "adam")
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_has_no_args_and_no_jac():
+    model = no.LinearModel([[1.0], [2.0]], [1.0, 2.0])
+    for given in ({"args": (1,)}, {"jac": bowl_grad}):
+        with pytest.raises(ValueError, match=f"^{next(iter(given))}: a model has its own data and gradient"):
+            no.minimize(model, method="adam", **given)
+
+
+def test_a_model_without_a_method_is_minimized_by_l_bfgs_b():
+    model = no.LinearModel([[1.0], [2.0], [4.0]], [1.0, 2.0, 5.0])
+    assert no.minimize(model).nit == no.minimize(model, method="L-BFGS-B").nit
+    assert hasattr(no.minimize(model), "hess_inv")
+
+
+def test_numbers_are_named_when_they_are_none():
+    for name, value in (("gtol", "a"), ("ftol", None), ("xtol", [1])):
+        with pytest.raises(TypeError, match=rf"^{name}=.* must be a number in \[0, inf\)"):
+            no.minimize(bowl, [0.0], method="adam", jac=bowl_grad, options={name: value})
+    assert no.minimize(bowl, [0.0], method="adam", jac=bowl_grad, options={"maxiter": 1e1, "gtol": 0}).nit == 10
+
+
+def test_a_wrong_gradient_is_told_with_both_shapes_by_scipys_methods_too():
+    @numba.njit
+    def jac(x):
+        return np.zeros(3)
+
+    with pytest.raises(ValueError, match=r"gradient of shape \(3,\), x has shape \(2,\)"):
+        no.minimize(bowl, np.zeros(2), method="L-BFGS-B", jac=jac)

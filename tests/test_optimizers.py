@@ -278,3 +278,31 @@ def test_a_rule_must_be_complete_and_its_name_free():
     with pytest.raises(ValueError, match=r"the name 'adam' is taken by numbaopt\.optimizers\.adam\.Adam"):
         no.rule()(Adam)
     assert OPTIMIZERS["adam"] is no.Adam
+
+
+MISTAKES = {
+    "slot": ({"update": lambda c, x, g, s, i: x - c[0] * s[0, i]}, r"update: .*\(slots names 0 vectors of state, "),
+    "coefficient": ({"update": lambda c, x, g, s, i: x - c[1] * g}, r"update: .* prepare returns 1 coefficients\)"),
+    "no result": ({"update": lambda c, x, g, s, i: None}, "update fails: TypeError"),
+    "attribute": ({"update": lambda c, x, g, s, i: x - g.foo}, "update fails: AttributeError"),
+    "no tuple": ({"prepare": lambda opt, lr, t: lr}, "prepare must return a tuple of numbers, not 0.1"),
+    "field": ({"prepare": lambda opt, lr, t: (opt.beta,)}, "prepare fails: AttributeError"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_rule_is_tried_before_it_is_compiled(mistake):
+    parts, text = MISTAKES[mistake]
+    right = {"slots": (), "prepare": lambda opt, lr, t: (lr,), "update": lambda c, x, g, s, i: x - c[0] * g}
+
+    class Mistaken(NamedTuple):
+        lr: float = 0.1
+
+    for name, part in {**right, **parts}.items():
+        setattr(Mistaken, name, part if name == "slots" else staticmethod(part))
+    rule = no.rule(Mistaken)  # also without parentheses
+    assert OPTIMIZERS.pop("mistaken") is rule
+    x = np.ones(3)
+    with pytest.raises(TypeError, match=f"^Mistaken.{text}") as error:
+        no.step(rule(), x, x.copy(), no.init_state(rule(), x), 1)
+    assert "\n" not in str(error.value)

@@ -7,12 +7,13 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import from_dtype, types
 
-from .._jit import array, invoke, invoke_value, jit, pointer, pointer_to, precompile
+from .._jit import array_at, invoke, invoke_value, jit, pointer, pointer_to, precompile
 from ..status import NOT_FINITE, RUNNING
+from .descent import floats
 from .shuffle import fill_order
-from .state import judge, open_run, prepare_rows, project
+from .state import judge, open_run, project
 
 LOOK_AHEAD = 1024  # terms whose order is computed at a time
 
@@ -23,32 +24,37 @@ LOOK_AHEAD = 1024  # terms whose order is computed at a time
 BATCH = types.float64(*(types.intp,) * 7)
 
 
-@jit
-def train(run, hyper, rates, coefficients, order, prepare, step, batch, evaluate, data, terms, size, shuffle, seed,
-          whole, gtol, ftol):  # fmt: skip
-    """Take at most as many steps as there are ``rates``, over batches of ``size`` of a sum's ``terms``.
+numbers = array_at(np.int64)
 
-    With ``whole`` the whole objective is judged at the start and after every epoch.
+
+@jit
+def train(run, zero, hyper, rates, k, coefficients, ahead, order, places, prepare, step, batch, evaluate, data, terms,
+          size, shuffle, seed, whole, gtol, ftol):  # fmt: skip
+    """Take at most ``k`` steps with the ``k`` rates, over batches of ``size`` of a sum's ``terms``.
+
+    With ``whole`` the whole objective is judged at the start and after every epoch.  Arrays are addresses, as in
+    `descend`; there are ``places`` for the ``order`` of terms.
     """
-    run = open_run(run, coefficients)
+    run, rates, order = open_run(run, zero), floats(rates, k), numbers(order, places)
     now, x, g, work, best, previous = run.now[0], run.x, run.g, run.work, run.best, run.previous
     state, lower, upper, history, n = run.state, run.lower, run.upper, run.history, run.x.size
     per_epoch = (terms + size - 1) // size
-    row, ahead = -1, coefficients.shape[0]
+    row = -1
     begin, known, last = 0, 0, terms  # positions [begin, known) of the epoch are in ``order``
-    for j in range(-1 if now.evaluations == 0 and whole else 0, rates.size):
+    for j in range(-1 if now.awaiting and whole else 0, k):
         if now.status != RUNNING:
             return
         if j >= 0:
             row = row + 1 if row + 1 < ahead else 0
             if row == 0:
-                prepare_rows(prepare, hyper, rates, j, now.step, coefficients)
+                count = k - j if k - j < ahead else ahead
+                invoke(prepare, (hyper, pointer_to(rates, j), now.step + 1, coefficients, count))
             epoch = now.step // per_epoch
             first = (now.step - epoch * per_epoch) * size
             last = min(first + size, terms)
             if j == 0 or first == 0 or last > known:
                 begin = first
-                known = min(terms, first + order.size // size * size)
+                known = min(terms, first + places // size * size)
                 fill_order(order, known - begin, terms, shuffle, seed, epoch, begin)
             here = pointer_to(order, first - begin)
             check = invoke_value(batch, (pointer(x), pointer(g), n, here, last - first, known - first, data))
@@ -59,7 +65,7 @@ def train(run, hyper, rates, coefficients, order, prepare, step, batch, evaluate
                 for i in range(n):
                     best[i] = x[i]
                 now.best_step = now.step
-            invoke(step, (pointer(coefficients), row, pointer(x), pointer(g), pointer(state), n, 0, n))
+            invoke(step, (coefficients, row, pointer(x), pointer(g), pointer(state), n, 0, n))
             now.step += 1
             now.lr = rates[j]
         project(x, lower, upper)
@@ -71,7 +77,6 @@ def train(run, hyper, rates, coefficients, order, prepare, step, batch, evaluate
 @functools.cache
 def compiled(dtype: np.dtype) -> Any:
     """`train` compiled now, for unknowns of ``dtype``: once for all rules and problems."""
-    i, real, flag = types.intp, types.float64, types.boolean
-    kinds = (i, array(np.float64, 2), array(np.float64), array(dtype, 2), array(np.int64), i, i, i, i, i, i, i, flag, i,
-             flag, real, real)  # fmt: skip
+    i, flag = types.intp, types.boolean
+    kinds = (i, from_dtype(dtype), *(i,) * 14, flag, i, flag, types.float64, types.float64)
     return precompile(train, kinds)

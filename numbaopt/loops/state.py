@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numba import types
 
-from .._jit import bits, from_bits, invoke, jit_inside, native, pointer, pointer_to, scalar
+from .._jit import bits, from_bits, jit_inside, native, scalar
 from .._packed import open_at
 from ..status import CONVERGED, NOT_FINITE, RUNNING
 
@@ -23,6 +23,7 @@ NOW = np.dtype([
     ("status", "i8"),  # see status.py
     ("reason", "i8"),  # which tolerance was met
     ("calm", "i8"),  # consecutive steps with small changes
+    ("awaiting", "i8"),  # whether the whole objective at x is still to be evaluated
     ("evaluations", "i8"),  # of the whole objective
     ("records", "i8"),  # rows of the history in use
     ("stride", "i8"),  # every how many observations one is recorded
@@ -57,7 +58,7 @@ def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, re
     """A run that has not begun; ``x0`` is copied."""
     n, dtype = x0.size, x0.dtype
     now = np.zeros(1, NOW).view(np.recarray)
-    now[0].status, now[0].stride, now[0].best_fun = RUNNING, 1, math.inf
+    now[0].status, now[0].stride, now[0].best_fun, now[0].awaiting = RUNNING, 1, math.inf, 1
     history = np.zeros(max(2, records + records % 2), RECORD).view(np.recarray)
     return Run(x0.copy(), np.zeros(n, dtype), np.zeros(n, dtype), x0.copy(), np.zeros(n if keep_previous else 0, dtype),
                np.zeros((slots, n), dtype), lower, upper, now, history)  # fmt: skip
@@ -72,18 +73,10 @@ def run_type(dtype: Any) -> types.Type:
 
 @native(lambda where, like: where)
 def open_run(typing_context, where, like):
-    """The `Run` at an address, its unknowns of the dtype of the array ``like``; its arrays are borrowed."""
-    kind = run_type(numba.np.numpy_support.as_dtype(like.dtype))
+    """The `Run` at an address, its unknowns of the type of the number ``like``; its arrays are borrowed."""
+    kind = run_type(numba.np.numpy_support.as_dtype(like))
     return kind(types.intp, like), (
         lambda context, builder, signature, values: open_at(context, builder, kind, values[0]))
-
-
-@jit_inside
-def prepare_rows(prepare, hyper, rates, j, step, coefficients):
-    """Compute the coefficients of the next steps after ``step``, whose rates begin at ``rates[j]``."""
-    count, left = coefficients.shape[0], rates.size - j
-    count = left if left < count else count
-    invoke(prepare, (pointer(hyper), pointer_to(rates, j), step + 1, pointer(coefficients), count))
 
 
 @inlined
@@ -147,7 +140,7 @@ def record(now, history):
 @inlined
 def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xtol):
     """Take note of the objective ``fun`` and the gradient ``g`` at ``x``: best point, history, status."""
-    before, now.fun = now.fun, fun
+    before, now.fun, now.awaiting = now.fun, fun, 0
     now.evaluations += 1
     # a bound may hide an infinite component, so the plain norm is what tells of divergence
     plain = largest(g, g.size)

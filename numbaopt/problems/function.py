@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 import types as pytypes
@@ -47,8 +46,8 @@ class Function:
     ----------
     evaluate : int
         For the loops: an address, of compiled code or of a `Callback`.
-    errors : callable
-        Makes the context in which a loop may call ``evaluate``.
+    callback : Callback or None
+        Where the objective could not be compiled.
     compiled : bool
     """
 
@@ -62,13 +61,13 @@ class Function:
         self.per_gradient = evaluations(self.jac, n) if isinstance(self.jac, str) else 0
         self.lower, self.upper = lower, upper
         self.data: Packed | None = None
-        self.errors: Any = contextlib.nullcontext
+        self.callback: Callback | None = None
         self.compiled = jit is not False and not numba.config.DISABLE_JIT and self._compile(jit)
         if not self.compiled:
             self.evaluate: Any = self._in_python
         if not self.compiled and not numba.config.DISABLE_JIT:
-            self._callback = Callback(self._in_python)
-            self.evaluate, self.errors = self._callback.address, self._callback.errors
+            self.callback = Callback(self._in_python)
+            self.evaluate = self.callback.address
 
     def _compile(self, jit_required: bool | None) -> bool:
         """Compile the evaluation; False (and one warning) where that cannot be done."""
@@ -97,14 +96,18 @@ class Function:
         g = np.empty(self.n)
         if self.data is not None:
             x = np.ascontiguousarray(x, np.float64)
-            return evaluate_at(self.evaluate, x, np.empty_like(x), g, self.data.address), g
+            try:
+                return evaluate_at(self.evaluate, x, np.empty_like(x), g, self.data.address), g
+            except ValueError as error:
+                raise mend_message(error) from None
         return self._in_python(x, np.empty(self.n), g, self.n, None), g
 
     def value(self, x: np.ndarray) -> float:
         """Objective at ``x``, for callers in Python."""
         if self.jac is True:
             return self.value_and_grad(x)[0]
-        return _as_scalar((as_dispatcher(self.fun) if self.compiled else self.fun)(np.array(x, float), *self.args))
+        fun, args = (as_dispatcher(self.fun), _native(self.args)) if self.compiled else (self.fun, self.args)
+        return _as_scalar(fun(np.array(x, float), *args))
 
     def _in_python(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
         """What the compiled evaluation does, for objectives that Numba cannot compile."""
@@ -204,7 +207,7 @@ def _fails(function: Any, args: Any) -> bool:
     """Whether a jitted function cannot be called with ``x`` and these arguments, from Python no more than from here."""
     try:
         _return_type(function, (FLOAT_VECTOR, *args))
-    except NumbaError:
+    except Exception:  # see above
         return True
     return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 from typing import Any, NamedTuple
@@ -97,7 +96,6 @@ class LinearModel:
         self.l2, self.fit_intercept = float(l2), bool(fit_intercept)
         self.dtype = np.dtype(np.float32 if self.X.dtype == np.float32 else np.float64)
         self.n = self.n_features + self.fit_intercept
-        self.errors = contextlib.nullcontext
         self._spare: list[Packed] = []  # packed data between calls of value_and_grad; one a thread at work
 
     def pack(self) -> Packed:

@@ -124,11 +124,12 @@ def unlocked(array: np.ndarray) -> np.ndarray:
     """A view of a C-contiguous array that Numba types as any other, even where NumPy calls it read-only.
 
     Nothing in the package writes to a user's data; without this a memory map would be a type, and a compile, of its
-    own.  The caller keeps ``array`` alive.
+    own.  The view keeps ``array`` alive.
     """
     if array.flags.writeable and type(array) is np.ndarray:
         return array
     memory = (ctypes.c_char * max(array.nbytes, 1)).from_address(array.ctypes.data)
+    memory.owner = array
     return np.frombuffer(memoryview(memory), array.dtype, array.size).reshape(array.shape)
 
 
