@@ -27,7 +27,7 @@ from .schedules import Plateau, ReduceOnPlateau, plateau_of
 from .status import CONVERGED, MESSAGES, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 
 SLICE_SECONDS = 0.02
-MAX_SLICE = 1 << 13  # steps; arrays of this size come from the heap without a page fault
+MAX_SLICE = 1 << 16  # steps
 AHEAD = 128  # steps whose coefficients are computed at a time; they should stay in the first cache
 CHECKPOINT_SECONDS = 30.0
 
@@ -98,6 +98,7 @@ class Driver:
         else:
             self.data, self.evaluate = problem.data, problem.evaluate
         self.where = self.data.address if self.data is not None else 0
+        self.lr = np.zeros(0)
         self.callback = getattr(problem, "callback", None)
         self.interrupts = self.callback.interrupts if self.callback is not None else Interrupts()
         self.packed_run = Packed(run, run_type(problem.dtype))
@@ -172,10 +173,11 @@ class Driver:
     def _slice(self, steps: int, first: int) -> float:
         """Take ``steps`` steps by the compiled loop; returns the seconds."""
         begin, evaluated = time.perf_counter(), int(self.now.evaluations)
-        lr = rates(self.opt.lr, first, steps, self.stands.scale)
+        if self.lr.size < steps or not isinstance(self.opt.lr, float):  # a constant rate is written down once
+            self.lr = rates(self.opt.lr, first, steps, self.stands.scale)
         values = np.empty(steps + 1 if self.plateau is not None else 0)
         limits, b = self.limits, self.batches
-        call = (self.packed_run.address, self.problem.dtype.type(0), _address(self.hyper), _address(lr), steps,
+        call = (self.packed_run.address, self.problem.dtype.type(0), _address(self.hyper), _address(self.lr), steps,
                 _address(self.coefficients), AHEAD)  # fmt: skip
         try:
             if b is None:
