@@ -37,6 +37,7 @@ def result_of(driver: Driver, interrupted: bool = False):
         now.status, now.fun = NOT_FINITE, fun
         if np.all(np.isfinite(run.best)):
             x = run.best.copy()
+            fun, jac = problem.value_and_grad(x)
     status = STOPPED if interrupted else int(now.status)
     history = _history(driver)
     return OptimizeResult(

@@ -1,4 +1,4 @@
-"""Objectives shared by the tests: compiled once."""
+"""What tests share: objectives, compiled once, a table, and when two results are the same."""
 
 import numba
 import numpy as np
@@ -33,3 +33,12 @@ def table(rows=240, columns=7, seed=0, dtype=np.float64):
     X = rng.standard_normal((rows, columns)).astype(dtype)
     z = X @ np.linspace(-1, 1, columns) + 0.5
     return X, z + 0.1 * rng.standard_normal(rows), np.where(z + 0.5 * rng.standard_normal(rows) > 0, 1.0, -1.0)
+
+
+def same(a, b):
+    """Fail unless two results agree to the last bit."""
+    np.testing.assert_array_equal(a.x, b.x)
+    np.testing.assert_array_equal(a.jac, b.jac)
+    for name in ("step", "fun", "grad_norm", "lr"):
+        np.testing.assert_array_equal(a.history[name], b.history[name])
+    assert (a.nit, a.nfev, a.njev, a.status, a.fun) == (b.nit, b.nfev, b.njev, b.status, b.fun)

@@ -306,3 +306,14 @@ def test_a_rule_is_tried_before_it_is_compiled(mistake):
     with pytest.raises(TypeError, match=f"^Mistaken.{text}") as error:
         no.step(rule(), x, x.copy(), no.init_state(rule(), x), 1)
     assert "\n" not in str(error.value)
+
+
+def test_a_rate_need_not_be_hashable():
+    class Rate:
+        __hash__ = None
+
+        def __call__(self, t):
+            return 0.1
+
+    result = no.minimize(lambda x: (x**2).sum(), [1.0], method="sgd", jac=lambda x: 2 * x, options={"lr": Rate()})
+    assert result.success

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from problems import bowl, bowl_grad, rosen, rosen_grad, table
+from problems import bowl, bowl_grad, rosen, rosen_grad, same, table
 
 import numbaopt as no
 from numbaopt import run as driver
@@ -29,14 +29,6 @@ def stop_after(steps):
             raise StopIteration
 
     return callback
-
-
-def same(a, b):
-    np.testing.assert_array_equal(a.x, b.x)
-    np.testing.assert_array_equal(a.jac, b.jac)
-    for name in ("step", "fun", "grad_norm", "lr"):
-        np.testing.assert_array_equal(a.history[name], b.history[name])
-    assert (a.nit, a.nfev, a.njev, a.status, a.fun) == (b.nit, b.nfev, b.njev, b.status, b.fun)
 
 
 @pytest.mark.parametrize("opt", OPTIMIZERS, ids=NAMES)

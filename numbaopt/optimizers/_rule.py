@@ -14,7 +14,6 @@ ever knows a schedule or a hyper-parameter.  From these two functions follow the
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -76,7 +75,9 @@ def rule(*names: Any) -> Any:
     return register
 
 
-@functools.lru_cache(maxsize=256)
+_TRIED: set[type] = set()  # rules whose update is known to work
+
+
 def count_coefficients(part: Any) -> int:
     """How many coefficients a rule or a transform prepares; TypeError where its functions cannot be used.
 
@@ -88,8 +89,9 @@ def count_coefficients(part: Any) -> int:
         raise TypeError(f"{type(part).__name__}.prepare fails: {type(error).__name__}: {error}") from None
     if not isinstance(coefficients, tuple):
         raise TypeError(f"{type(part).__name__}.prepare must return a tuple of numbers, not {coefficients!r}")
-    if hasattr(part, "update"):
+    if hasattr(part, "update") and type(part) not in _TRIED:
         _try_update(type(part), coefficients)
+        _TRIED.add(type(part))
     return len(coefficients)
 
 
