@@ -6,7 +6,7 @@
 array([3., 3.])
 """
 
-from . import schedules, transforms
+from . import losses, schedules, transforms
 from .methods import methods
 from .minimize import minimize, resume
 from .optimizers import (
@@ -35,6 +35,6 @@ from .problems.linear_model import LinearModel
 __version__ = "0.1.0"
 __all__ = [
     "SGD", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "LinearModel", "Lion",
-    "Momentum", "NAdam", "Nesterov", "RAdam", "RMSprop", "Rprop", "Yogi", "init_state", "methods", "minimize",
+    "Momentum", "NAdam", "Nesterov", "RAdam", "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize",
     "resume", "rule", "schedules", "step", "transforms",
 ]  # fmt: skip

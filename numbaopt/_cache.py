@@ -39,7 +39,8 @@ from numba.extending import _Intrinsic
 
 PACKAGE = Path(__file__).resolve().parent
 FORMAT = "numbaopt-cache-1"
-FUNCTIONS = ("prepare", "update", "apply", "term", "finish", "rate")  # of rules, transforms and schedules
+FUNCTIONS = ("prepare", "update", "scale", "apply", "term", "finish", "after", "rate", "value", "slope", "curvature",
+             "lipschitz")  # of rules, transforms, schedules and losses
 KNOWN_MODULES = {"builtins", "cmath", "math", "numba", "numbaopt", "numpy", "operator"}
 
 

@@ -113,7 +113,8 @@ def _make_callable_in_njit(cls: Any) -> None:
     """Let ``cls(lr=0.1)`` be written in ``@njit`` code; Numba's own NamedTuple constructor knows no defaults."""
     head = ", ".join(f"{n}=defaults[{n!r}]" if n in cls._field_defaults else n for n in cls._fields)
     space = {"pack": from_fields(cls), "defaults": cls._field_defaults}
-    exec(f"def make({head}):\n    return lambda {head}: pack(({', '.join(cls._fields)},))", space)  # noqa: S102
+    body = "".join(f"{name}, " for name in cls._fields)
+    exec(f"def make({head}):\n    return lambda {head}: pack(({body}))", space)  # noqa: S102
     overload(cls, inline="always")(space["make"])
     _MADE_IN_NJIT.add(cls)
 

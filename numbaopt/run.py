@@ -93,8 +93,8 @@ class Driver:
         self.stamps = np.asarray(run.history["seconds"])
         if hasattr(problem, "pack"):
             self.data = problem.pack()
-            kernels = problem.kernels(self.data)
-            self.evaluate, self.batch = kernels.evaluate_address, kernels.batch_address
+            kernels = problem.kernels
+            self.evaluate, self.batch = kernels.evaluate, kernels.batch
         else:
             self.data, self.evaluate = problem.data, problem.evaluate
         self.where = self.data.address if self.data is not None else 0

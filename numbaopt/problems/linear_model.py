@@ -1,48 +1,43 @@
-"""Linear models of a table of data: squared and logistic loss, dense or sparse rows, whole or in batches."""
+"""Linear models of a table of data, dense or sparse: what is minimized, whole or in batches."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from typing import Any, NamedTuple
+from typing import Any
 
-import numba
 import numpy as np
 
-from .._jit import EXACT, address, array_at, jit_for_address, jit_inside, scalar
-from .._packed import Packed, unpacker
-from ..loops.descent import EVALUATE, evaluate_at
-from ..loops.minibatch import BATCH
-from ..loops.state import largest
-from .losses import as_loss
-from .rows import as_rows, prefetch_item
+from .._packed import Packed
+from ..loops.descent import evaluate_at
+from ..losses import as_loss
+from ..losses._loss import constants
+from ..losses.targets import TAKES
+from .kernels import (
+    LinearData,
+    Loops,
+    Shared,
+    data_type,
+    loops,
+    loss_functions,
+    row_functions,
+    sums_by_tile,
+)
+from .rows import as_rows
 from .validation import check_matrix, check_target, check_weights
 
 TILE_BYTES = 1 << 17  # rows that are read twice should still be in the cache the second time
-FETCH_AHEAD = 16  # rows between asking for one and using it
-FUSED = EXACT | {"contract"}  # these loops store: no reordering
-
-
-class LinearData(NamedTuple):
-    """What the row loops work on; z, target and order are scratch for one tile of rows, total for one gradient."""
-
-    rows: Any
-    y: np.ndarray
-    weights: np.ndarray  # empty: all one
-    z: np.ndarray
-    target: np.ndarray
-    order: np.ndarray
-    total: np.ndarray
-    n_columns: int
-    l2: float
+CHUNKS = 16  # at most, of rows whose sums are added up apart
+CHUNK_NUMBERS = 1 << 16  # stored numbers that are worth a chunk
 
 
 class LinearModel:
     r"""The training objective of a linear model.
 
     .. math:: \frac1n \sum_i w_i\, \ell(x_i^\top \beta + b,\; y_i) + \frac{\lambda_2}{2} \|\beta\|^2
+        + \lambda_1 \|\beta\|_1
 
-    A minimizer's unknowns are the coefficients :math:`\beta`, then the intercept :math:`b`, which is never penalised.
+    A minimizer's unknowns are the coefficients :math:`\beta`, then the intercept :math:`b`; with K classes
+    (``"multinomial"``) the coefficients of the first class, of the second, ..., then K intercepts.
 
     Parameters
     ----------
@@ -50,18 +45,28 @@ class LinearModel:
         float32 data are trained in float32, all others in float64.  C-contiguous arrays (also read-only ones and memory
         maps) are used as they are; sparse matrices of any format become CSR.
     y : array of shape (n_samples,)
-        Numbers for ``"squared"``; two classes of any kind for ``"logistic"``, of which the one that sorts last is
+        What the loss takes: numbers, counts, or classes of any kind; of two classes the one that sorts last is
         positive.
-    loss : {"squared", "logistic"}
-        :math:`\ell(z, y)` is :math:`\tfrac12 (z - y)^2` or :math:`\log(1 + e^{-yz})` with :math:`y = \pm 1`.
-    l1 : float
-        Only 0 is possible until proximal steps exist: a subgradient would give neither zeros nor convergence.
-    l2 : float
-        :math:`\lambda_2`, in [0, inf).
+    loss : str or loss
+        A name or an instance from `numbaopt.losses`: squared, huber, epsilon_insensitive, quantile, logistic, hinge,
+        squared_hinge, poisson, gamma, multinomial.
+    l1, l2 : float
+        :math:`\lambda_1` and :math:`\lambda_2`, in [0, inf).  l1 is met by proximal steps, which leave exact zeros.
     fit_intercept : bool
         Whether there is a :math:`b`.
     sample_weight : array of shape (n_samples,), optional
         :math:`w_i`, not negative, not all zero.  A batch's gradient is the mean of its weighted terms.
+    intercept_l2 : float
+        Adds :math:`\tfrac12` times itself :math:`b^2`; by default the intercept is not penalised.
+    classes : array, optional
+        The classes in order, where ``y`` may lack some of them.
+
+    Attributes
+    ----------
+    n_terms, n_features, n_outputs, n : int
+        Rows, columns, margins a row (classes of a multinomial model, else 1), unknowns.
+    classes : ndarray or None
+        The classes in order.
 
     Raises
     ------
@@ -82,38 +87,67 @@ class LinearModel:
     """
 
     def __init__(self, X: Any, y: Any, loss: Any = "squared", l1: float = 0.0, l2: float = 0.0,
-                 fit_intercept: bool = True, sample_weight: Any = None):  # fmt: skip
+                 fit_intercept: bool = True, sample_weight: Any = None, intercept_l2: float = 0.0,
+                 classes: Any = None):  # fmt: skip
         self.loss = as_loss(loss)
-        for name, value in (("l1", l1), ("l2", l2)):
+        for name, value in (("l1", l1), ("l2", l2), ("intercept_l2", intercept_l2)):
             if not 0 <= value < np.inf:
                 raise ValueError(f"{name}={value!r} must be in [0, inf)")
-        if l1 > 0:
-            raise ValueError(f"l1={l1!r} is not possible yet: it needs proximal steps; use l2")
+        self.l1, self.l2, self.intercept_l2 = float(l1), float(l2), float(intercept_l2)
         self.X = check_matrix(X)
         self.rows, self.n_terms, self.n_features = as_rows(self.X)
-        self.y = self.loss.targets(check_target(y, self.n_terms))
+        read = TAKES[self.loss.takes]
+        told = {} if classes is None else {"classes": classes}
+        self.y, self.classes = read(check_target(y, self.n_terms), self.loss.names[0], **told)
         self.sample_weight = check_weights(sample_weight, self.n_terms)
-        self.l2, self.fit_intercept = float(l2), bool(fit_intercept)
+        self.fit_intercept, self.many = bool(fit_intercept), bool(getattr(self.loss, "many", False))
+        self.n_outputs = len(self.classes) if self.many and self.classes is not None else 1
         self.dtype = np.dtype(np.float32 if self.X.dtype == np.float32 else np.float64)
-        self.n = self.n_features + self.fit_intercept
+        self.y, self.sample_weight = (np.ascontiguousarray(v, self.dtype) for v in (self.y, self.sample_weight))
+        self.n = self.n_outputs * (self.n_features + self.fit_intercept)
+        self.n_penalised = self.n_outputs * self.n_features
         self._spare: list[Packed] = []  # packed data between calls of value_and_grad; one a thread at work
 
     def pack(self) -> Packed:
         """The data with fresh scratch, for the loops of one run."""
         stored = self.rows[0].nbytes / self.n_terms
         tile = int(min(max(TILE_BYTES // max(stored, 1), 16), 512, self.n_terms))
-        scratch = np.zeros((2, tile), self.dtype)
-        return Packed(LinearData(self.rows, np.ascontiguousarray(self.y, self.dtype),
-                                 np.ascontiguousarray(self.sample_weight, self.dtype), scratch[0], scratch[1],
-                                 np.zeros(tile, np.int64), np.zeros(self.n), self.n_features, self.l2))  # fmt: skip
-
-    def kernels(self, data: Packed) -> Kernels:
-        """The compiled loops over rows for this loss, storage and dtype."""
+        numbers = self.rows[0].size
+        chunks = max(1, min(CHUNKS, numbers // CHUNK_NUMBERS, numbers // (4 * self.n), self.n_terms // tile))
+        chunk = -(-self.n_terms // (chunks * tile)) * tile
+        chunks = -(-self.n_terms // chunk)
         storage: Any = type(self.rows)
-        return _kernels(self.loss, storage, data.type, self.dtype)
+        rows, loss = row_functions(storage, self.dtype, self.many), loss_functions(type(self.loss), self.dtype)
+        shared = Shared(
+            z=np.zeros((self.n_outputs + 2 * self.many, tile), self.dtype), target=np.zeros(tile, self.dtype),
+            weight=np.ones(tile, self.dtype), order=np.zeros(tile, np.int64), parts=np.zeros((chunks, self.n)),
+            funs=np.zeros(chunks), y=self.y, weights=self.sample_weight, constants=np.array(constants(self.loss)),
+            outputs=self.n_outputs, n_columns=self.n_features, chunk=chunk, l1=self.l1, l2=self.l2,
+            intercept_l2=self.intercept_l2, margins=rows.margins, gather=rows.gather, gather_part=rows.gather_part,
+            values=loss.values, slopes=loss.slopes, part=self.kernels.part, combine=self.kernels.combine)  # fmt: skip
+        return Packed(LinearData(shared, self.rows), data_type(self.dtype, storage))
+
+    @property
+    def kernels(self) -> Loops:
+        """The compiled loops over rows."""
+        return loops(self.dtype, sums_by_tile(type(self.rows), self.dtype))
+
+    def split(self, x: Any) -> tuple[np.ndarray, Any]:
+        """Coefficients (n_features,) and intercept of the unknowns ``x``; (classes, n_features) and (classes,)."""
+        coef, intercept = x[: self.n_penalised], x[self.n_penalised :]
+        if not self.fit_intercept:
+            intercept = np.zeros(self.n_outputs, x.dtype)
+        return (coef.reshape(self.n_outputs, -1), intercept) if self.many else (coef, intercept[0])
+
+    def join(self, coef: Any, intercept: Any = 0.0) -> np.ndarray:
+        """The unknowns with these coefficients and intercepts; the way back from `split`."""
+        x = np.zeros(self.n, self.dtype)
+        x[: self.n_penalised] = np.ravel(coef)
+        x[self.n_penalised :] = np.ravel(intercept) if self.fit_intercept else ()
+        return x
 
     def value_and_grad(self, x: Any) -> tuple[float, np.ndarray]:
-        """Objective and gradient at ``x``.
+        """Objective and gradient at ``x``; the gradient leaves out the term of l1.
 
         Examples
         --------
@@ -124,10 +158,18 @@ class LinearModel:
         x = np.ascontiguousarray(x, self.dtype)
         if x.shape != (self.n,):
             raise ValueError(f"x has shape {x.shape}, the model has {self.n} unknowns")
-        data, g = self._spare.pop() if self._spare else self.pack(), np.empty_like(x)
-        value = evaluate_at(self.kernels(data).evaluate_address, x, x, g, data.address)
+        try:
+            data = self._spare.pop()
+        except IndexError:
+            data = self.pack()
+        g = np.empty_like(x)
+        value = evaluate_at(self.kernels.evaluate, x, x, g, data.address)
         self._spare.append(data)
         return value, g
+
+    def value(self, x: Any) -> float:
+        """Objective at ``x``."""
+        return self.value_and_grad(x)[0]
 
     def digest(self) -> str:
         """A short hash of the data; of large data, of a part of them."""
@@ -139,126 +181,9 @@ class LinearModel:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_spare": []}
 
-    def value(self, x: Any) -> float:
-        """Objective at ``x``."""
-        return self.value_and_grad(x)[0]
-
     def __repr__(self) -> str:
+        penalties = "".join(f", {k}={v}" for k in ("l1", "l2", "intercept_l2") if (v := getattr(self, k)) or k == "l2")
+        fields = [f"{k}={v!r}" for k, v in zip(self.loss._fields, self.loss, strict=True)]
+        loss = self.loss.names[0] + (f"({', '.join(fields)})" if fields else "")
         return (f"LinearModel(X {self.n_terms}x{self.n_features} {type(self.rows).__name__} {self.dtype}, "
-                f"loss={self.loss.__name__.lower()!r}, l2={self.l2}, fit_intercept={self.fit_intercept})")  # fmt: skip
-
-
-class Kernels(NamedTuple):
-    """The two compiled loops over rows, and their addresses."""
-
-    evaluate: Any
-    batch: Any
-    evaluate_address: Any
-    batch_address: Any
-
-
-@functools.cache
-def _kernels(loss: type, storage: type, kind: numba.types.Type, dtype: np.dtype) -> Kernels:
-    value, slope = scalar(loss.value), scalar(loss.slope, EXACT)
-    margin, margin4, fetch = scalar(storage.margin), scalar(storage.margin4), scalar(storage.fetch)
-    add, add4 = scalar(storage.add, FUSED), scalar(storage.add4, FUSED)
-    unpack, vector, numbers = unpacker(kind), array_at(dtype), array_at(np.int64)
-
-    def margins(p, x, order, first, last, known):
-        """Margins of the rows order[first:last] into p.z, their targets into p.target; returns the largest margin."""
-        z, target = p.z, p.target
-        intercept = x[p.n_columns] if x.size > p.n_columns else x[0] - x[0]
-        fours = first + (last - first) // 4 * 4
-        for j in range(first, fours, 4):
-            for k in range(j + FETCH_AHEAD, min(j + FETCH_AHEAD + 4, known)):
-                fetch(p.rows, order[k])
-                prefetch_item(p.y, order[k])
-            a, b, c, d = margin4(p.rows, order[j], order[j + 1], order[j + 2], order[j + 3], x)
-            k = j - first
-            z[k], z[k + 1], z[k + 2], z[k + 3] = a + intercept, b + intercept, c + intercept, d + intercept
-        for j in range(fours, last):
-            for k in range(j + FETCH_AHEAD, min(j + FETCH_AHEAD + 1, known)):
-                fetch(p.rows, order[k])
-                prefetch_item(p.y, order[k])
-            z[j - first] = margin(p.rows, order[j], x) + intercept
-        for j in range(first, last):  # not earlier: by now they are in the cache
-            target[j - first] = p.y[order[j]]
-        return largest(z, last - first)
-
-    def weigh(p, order, first, last):
-        """Multiply what is in p.z by the weights of the rows order[first:last]."""
-        if p.weights.size > 0:
-            for j in range(first, last):
-                p.z[j - first] *= p.weights[order[j]]
-
-    def gather(p, order, first, last, g):
-        """Add the rows order[first:last], each times its number in p.z, to g, and to the intercept's component."""
-        z = p.z
-        fours = first + (last - first) // 4 * 4
-        for j in range(first, fours, 4):
-            k = j - first
-            scales = (z[k], z[k + 1], z[k + 2], z[k + 3])
-            add4(p.rows, order[j], order[j + 1], order[j + 2], order[j + 3], scales, g)
-        for j in range(fours, last):
-            add(p.rows, order[j], z[j - first], g)
-        if g.size > p.n_columns:
-            total = z[0] - z[0]
-            for k in range(last - first):
-                total += z[k]
-            g[p.n_columns] += total
-
-    margins, weigh, gather = jit_inside(margins), jit_inside(weigh), jit_inside(gather)
-
-    def batch(x, g, n, order, count, known, data):
-        p, x, g, order = unpack(data), vector(x, n), vector(g, n), numbers(order, known)
-        z, target, check = p.z, p.target, 0.0
-        for j in range(g.size):
-            g[j] = 0
-        for begin in range(0, count, z.size):
-            end = min(begin + z.size, count)
-            check += margins(p, x, order, begin, end, known)
-            for j in range(end - begin):
-                z[j] = slope(z[j], target[j])
-            weigh(p, order, begin, end)
-            gather(p, order, begin, end, g)
-        mean, shrink = z.dtype.type(1.0 / count), z.dtype.type(p.l2)
-        for j in range(p.n_columns):
-            g[j] = mean * g[j] + shrink * x[j]
-        if g.size > p.n_columns:
-            g[p.n_columns] *= mean
-        return check
-
-    def evaluate(x, work, g, n, data):
-        p, x, g = unpack(data), vector(x, n), vector(g, n)
-        z, target, order, whole = p.z, p.target, p.order, p.total
-        terms, fun, penalty = p.y.size, 0.0, 0.0
-        for j in range(g.size):
-            whole[j] = 0.0
-        for begin in range(0, terms, z.size):
-            count = min(z.size, terms - begin)
-            for j in range(count):
-                order[j] = begin + j
-            margins(p, x, order, 0, count, count)
-            part = 0.0
-            for j in range(count):
-                weight = np.float64(p.weights[begin + j]) if p.weights.size > 0 else 1.0
-                part += weight * value(z[j], target[j])
-            fun += part
-            for j in range(count):
-                z[j] = slope(z[j], target[j])
-            weigh(p, order, 0, count)
-            for j in range(g.size):
-                g[j] = 0
-            gather(p, order, 0, count, g)
-            for j in range(g.size):
-                whole[j] += g[j]
-        for j in range(p.n_columns):
-            penalty += np.float64(x[j]) * np.float64(x[j])
-        for j in range(p.n_columns):
-            g[j] = whole[j] / terms + p.l2 * x[j]
-        if g.size > p.n_columns:
-            g[p.n_columns] = whole[p.n_columns] / terms
-        return fun / terms + 0.5 * p.l2 * penalty
-
-    evaluate, batch = jit_for_address(evaluate), jit_for_address(batch)
-    return Kernels(evaluate, batch, address(evaluate, EVALUATE), address(batch, BATCH))
+                f"loss={loss!r}{penalties}, fit_intercept={self.fit_intercept})")  # fmt: skip

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .._jit import native, scalar
+from .._jit import array, native, scalar
 
 
 @native(lambda values, index: None)
@@ -38,6 +38,11 @@ class DenseRows(NamedTuple):
     """A C-contiguous matrix."""
 
     X: np.ndarray
+
+    @staticmethod
+    def type_for(dtype):
+        """Numba's type."""
+        return types.BaseTuple.from_types((array(dtype, 2),), DenseRows)
 
     @staticmethod
     def margin(rows, i, x):
@@ -86,6 +91,11 @@ class SparseRows(NamedTuple):
     values: np.ndarray
     columns: np.ndarray
     starts: np.ndarray
+
+    @staticmethod
+    def type_for(dtype):
+        """Numba's type."""
+        return types.BaseTuple.from_types((array(dtype), array(np.int32), array(np.int64)), SparseRows)
 
     @staticmethod
     def margin(rows, i, x):
