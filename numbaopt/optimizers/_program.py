@@ -106,6 +106,39 @@ def join_update(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[
     return scalar_join(transformed)
 
 
+def join_after(classes: tuple[type, ...], counts: tuple[int, ...], rule: int, partial: bool) -> Callable[..., Any]:
+    """``update(c, lr, x, g, s, i)``: transforms, the rule at position ``rule``, then what comes after it.
+
+    Without ``partial`` ones, as the last unknowns want it.
+    """
+    end, slot = sum(counts[: rule + 1]), len(classes[rule].slots)
+    update = join_update(classes[: rule + 1], counts[: rule + 1])
+    joined = scalar_join(lambda c, lr, x, g, s, i: update(c[:end], x, g, s, i))
+    scale = _scale_of(classes[rule], sum(counts[:rule]), end)
+    for k in range(rule + 1, len(classes)):
+        if partial or not classes[k].partial:
+            joined = _join_one(joined, scale, scalar(classes[k].after, EXACT), sum(counts[:k]), counts[k], slot)
+        slot += len(classes[k].slots)
+    return joined
+
+
+def _scale_of(rule: type, start: int, end: int) -> Callable[..., Any]:
+    if not hasattr(rule, "scale"):
+        return scalar_join(lambda c, lr, s, i: lr)
+    scale = scalar(rule.scale, EXACT)
+    return scalar_join(lambda c, lr, s, i: scale(c[start:end], s, i))
+
+
+def _join_one(before, scale, after, start, count, slot):
+    end = start + count
+
+    def update(c, lr, x, g, s, i):
+        x = before(c, lr, x, g, s, i)
+        return after(c[start:end], scale(c, lr, s, i), x, s, slot, i)
+
+    return scalar_join(update)
+
+
 def join_measure(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[..., Any] | None:
     """``measure(c, x, g)``: the coefficients after all sums over coordinates; None where no part needs one."""
     measure = None
@@ -143,10 +176,11 @@ ADVANCE = types.void(*(types.intp,) * 8)
 class Program:
     """The compiled functions of one structure in one dtype."""
 
-    def __init__(self, classes: tuple[type, ...], counts: tuple[int, ...], dtype: np.dtype):
-        self.classes, self.counts, self.dtype = classes, counts, dtype
+    def __init__(self, classes: tuple[type, ...], counts: tuple[int, ...], dtype: np.dtype, rule: int):
+        self.classes, self.counts, self.dtype, self.rule = classes, counts, dtype, rule
         self.width = 1 + sum(counts)  # of a row of coefficients
-        self._measure, self._update = join_measure(classes, counts), join_update(classes, counts)
+        self.slots = sum(len(getattr(part, "slots", ())) for part in classes[rule:])
+        self._measure = join_measure(classes, counts)
         self.reduces = self._measure is not None
 
     @functools.cached_property
@@ -171,17 +205,27 @@ class Program:
     @functools.cached_property
     def advance(self) -> Any:
         """The address of ``advance``."""
-        update, measure = self._update, self._measure
-        load = row_loader(numba.from_dtype(self.dtype), 1, self.width - 1, self.width)
-        vector, state = array_at(self.dtype), array_at(self.dtype, rows=len(self.classes[-1].slots))
+        measure, kind = self._measure, numba.from_dtype(self.dtype)
+        update = join_after(self.classes, self.counts, self.rule, True)
+        free = [sum(self.counts[:k]) for k, part in enumerate(self.classes) if getattr(part, "partial", False)]
+        split, where = bool(free), free[0] if free else 0
+        update_free = join_after(self.classes, self.counts, self.rule, False) if split else update
+        load, load_lr = row_loader(kind, 1, self.width - 1, self.width), row_loader(kind, 0, 1, self.width)
+        vector, state = array_at(self.dtype), array_at(self.dtype, rows=self.slots)
 
         def advance(coefficients, j, x, g, s, n, low, high):
             x, g, s = vector(x, n), vector(g, n), state(s, n)
-            c = load(coefficients, j)
+            c, (lr,) = load(coefficients, j), load_lr(coefficients, j)
             if measure is not None:
                 c = measure(c, x, g)
-            for i in range(np.uint64(low), np.uint64(high)):  # signed: a check for i < 0, and no vector code
-                x[i] = update(c, x[i], g[i], s, i)
+            end = high
+            if split:
+                end = max(low, min(high, n - int(c[where])))
+            for i in range(np.uint64(low), np.uint64(end)):  # signed: a check for i < 0, and no vector code
+                x[i] = update(c, lr, x[i], g[i], s, i)
+            if split:
+                for i in range(np.uint64(end), np.uint64(high)):
+                    x[i] = update_free(c, lr, x[i], g[i], s, i)
 
         self._advance = jit_for_address(advance, fastmath=EXACT)
         return address(self._advance, ADVANCE)
@@ -198,21 +242,21 @@ def _builder(classes: tuple[type, ...]) -> Callable[..., Any]:
 
 
 @functools.cache
-def _program(classes: tuple[type, ...], counts: tuple[int, ...], dtype: np.dtype) -> Program:
-    return Program(classes, counts, dtype)
+def _program(classes: tuple[type, ...], counts: tuple[int, ...], dtype: np.dtype, rule: int) -> Program:
+    return Program(classes, counts, dtype, rule)
 
 
-def program(opt: Any, dtype: Any) -> Program:
-    """The compiled code of an optimizer for vectors of ``dtype``."""
-    parts = parts_of(opt)
+def program(opt: Any, dtype: Any, after: tuple[Any, ...] = ()) -> Program:
+    """The compiled code of an optimizer, and of what comes after it, for vectors of ``dtype``."""
+    parts = (*parts_of(opt), *after)
     counts = tuple(map(count_coefficients, parts))
-    return _program(tuple(type(part) for part in parts), counts, np.dtype(dtype))
+    return _program(tuple(type(part) for part in parts), counts, np.dtype(dtype), len(parts_of(opt)) - 1)
 
 
-def hyper_parameters(opt: Any) -> np.ndarray:
+def hyper_parameters(opt: Any, after: tuple[Any, ...] = ()) -> np.ndarray:
     """All fields of all parts as one row of float64; a schedule in the place of a rate counts as 0."""
     return np.array([[0.0 if callable(v) or isinstance(v, tuple) else float(v)
-                      for part in parts_of(opt) for v in part]], np.float64)  # fmt: skip
+                      for part in (*parts_of(opt), *after) for v in part]], np.float64)  # fmt: skip
 
 
 __all__ = ["Program", "hyper_parameters", "parts_of", "program"]

@@ -61,6 +61,11 @@ class AdaGrad(NamedTuple):
         size = math.sqrt(total + inside) + outside
         return x - rate * g / size if size > 0 else x
 
+    @staticmethod
+    def scale(c, s, i):
+        size = math.sqrt(s[0, i] + c[2]) + c[3]
+        return c[0] / size if size > 0 else size
+
 
 @rule()
 class RMSprop(NamedTuple):
@@ -117,11 +122,11 @@ class RMSprop(NamedTuple):
         centered = 1.0 if opt.centered else 0.0
         extra = 1.0 if opt.centered or opt.momentum > 0.0 else 0.0  # the plain rule never touches slots b and m
         return (opt.alpha, 1.0 - opt.alpha, inside, outside, before, after, opt.momentum, centered, extra,
-                opt.weight_decay)  # fmt: skip
+                opt.weight_decay, lr / (1.0 - opt.momentum))  # fmt: skip
 
     @staticmethod
     def update(c, x, g, s, i):
-        keep, take, inside, outside, before, after, momentum, centered, extra, couple = c
+        keep, take, inside, outside, before, after, momentum, centered, extra, couple, _ = c
         g = g + couple * x
         v = keep * s[0, i] + take * (g * g)
         s[0, i] = v
@@ -134,6 +139,12 @@ class RMSprop(NamedTuple):
             s[1, i] = b
             return x - after * b
         return x - after * (before * g / (math.sqrt(v + inside) + outside))
+
+    @staticmethod
+    def scale(c, s, i):
+        spread = s[0, i] - c[7] * (s[2, i] * s[2, i])
+        size = math.sqrt((spread if spread > 0 else spread - spread) + c[2]) + c[3]
+        return c[10] / size if size > 0 else size
 
 
 @rule()
@@ -182,3 +193,7 @@ class Adadelta(NamedTuple):
         s[0, i] = v
         s[1, i] = keep * u + take * (d * d)
         return x - rate * d
+
+    @staticmethod
+    def scale(c, s, i):
+        return c[0] * math.sqrt((s[1, i] + c[3]) / (s[0, i] + c[3]))

@@ -19,17 +19,22 @@ def adam_coefficients(opt, lr, t, couple, shrink):
     eps = opt.eps if opt.eps_hat else opt.eps * root_q
     rate = lr * root_q / bias_correction(opt.beta1, t)
     return (rate, opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2,
-            opt.eps_root * root_q * root_q, eps, couple, shrink)  # fmt: skip
+            opt.eps_root * root_q * root_q, eps, couple, shrink, lr * root_q)  # fmt: skip
 
 
 def adam_update(c, x, g, s, i):
-    rate, keep1, take1, keep2, take2, root, eps, couple, shrink = c
+    rate, keep1, take1, keep2, take2, root, eps, couple, shrink, _ = c
     g = g + couple * x
     m = keep1 * s[0, i] + take1 * g
     v = keep2 * s[1, i] + take2 * (g * g)
     s[0, i] = m
     s[1, i] = v
     return shrink * x - rate * m / (math.sqrt(v + root) + eps)
+
+
+def adam_scale(c, s, i):
+    size = math.sqrt(s[1, i] + c[5]) + c[6]
+    return c[9] / size if size > 0 else size
 
 
 @rule()
@@ -85,6 +90,7 @@ class Adam(NamedTuple):
         return adam_coefficients(opt, lr, t, opt.weight_decay, 1.0)
 
     update = staticmethod(adam_update)
+    scale = staticmethod(adam_scale)
 
 
 @rule()
@@ -122,6 +128,7 @@ class AdamW(NamedTuple):
         return adam_coefficients(opt, lr, t, 0.0, 1.0 - lr * opt.weight_decay)
 
     update = staticmethod(adam_update)
+    scale = staticmethod(adam_scale)
 
 
 @rule()
@@ -158,7 +165,7 @@ class AMSGrad(NamedTuple):
 
     @staticmethod
     def update(c, x, g, s, i):
-        rate, keep1, take1, keep2, take2, root, eps, couple, shrink = c
+        rate, keep1, take1, keep2, take2, root, eps, couple, shrink, _ = c
         g = g + couple * x
         m = keep1 * s[0, i] + take1 * g
         v = keep2 * s[1, i] + take2 * (g * g)
@@ -168,6 +175,11 @@ class AMSGrad(NamedTuple):
         s[1, i] = v
         s[2, i] = top
         return shrink * x - rate * m / (math.sqrt(top + root) + eps)
+
+    @staticmethod
+    def scale(c, s, i):
+        size = math.sqrt(s[2, i] + c[5]) + c[6]
+        return c[9] / size if size > 0 else size
 
 
 @rule()
@@ -204,11 +216,12 @@ class Adamax(NamedTuple):
 
     @staticmethod
     def prepare(opt, lr, t):
-        return lr / bias_correction(opt.beta1, t), opt.beta1, 1.0 - opt.beta1, opt.beta2, opt.eps, opt.weight_decay
+        return (lr / bias_correction(opt.beta1, t), opt.beta1, 1.0 - opt.beta1, opt.beta2, opt.eps, opt.weight_decay,
+                lr)  # fmt: skip
 
     @staticmethod
     def update(c, x, g, s, i):
-        rate, keep1, take1, keep2, eps, couple = c
+        rate, keep1, take1, keep2, eps, couple, _ = c
         g = g + couple * x
         m = keep1 * s[0, i] + take1 * g
         old, new = keep2 * s[1, i], abs(g) + eps
@@ -216,6 +229,10 @@ class Adamax(NamedTuple):
         s[0, i] = m
         s[1, i] = u
         return x - rate * m / u
+
+    @staticmethod
+    def scale(c, s, i):
+        return c[6] / s[1, i] if s[1, i] > 0 else s[1, i]
 
 
 @rule()
@@ -265,17 +282,23 @@ class NAdam(NamedTuple):
         mu_next = opt.beta1 * (1.0 - 0.5 * math.exp((t + 1) * log_q))
         root_q = math.sqrt(bias_correction(opt.beta2, t))
         return (lr * root_q * (1.0 - mu) / (1.0 - product), lr * root_q * mu_next / (1.0 - product * mu_next),
-                opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2, opt.eps * root_q, opt.weight_decay)  # fmt: skip
+                opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2, opt.eps * root_q, opt.weight_decay,
+                lr * root_q)  # fmt: skip
 
     @staticmethod
     def update(c, x, g, s, i):
-        from_gradient, from_moment, keep1, take1, keep2, take2, eps, couple = c
+        from_gradient, from_moment, keep1, take1, keep2, take2, eps, couple, _ = c
         g = g + couple * x
         m = keep1 * s[0, i] + take1 * g
         v = keep2 * s[1, i] + take2 * (g * g)
         s[0, i] = m
         s[1, i] = v
         return x - (from_gradient * g + from_moment * m) / (math.sqrt(v) + eps)
+
+    @staticmethod
+    def scale(c, s, i):
+        size = math.sqrt(s[1, i]) + c[6]
+        return c[8] / size if size > 0 else size
 
 
 @rule()
@@ -319,14 +342,20 @@ class RAdam(NamedTuple):
         if rho > 5.0:
             rectified = (rho - 4.0) * (rho - 2.0) * rho_end / ((rho_end - 4.0) * (rho_end - 2.0) * rho)
             rate, use_root, offset = rate * math.sqrt(rectified * (1.0 - power)), 1.0, opt.eps
-        return rate, opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2, use_root, offset, opt.weight_decay
+        return (rate, opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2, use_root, offset, opt.weight_decay,
+                rate * bias_correction(opt.beta1, t))  # fmt: skip
 
     @staticmethod
     def update(c, x, g, s, i):
-        rate, keep1, take1, keep2, take2, use_root, offset, couple = c
+        rate, keep1, take1, keep2, take2, use_root, offset, couple, _ = c
         g = g + couple * x
         m = keep1 * s[0, i] + take1 * g
         v = keep2 * s[1, i] + take2 * (g * g)
         s[0, i] = m
         s[1, i] = v
         return x - rate * m / (use_root * math.sqrt(v) + offset)
+
+    @staticmethod
+    def scale(c, s, i):
+        size = c[5] * math.sqrt(s[1, i]) + c[6]
+        return c[8] / size if size > 0 else size

@@ -51,13 +51,21 @@ class SGD(NamedTuple):
         rate, couple, shrink = c
         return shrink * x - rate * (g + couple * x)
 
+    @staticmethod
+    def scale(c, s, i):
+        return c[0]
+
 
 def momentum_update(c, x, g, s, i):
-    keep, take, from_gradient, from_buffer, couple, shrink = c
+    keep, take, from_gradient, from_buffer, couple, shrink, _ = c
     g = g + couple * x
     b = keep * s[0, i] + take * g
     s[0, i] = b
     return shrink * x - (from_gradient * g + from_buffer * b)
+
+
+def momentum_scale(c, s, i):
+    return c[6]
 
 
 @rule()
@@ -102,11 +110,13 @@ class Momentum(NamedTuple):
     def prepare(opt, lr, t):
         couple, shrink = decay(opt.weight_decay, opt.decoupled, lr)
         take = 1.0 - opt.dampening if t > 1 else 1.0
+        scale = lr * (1.0 - opt.dampening) / (1.0 - opt.momentum)
         if opt.lr_inside_momentum:
-            return opt.momentum, take * lr, 0.0, 1.0, couple, shrink
-        return opt.momentum, take, 0.0, lr, couple, shrink
+            return opt.momentum, take * lr, 0.0, 1.0, couple, shrink, scale
+        return opt.momentum, take, 0.0, lr, couple, shrink, scale
 
     update = staticmethod(momentum_update)
+    scale = staticmethod(momentum_scale)
 
 
 @rule()
@@ -152,8 +162,10 @@ class Nesterov(NamedTuple):
     @staticmethod
     def prepare(opt, lr, t):
         couple, shrink = decay(opt.weight_decay, opt.decoupled, lr)
+        scale = lr / (1.0 - opt.momentum)
         if opt.lr_inside_momentum:
-            return opt.momentum, lr, lr, opt.momentum, couple, shrink
-        return opt.momentum, 1.0, lr, lr * opt.momentum, couple, shrink
+            return opt.momentum, lr, lr, opt.momentum, couple, shrink, scale
+        return opt.momentum, 1.0, lr, lr * opt.momentum, couple, shrink, scale
 
     update = staticmethod(momentum_update)
+    scale = staticmethod(momentum_scale)

@@ -44,17 +44,22 @@ class AdaBelief(NamedTuple):
     def prepare(opt, lr, t):
         root_q = math.sqrt(bias_correction(opt.beta2, t))
         return (lr * root_q / bias_correction(opt.beta1, t), opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2,
-                opt.eps_root, opt.eps * root_q)  # fmt: skip
+                opt.eps_root, opt.eps * root_q, lr * root_q)  # fmt: skip
 
     @staticmethod
     def update(c, x, g, s, i):
-        rate, keep1, take1, keep2, take2, root, eps = c
+        rate, keep1, take1, keep2, take2, root, eps, _ = c
         m = keep1 * s[0, i] + take1 * g
         surprise = g - m
         v = keep2 * s[1, i] + take2 * (surprise * surprise) + root
         s[0, i] = m
         s[1, i] = v
         return x - rate * m / (math.sqrt(v) + eps)
+
+    @staticmethod
+    def scale(c, s, i):
+        size = math.sqrt(s[1, i]) + c[6]
+        return c[7] / size if size > 0 else size
 
 
 @rule()
@@ -95,11 +100,11 @@ class Yogi(NamedTuple):
         root_q = math.sqrt(bias_correction(opt.beta2, t))
         first = opt.initial_accumulator if t == 1 else 0.0
         return (lr * root_q / bias_correction(opt.beta1, t), opt.beta1, 1.0 - opt.beta1, 1.0 - opt.beta2,
-                opt.eps * root_q, first, 0.0)  # fmt: skip
+                opt.eps * root_q, first, 0.0, lr * root_q)  # fmt: skip
 
     @staticmethod
     def update(c, x, g, s, i):
-        rate, keep1, take1, take2, eps, first, zero = c
+        rate, keep1, take1, take2, eps, first, zero, _ = c
         m = keep1 * (s[0, i] + first) + take1 * g
         v = s[1, i] + first
         square = g * g
@@ -110,6 +115,11 @@ class Yogi(NamedTuple):
         s[0, i] = m
         s[1, i] = v
         return x - rate * m / (math.sqrt(v) + eps)
+
+    @staticmethod
+    def scale(c, s, i):
+        size = math.sqrt(s[1, i]) + c[4]
+        return c[7] / size if size > 0 else size
 
 
 @rule()
@@ -161,11 +171,11 @@ class Adan(NamedTuple):
         rate_v = lr * root_q * opt.beta2 / bias_correction(opt.beta2, t)
         return (rate_m, rate_v, later, opt.beta1, 1.0 - opt.beta1, opt.beta2, 1.0 - opt.beta2,
                 opt.beta3, 1.0 - opt.beta3,
-                opt.eps * root_q, 1.0 / (1.0 + lr * opt.weight_decay))  # fmt: skip
+                opt.eps * root_q, 1.0 / (1.0 + lr * opt.weight_decay), lr * root_q)  # fmt: skip
 
     @staticmethod
     def update(c, x, g, s, i):
-        rate_m, rate_v, later, keep1, take1, keep2, take2, keep3, take3, eps, shrink = c
+        rate_m, rate_v, later, keep1, take1, keep2, take2, keep3, take3, eps, shrink, _ = c
         d = later * (g - s[3, i])
         m = keep1 * s[0, i] + take1 * g
         v = keep2 * s[1, i] + take2 * d
@@ -176,3 +186,8 @@ class Adan(NamedTuple):
         s[2, i] = n
         s[3, i] = g
         return shrink * (x - (rate_m * m + rate_v * v) / (math.sqrt(n) + eps))
+
+    @staticmethod
+    def scale(c, s, i):
+        size = math.sqrt(s[2, i]) + c[9]
+        return c[11] / size if size > 0 else size
