@@ -10,6 +10,7 @@ import numpy as np
 
 from ._fields import nearest
 from .optimizers._program import parts_of
+from .optimizers.after import Average, Proximal
 from .problems.linear_model import LinearModel
 from .run import Batches
 
@@ -19,9 +20,11 @@ HISTORY_ROWS = 1000
 # Options that are not fields of an optimizer, with their defaults.
 OPTIONS = {
     "maxiter": None, "gtol": None, "ftol": 0.0, "xtol": 0.0, "batch_size": None, "epochs": None, "shuffle": True,
-    "seed": 0, "history": True, "progress": False, "disp": False, "checkpoint": None, "jit": None,
+    "seed": 0, "history": True, "progress": False, "disp": False, "checkpoint": None, "jit": None, "accumulate": 1,
+    "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "patience": None, "validation": None,
+    "run": None,
 }  # fmt: skip
-BATCH_OPTIONS = ("batch_size", "epochs")
+BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "average", "average_from", "ema_decay")
 
 
 def split_options(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -50,13 +53,46 @@ def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any]) ->
         return None, MAXITER if maxiter is None else maxiter
     if settings["batch_size"] is None:
         return None, min((v for v in (maxiter, epochs) if v is not None), default=MAXITER)  # an epoch is one step
-    size = min(count("batch_size", settings["batch_size"], 1), terms)
+    size = min(count("batch_size", settings["batch_size"], 1) * count("accumulate", settings["accumulate"], 1), terms)
     seed = count("seed", settings["seed"])
     batches = Batches(terms, size, bool(settings["shuffle"]), seed, settings["history"] is not False)
     limits = [maxiter] if maxiter is not None else []
     if epochs is not None or maxiter is None:
         limits.append(batches.per_epoch * (EPOCHS if epochs is None else epochs))
     return batches, min(limits)
+
+
+def after_of(problem: Any, opt: Any, batches: Batches | None, settings: dict[str, Any], first: int) -> tuple[Any, ...]:
+    """What comes after the rule: proximal steps where the problem has an l1, averaging where it is asked for."""
+    after: list[Any] = []
+    l1, average = getattr(problem, "l1", 0.0), settings["average"]
+    if l1 > 0:
+        rule = type(parts_of(opt)[-1])
+        if not hasattr(rule, "scale"):
+            raise ValueError(f"l1={l1} needs a rule with scale(c, s, i), by how much it moves a coordinate for a unit of "
+                             f"gradient; {rule.__name__} has none")  # fmt: skip
+        after.append(Proximal(l1, problem.n - problem.n_penalised))
+    if average is not None:
+        if average not in ("polyak", "ema"):
+            raise ValueError(f"average={average!r} is not known; {nearest(str(average), ('polyak', 'ema'))}")
+        if batches is None:
+            raise ValueError(f"average={average!r} needs minibatches: give a batch_size")
+        start = first + count("average_from", settings["average_from"]) * batches.per_epoch
+        after.append(Average(start, 1.0 if average == "polyak" else settings["ema_decay"]))
+    return tuple(after)
+
+
+def score_of(validation: Any, n: int) -> Any:
+    """``validation`` as a function of a point, the higher the better."""
+    if validation is None:
+        return None
+    if hasattr(validation, "pack"):
+        if validation.n != n:
+            raise ValueError(f"validation has {validation.n} unknowns, the problem {n}")
+        return lambda x: -validation.value(x)
+    if not callable(validation):
+        raise TypeError(f"validation={validation!r} must be a model or a function of x")
+    return lambda x: validation(x.copy())
 
 
 def unknowns(x0: Any) -> np.ndarray:

@@ -17,9 +17,10 @@ from ._fields import nearest
 from ._schedule import SCHEDULES
 from .loops.state import NOW, RECORD, Run
 from .optimizers._rule import OPTIMIZERS
+from .optimizers.after import AFTER
 from .schedules import Plateau
 
-FORMAT = "numbaopt-checkpoint-1"
+FORMAT = "numbaopt-checkpoint-2"
 _TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transforms.ClipByNorm, transforms.WeightDecay)}
 
 
@@ -44,7 +45,7 @@ def revive(data: Any) -> Any:
     name = str(data.get("class"))
     if name == "Chain":
         return transforms.chain(*fields["parts"])
-    classes = {**_TRANSFORMS, **SCHEDULES, **OPTIMIZERS}
+    classes = {**_TRANSFORMS, **AFTER, **SCHEDULES, **OPTIMIZERS}
     if name.lower() not in classes:
         raise ValueError(f"{name!r} is not known here (import the module that defines it); {nearest(name, OPTIMIZERS)}")
     return classes[name.lower()](**fields)
@@ -94,7 +95,9 @@ def _is_run(run: Run) -> bool:
             return False
     now = run.now[0]
     least = {"step": 0, "evaluations": 0, "stride": 1, "due": 0, "calm": 0}
-    return (dtype in (np.float32, np.float64) and n > 0 and run.lower.size == run.upper.size
+    fits = (-1 <= now["shown"] < len(run.state) and 0 <= now["penalised"] <= n and now["outputs"] >= 1
+            and now["penalised"] % now["outputs"] == 0 and 0 <= now["origin"] <= now["step"])  # fmt: skip
+    return (fits and dtype in (np.float32, np.float64) and n > 0 and run.lower.size == run.upper.size
             and 0 <= now["records"] <= run.history.size and all(now[k] >= v for k, v in least.items()))  # fmt: skip
 
 
@@ -107,6 +110,8 @@ def _are_settings(settings: dict[str, Any]) -> bool:
     if batches is not None and not (
         numbers("batches", 5, int, bool) and min(batches) >= 0 and 1 <= batches[1] <= batches[0]
     ):
+        return False
+    if not (isinstance(settings.get("after"), list) and numbers("waited", 2, int, float)):
         return False
     return (numbers("limits", 4, int, float) and type(settings["limits"][0]) is int
             and numbers("plateau", len(Plateau._fields), int, float) and type(settings.get("seconds")) is float

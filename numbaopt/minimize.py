@@ -9,16 +9,18 @@ from ._fields import nearest
 from .arguments import (
     HISTORY_ROWS,
     OPTIONS,
+    after_of,
     batches_of,
     count,
     limits_of,
     nonnegative,
+    score_of,
     split_options,
     start_of,
     unknowns,
     warn,
 )
-from .loops.state import new_run
+from .loops.state import new_run, take_over
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.step import as_optimizer
 from .problems.function import Function, mend_message
@@ -76,6 +78,21 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             every epoch; then ``x`` is the last point, the best one being unknown.
         progress, disp : bool
             A progress bar (tqdm); a summary at the end.
+        accumulate : int
+            Batches whose mean gradient makes one step (1): steps over ``accumulate * batch_size`` terms.
+        average, average_from, ema_decay
+            ``"polyak"`` (the mean of all iterates after ``average_from`` epochs) or ``"ema"`` (an exponential moving
+            average with that decay, 0.999): what is judged and returned in the place of the last iterate.
+        max_norm : float
+            After every step each vector of coefficients that is longer is scaled down to this Euclidean norm.
+        validation : model or callable
+            Judges every epoch: a model of held-out data by its objective, a function of x by its score, the higher the
+            better.  The best x by it is returned, and ``history.score`` tells of it.
+        patience : int
+            Epochs without a better score, or objective, after which the run ends as converged.
+        run : Run
+            The attribute ``run`` of a former result: goes on from there (unknowns, state of the rule, number of steps),
+            with the data and options of this call.
         checkpoint : path
             Where the run is saved every 30 seconds and when it ends or is interrupted; see `numbaopt.resume`.
         jit : bool
@@ -138,17 +155,34 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     rows = HISTORY_ROWS if settings["history"] in (True, False) else count("history", settings["history"], 2)
     if lower.size:
         x0 = x0.clip(lower, upper)
-    run = new_run(x0.astype(problem.dtype), len(opt.slots), lower.astype(problem.dtype), upper.astype(problem.dtype),
+    former = settings["run"]
+    first = 0 if former is None else int(former.now[0].step)
+    limits = limits._replace(maxiter=first + limits.maxiter)
+    after = after_of(problem, opt, batches, settings, first)
+    slots = len(opt.slots) + sum(len(part.slots) for part in after)
+    run = new_run(x0.astype(problem.dtype), slots, lower.astype(problem.dtype), upper.astype(problem.dtype),
                   rows, limits.xtol > 0)  # fmt: skip
+    now = run.now[0]
+    now.shown = slots - 1 if settings["average"] is not None else -1
+    if now.shown >= 0:
+        run.state[now.shown] = run.x
+    if former is not None:
+        take_over(run, former)
+    now.l1, now.outputs = getattr(problem, "l1", 0.0), getattr(problem, "n_outputs", 1)
+    now.penalised = getattr(problem, "n_penalised", problem.n)
+    now.max_norm = 0.0 if settings["max_norm"] is None else nonnegative("max_norm", settings["max_norm"])
+    now.keeps_best = settings["validation"] is None
     saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
-    remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size}
+    remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size, "after": after}
     if saved:
         remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
     return _drive(problem, opt, run, limits, batches, callback, settings, saved, remember)
 
 
 def _drive(problem, opt, run, limits, batches, callback, settings, saved, remember):
-    hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved)
+    patience = None if settings["patience"] is None else count("patience", settings["patience"], 1)
+    hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved, score_of(settings["validation"], run.x.size),
+                  patience)  # fmt: skip
     driver = Driver(problem, opt, run, limits, batches, hooks, remember)
     try:
         driver.solve()
@@ -208,7 +242,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     """
     run, remember = checkpoints.load(path)
     options = dict(options or {})
-    usable = ("maxiter", "epochs", "progress", "disp", "jit", "checkpoint")
+    usable = ("maxiter", "epochs", "progress", "disp", "jit", "checkpoint", "validation", "patience")
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
     if hasattr(fun, "pack"):
@@ -232,10 +266,10 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
         limits = limits._replace(maxiter=count("maxiter", options["maxiter"]))
     if run.now[0].status in (STEP_LIMIT, STOPPED):
         run.now[0].status = RUNNING
-    opt = checkpoints.revive(remember["optimizer"])
-    if len(run.state) != len(opt.slots):
-        raise ValueError(f"{os.fspath(path)} has {len(run.state)} vectors of state, {type(opt).__name__} now has "
-                         f"{len(opt.slots)}")  # fmt: skip
+    opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
+    slots = len(opt.slots) + sum(len(part.slots) for part in after)
+    if len(run.state) != slots:
+        raise ValueError(f"{os.fspath(path)} has {len(run.state)} vectors of state, {type(opt).__name__} now has {slots}")
     saved = os.fspath(options.get("checkpoint") or path)
-    remember = {**remember, "limits": limits}
+    remember = {**remember, "limits": limits, "after": after}
     return _drive(problem, opt, run, limits, batches, callback, {**OPTIONS, **options}, saved, remember)

@@ -20,16 +20,17 @@ def result_of(driver: Driver, interrupted: bool = False):
 
     now, run, problem, batches = driver.now, driver.run, driver.problem, driver.batches
     judged = batches is None or batches.whole
-    x = (run.best if judged or now.status == NOT_FINITE else run.x).copy()
+    kept = judged or now.status == NOT_FINITE or not now.keeps_best
+    x = (run.best if kept else driver.point).copy()
     evaluations, fun, jac = int(now.evaluations), float(now.best_fun), run.g.copy()
     if judged and np.isinf(fun):  # no finite point was ever seen
         fun = float(now.fun)
     elif not interrupted and driver.within_epoch and now.status != NOT_FINITE:
-        fun, jac, evaluations = *problem.value_and_grad(run.x), evaluations + 1  # within an epoch: not yet judged
-        if judged and not fun <= now.best_fun:
+        fun, jac, evaluations = *problem.value_and_grad(driver.point), evaluations + 1  # within an epoch: not yet judged
+        if kept and not (now.keeps_best and fun <= now.best_fun):
             fun, jac = problem.value_and_grad(x)
         else:
-            x = run.x.copy()
+            x = driver.point.copy()
     elif not interrupted and (batches is not None or now.best_step != now.step or now.status == NOT_FINITE):
         fun, jac = problem.value_and_grad(x)
         evaluations += 1
@@ -46,7 +47,7 @@ def result_of(driver: Driver, interrupted: bool = False):
         njev=evaluations + (int(now.step) if batches is not None else 0),
         status=status, success=status == CONVERGED,
         message="Interrupted by the user." if interrupted else driver.message(),
-        lr=float(now.lr) if now.step else _first_rate(driver.opt.lr), history=history,
+        lr=float(now.lr) if now.step else _first_rate(driver.opt.lr), history=history, run=run,
     )  # fmt: skip
 
 
@@ -60,13 +61,13 @@ def _history(driver: Driver) -> np.recarray:
     rows = np.asarray(history[: now.records])
     judged = driver.judges and driver.within_epoch == 0 and not now.awaiting
     if judged and rows["step"][-1] != now.step:
-        rows = np.append(rows, np.array([(now.step, now.fun, now.grad_norm, now.lr, driver.seconds)], RECORD))
+        rows = np.append(rows, np.array([(now.step, now.fun, now.grad_norm, now.lr, driver.seconds, np.nan)], RECORD))
     if driver.batches is None:
         return rows.copy().view(np.recarray)
     told = np.zeros(rows.size, [*RECORD.descr, ("epoch", "f8")])
     for name in rows.dtype.names or ():
         told[name] = rows[name]
-    told["epoch"] = rows["step"] / driver.batches.per_epoch
+    told["epoch"] = (rows["step"] - int(now.origin)) / driver.batches.per_epoch
     return told.view(np.recarray)
 
 
@@ -87,10 +88,10 @@ def hook_of(callback: Any) -> Callable[[Driver], None] | None:
         now = driver.now
         if named:
             fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
-            x, nit = driver.run.x.copy(), int(now.step)
+            x, nit = driver.point.copy(), int(now.step)
             callback(intermediate_result=OptimizeResult(x=x, fun=fun, nit=nit))
         else:
-            callback(driver.run.x.copy())
+            callback(driver.point.copy())
 
     return hook
 

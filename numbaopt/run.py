@@ -62,6 +62,8 @@ class Hooks(NamedTuple):
     callback: Callable[[Any], None] | None = None
     progress: bool = False
     checkpoint: str | None = None
+    score: Callable[[np.ndarray], float] | None = None  # of a point, the higher the better, after every epoch
+    patience: int | None = None  # epochs without a better score, or objective, before the run ends
 
 
 class Driver:
@@ -86,9 +88,11 @@ class Driver:
         self.hooks, self.settings = hooks, settings
         self.plateau = plateau_of(opt.lr)
         self.stands = Plateau(*settings.get("plateau", ()))
+        self.best_score, self.waited = settings.get("waited", (-np.inf, 0))
+        self.after = tuple(settings.get("after", ()))
         self.seconds = float(settings.get("seconds", 0.0))
-        self.program = program(opt, problem.dtype)
-        self.hyper = hyper_parameters(opt)
+        self.program = program(opt, problem.dtype, self.after)
+        self.hyper = hyper_parameters(opt, self.after)
         self.now = run.now[0]  # a view: what the loops write is seen here
         self.stamps = np.asarray(run.history["seconds"])
         if hasattr(problem, "pack"):
@@ -127,6 +131,8 @@ class Driver:
                     size = min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
                 elif took > 2 * SLICE_SECONDS:
                     size = max(1, size // 2)
+                if self.looks and now.step > was and self.within_epoch == 0 and now.status == RUNNING:
+                    self._look()
                 if bar is not None:
                     bar(now)
                 if hooks.callback is not None and now.step > was and self.within_epoch == 0:
@@ -154,20 +160,50 @@ class Driver:
         return self.batches is None or self.batches.whole
 
     @property
+    def steps(self) -> int:
+        """Steps taken on these data."""
+        return int(self.now.step - self.now.origin)
+
+    @property
     def within_epoch(self) -> int:
         """Steps since the last epoch ended; 0 where there are no batches."""
-        return 0 if self.batches is None else int(self.now.step) % self.batches.per_epoch
+        return 0 if self.batches is None else self.steps % self.batches.per_epoch
+
+    @property
+    def point(self) -> np.ndarray:
+        """What is judged and returned: x, or an average of the iterates."""
+        return self.run.x if self.now.shown < 0 else self.run.state[self.now.shown]
+
+    @property
+    def looks(self) -> bool:
+        """Whether progress is judged by the driver, after every epoch or step."""
+        return self.hooks.score is not None or self.hooks.patience is not None
+
+    def _look(self) -> None:
+        """Score the point, keep the best one, end the run when patience does."""
+        now, hooks = self.now, self.hooks
+        score = -float(now.fun) if hooks.score is None else float(hooks.score(self.point))
+        if hooks.score is not None and now.records:
+            self.run.history[now.records - 1].score = score
+        if score > self.best_score:
+            self.best_score, self.waited = score, 0
+            if not now.keeps_best:
+                self.run.best[:], now.best_step = self.point, now.step
+        else:
+            self.waited += 1
+        if hooks.patience is not None and self.waited >= hooks.patience:
+            now.status, now.reason = CONVERGED, 4
 
     def _next(self, size: int, step: int) -> int:
         """How many steps the slice that begins after ``step`` steps may take."""
         steps = min(size, self.limits.maxiter - step)
-        if self.hooks.callback is not None or self.plateau is not None:
+        if self.hooks.callback is not None or self.plateau is not None or self.looks:
             if self.batches is not None:  # both look at whole epochs
                 steps = min(steps, self.batches.per_epoch - self.within_epoch)
             else:
                 certain = self.stands.horizon(self.plateau) if self.plateau is not None else steps
                 certain -= int(step > 0 and self.now.awaiting)  # is observed first
-                steps = min(steps, 1 if self.hooks.callback is not None else certain)
+                steps = min(steps, certain if self.hooks.callback is None and not self.looks else 1)
         return max(steps, 0)
 
     def _slice(self, steps: int, first: int) -> float:
@@ -216,7 +252,9 @@ class Driver:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        settings = {**self.settings, "plateau": list(self.stands), "seconds": self.seconds}
+        settings = {**self.settings, "plateau": list(self.stands), "seconds": self.seconds,
+                    "after": [checkpoint.describe(part) for part in self.after],
+                    "waited": [self.best_score, self.waited]}  # fmt: skip
         checkpoint.save(str(self.hooks.checkpoint), self.run, settings)
 
     def message(self) -> str:
@@ -225,11 +263,11 @@ class Driver:
         if now.status == CONVERGED:
             return REASONS[int(now.reason)]
         if now.status == STEP_LIMIT and self.batches is not None:
-            epochs, begun = divmod(int(now.step), self.batches.per_epoch)
+            epochs, begun = divmod(self.steps, self.batches.per_epoch)
             return f"{epochs} epochs were done." if not begun else f"{MESSAGES[STEP_LIMIT]} (within epoch {epochs + 1})"
         if now.status != NOT_FINITE:
             return MESSAGES[int(now.status)]
-        bad = np.flatnonzero(~np.isfinite(self.run.g))
+        bad = np.flatnonzero(~np.isfinite(self.run.g))  # of the last batch, or the whole
         of_gradient = bad.size and (np.isfinite(now.fun) or self.batches is not None)
         what = f"component {bad[0]} of the gradient is not finite" if of_gradient else f"the objective is {now.fun}"
         if now.step == 0:
@@ -251,14 +289,15 @@ def _bar(driver: Driver) -> Callable[[Any], None]:
     except ImportError:
         raise ImportError("progress=True needs tqdm: pip install 'numbaopt[progress]'") from None
     unit = 1 if driver.batches is None else driver.batches.per_epoch
-    shown = tqdm(total=driver.limits.maxiter // unit, unit="step" if unit == 1 else "epoch", file=sys.stderr,
-                 initial=int(driver.now.step) // unit)  # fmt: skip
+    total = (driver.limits.maxiter - int(driver.now.origin)) // unit
+    shown = tqdm(total=total, unit="step" if driver.batches is None else "epoch", file=sys.stderr,
+                 initial=driver.steps // unit)  # fmt: skip
 
     def update(now: Any) -> None:
         if now is None:
             shown.close()
             return
         shown.set_postfix_str(f"fun={now.fun:.6g} grad={now.grad_norm:.2g}", refresh=False)
-        shown.update(int(now.step) // unit - shown.n)
+        shown.update(driver.steps // unit - shown.n)
 
     return update

@@ -23,4 +23,5 @@ REASONS = {
     1: "Converged: no component of the (projected) gradient exceeds gtol.",
     2: "Converged: the objective changed by less than ftol for 10 steps.",
     3: "Converged: the unknowns changed by less than xtol for 10 steps.",
+    4: "Converged: no progress for as many epochs as patience allows.",
 }

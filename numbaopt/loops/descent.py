@@ -10,7 +10,7 @@ from numba import from_dtype, types
 
 from .._jit import array_at, invoke, invoke_value, jit, pointer, pointer_to, precompile
 from ..status import RUNNING
-from .state import judge, open_run, project
+from .state import constrain, judge, open_run
 
 # ``evaluate(x, work, g, n, data) -> fun``: the objective at x, its gradient into g, all three of n items; ``work`` is
 # scratch like x.  All arguments are addresses, but n.
@@ -51,7 +51,7 @@ def descend(run, zero, hyper, rates, k, coefficients, ahead, values, room, prepa
             invoke(step, (coefficients, row, pointer(x), pointer(g), pointer(state), n, 0, n))
             now.step += 1
             now.lr, now.awaiting = rates[j], 1
-        project(x, lower, upper)
+        constrain(now, x, lower, upper)
         fun = invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), n, data))
         judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xtol)
         if now.evaluations - before <= room:

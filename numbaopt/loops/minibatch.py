@@ -13,7 +13,7 @@ from .._jit import array_at, invoke, invoke_value, jit, pointer, pointer_to, pre
 from ..status import NOT_FINITE, RUNNING
 from .descent import floats
 from .shuffle import fill_order
-from .state import judge, open_run, project
+from .state import constrain, judge, open_run
 
 LOOK_AHEAD = 1024  # terms whose order is computed at a time
 
@@ -38,6 +38,7 @@ def train(run, zero, hyper, rates, k, coefficients, ahead, order, places, prepar
     run, rates, order = open_run(run, zero), floats(rates, k), numbers(order, places)
     now, x, g, work, best, previous = run.now[0], run.x, run.g, run.work, run.best, run.previous
     state, lower, upper, history, n = run.state, run.lower, run.upper, run.history, run.x.size
+    shown = state[now.shown] if now.shown >= 0 else x
     per_epoch = (terms + size - 1) // size
     row = -1
     begin, known, last = 0, 0, terms  # positions [begin, known) of the epoch are in ``order``
@@ -49,8 +50,9 @@ def train(run, zero, hyper, rates, k, coefficients, ahead, order, places, prepar
             if row == 0:
                 count = k - j if k - j < ahead else ahead
                 invoke(prepare, (hyper, pointer_to(rates, j), now.step + 1, coefficients, count))
-            epoch = now.step // per_epoch
-            first = (now.step - epoch * per_epoch) * size
+            done = now.step - now.origin
+            epoch = done // per_epoch
+            first = (done - epoch * per_epoch) * size
             last = min(first + size, terms)
             if j == 0 or first == 0 or last > known:
                 begin = first
@@ -61,17 +63,17 @@ def train(run, zero, hyper, rates, k, coefficients, ahead, order, places, prepar
             if not math.isfinite(check):
                 now.status, now.fun = NOT_FINITE, check
                 return
-            if first == 0 and not whole:
+            if first == 0 and not whole and now.keeps_best:
                 for i in range(n):
-                    best[i] = x[i]
+                    best[i] = shown[i]
                 now.best_step = now.step
             invoke(step, (coefficients, row, pointer(x), pointer(g), pointer(state), n, 0, n))
             now.step += 1
             now.lr = rates[j]
-        project(x, lower, upper)
+        constrain(now, x, lower, upper)
         if last == terms and whole:
-            fun = invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), n, data))
-            judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, 0.0)
+            fun = invoke_value(evaluate, (pointer(shown), pointer(work), pointer(g), n, data))
+            judge(now, shown, g, best, previous, lower, upper, history, fun, gtol, ftol, 0.0)
 
 
 @functools.cache

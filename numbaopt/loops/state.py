@@ -29,14 +29,22 @@ NOW = np.dtype([
     ("stride", "i8"),  # every how many observations one is recorded
     ("due", "i8"),  # observations until the next one that is recorded
     ("best_step", "i8"),
+    ("keeps_best", "i8"),  # whether the loop keeps the best point, or the driver does, who judges otherwise
+    ("origin", "i8"),  # steps taken before the first epoch of these data began
+    ("shown", "i8"),  # the row of the state that is judged and returned in the place of x: an average; or -1
+    ("outputs", "i8"),  # vectors of coefficients among the unknowns, one after the other
+    ("penalised", "i8"),  # unknowns in all of them; intercepts follow
+    ("l1", "f8"),
+    ("max_norm", "f8"),  # of each vector of coefficients; 0: any
     ("fun", "f8"),  # at x
     ("grad_norm", "f8"),  # largest component of the (projected) gradient at x
     ("best_fun", "f8"),
     ("lr", "f8"),  # of the last step
 ])  # fmt: skip
 
-# seconds: -1 until the driver, which has a clock, fills it in
-RECORD = np.dtype([("step", "i8"), ("fun", "f8"), ("grad_norm", "f8"), ("lr", "f8"), ("seconds", "f8")])
+# seconds: -1 until the driver, which has a clock, fills it in; score: of a validation, by the driver, else NaN
+RECORD = np.dtype([("step", "i8"), ("fun", "f8"), ("grad_norm", "f8"), ("lr", "f8"), ("seconds", "f8"),
+                   ("score", "f8")])  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -53,15 +61,34 @@ class Run(NamedTuple):
     now: np.recarray  # (1,) of NOW
     history: np.recarray  # (rows,) of RECORD
 
+    def __repr__(self) -> str:
+        return f"Run(step={self.now[0]['step']}, {self.x.size} unknowns, {len(self.state)} vectors of state)"
+
 
 def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, records: int, keep_previous: bool) -> Run:
     """A run that has not begun; ``x0`` is copied."""
     n, dtype = x0.size, x0.dtype
     now = np.zeros(1, NOW).view(np.recarray)
     now[0].status, now[0].stride, now[0].best_fun, now[0].awaiting = RUNNING, 1, math.inf, 1
+    now[0].keeps_best, now[0].shown, now[0].outputs, now[0].penalised = 1, -1, 1, n
     history = np.zeros(max(2, records + records % 2), RECORD).view(np.recarray)
+    history.score = np.nan
     return Run(x0.copy(), np.zeros(n, dtype), np.zeros(n, dtype), x0.copy(), np.zeros(n if keep_previous else 0, dtype),
                np.zeros((slots, n), dtype), lower, upper, now, history)  # fmt: skip
+
+
+def take_over(run: Run, former: Run) -> None:
+    """Let a new run begin where another one stands: its unknowns, the state of its rule, its number of steps."""
+    if not isinstance(former, Run):
+        raise TypeError(f"run must be the attribute 'run' of a former result, not {type(former).__name__}")
+    for name in ("x", "state"):
+        mine, theirs = getattr(run, name), getattr(former, name)
+        if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
+            raise ValueError(f"run: its {name} is {theirs.dtype} of shape {theirs.shape}, this problem and optimizer need "
+                             f"{mine.dtype} of shape {mine.shape}")  # fmt: skip
+        mine[:] = theirs
+    run.best[:] = former.x
+    run.now[0].step = run.now[0].origin = former.now[0].step
 
 
 @functools.cache
@@ -101,23 +128,42 @@ larger = scalar(lambda a, b: a if a > b else b)  # not max(), which takes longer
 
 
 @jit_inside
-def projected_norm(x, g, lower, upper):
-    """Largest component of the gradient, not counting what pushes against an active bound."""
-    if lower.size == 0:
-        return largest(g, g.size)
+def projected_norm(now, x, g, lower, upper):
+    """Largest component of a proximal gradient step of length 1: of the gradient, where there is no l1 and no bound."""
     top = 0.0
     for i in range(x.size):
-        move = abs(np.float64(clipped(x[i] - g[i], lower[i], upper[i]) - x[i]))
+        to = np.float64(x[i]) - np.float64(g[i])
+        if i < now.penalised and now.l1 > 0:
+            to = to - now.l1 if to > now.l1 else (to + now.l1 if to < -now.l1 else 0.0)
+        if lower.size > 0:
+            to = clipped(to, np.float64(lower[i]), np.float64(upper[i]))
+        move = abs(to - np.float64(x[i]))
         if move > top or move != move:
             top = move
     return top
 
 
 @inlined
-def project(x, lower, upper):
-    """Clip x to its bounds, in place."""
+def constrain(now, x, lower, upper):
+    """Clip x to its bounds, shorten vectors of coefficients that are too long, in place."""
     for i in range(lower.size):
         x[i] = clipped(x[i], lower[i], upper[i])
+    if now.max_norm > 0:
+        shorten(now, x)
+
+
+@jit_inside
+def shorten(now, x):
+    """Scale each vector of coefficients whose Euclidean norm exceeds ``max_norm`` down to it."""
+    width = now.penalised // now.outputs
+    for k in range(now.outputs):
+        squares = 0.0
+        for i in range(k * width, (k + 1) * width):
+            squares += np.float64(x[i]) * np.float64(x[i])
+        norm = math.sqrt(squares)
+        if norm > now.max_norm:
+            for i in range(k * width, (k + 1) * width):
+                x[i] = np.float64(x[i]) * (now.max_norm / norm)
 
 
 @inlined
@@ -144,7 +190,7 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
     now.evaluations += 1
     # a bound may hide an infinite component, so the plain norm is what tells of divergence
     plain = largest(g, g.size)
-    now.grad_norm = plain if lower.size == 0 else projected_norm(x, g, lower, upper)
+    now.grad_norm = plain if lower.size == 0 and now.l1 == 0 else projected_norm(now, x, g, lower, upper)
     record(now, history)
     if not (math.isfinite(fun) and math.isfinite(plain)):
         now.status = NOT_FINITE
@@ -152,9 +198,11 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
     # near a minimum the objective is only known up to rounding: there the smaller gradient decides
     converged = now.grad_norm <= gtol and fun <= now.best_fun + 1e-12 * larger(1.0, abs(now.best_fun))
     if fun < now.best_fun or converged:
-        now.best_fun, now.best_step = fun, now.step
-        for i in range(x.size):
-            best[i] = x[i]
+        now.best_fun = fun
+        if now.keeps_best:
+            now.best_step = now.step
+            for i in range(x.size):
+                best[i] = x[i]
     if converged:
         now.status, now.reason = CONVERGED, 1
         return

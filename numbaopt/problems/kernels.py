@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .._jit import EXACT, address, array, array_at, invoke, invoke_value, jit_for_address, pointer, pointer_to, scalar
-from .._packed import unpacker
+from .._jit import EXACT, address, array, array_at, invoke, invoke_value, jit_for_address, native, pointer, pointer_to, scalar
+from .._packed import open_at, unpacker
 from ..loops.descent import EVALUATE
 from ..loops.minibatch import BATCH
 from ..loops.state import largest
@@ -47,7 +47,7 @@ class Shared(NamedTuple):
     funs: np.ndarray  # (chunks,): sums of losses
     y: np.ndarray
     weights: np.ndarray  # empty: all one
-    constants: np.ndarray  # of the loss
+    constants: np.ndarray  # (1, ...) of the loss
     outputs: int  # margins a row
     n_columns: int
     chunk: int  # rows
@@ -101,9 +101,22 @@ class Loops(NamedTuple):
 def shared_type(dtype: np.dtype) -> Any:
     """Numba's type of `Shared`."""
     vector, matrix, double, whole = array(dtype), array(dtype, 2), array(np.float64), types.int64
-    kinds = (matrix, vector, vector, array(np.int64), array(np.float64, 2), double, vector, vector, double,
+    kinds = (matrix, vector, vector, array(np.int64), array(np.float64, 2), double, vector, vector, array(np.float64, 2),
              *(whole,) * 3, *(types.float64,) * 3, *(whole,) * 7)  # fmt: skip
     return types.BaseTuple.from_types(kinds, Shared)
+
+
+@functools.cache
+def shared_at(dtype: np.dtype) -> Any:
+    """A function for compiled code that opens the `Shared` at the beginning of a packed `LinearData`."""
+    kind = shared_type(dtype)
+
+    @native(lambda where: where.shared)
+    def load(typing_context, where):
+        return kind(types.intp), (
+            lambda context, builder, signature, values: open_at(context, builder, kind, values[0]))  # fmt: skip
+
+    return load
 
 
 @functools.cache
@@ -115,7 +128,7 @@ def data_type(dtype: np.dtype, storage: Any) -> Any:
 @functools.cache
 def loss_functions(loss: type, dtype: np.dtype) -> LossFunctions:
     """Compile what the loops need of a loss."""
-    unpack, many = unpacker(shared_type(dtype)), getattr(loss, "many", False)
+    unpack, many = shared_at(dtype), getattr(loss, "many", False)
     fastmath = FUSED if many else EXACT
     value, slope = scalar(loss.value), scalar(loss.slope, fastmath)
     count = len(loss.prepare(loss()) if hasattr(loss, "prepare") else loss._fields)
@@ -227,7 +240,7 @@ def sums_by_tile(storage: Any, dtype: np.dtype) -> bool:
 @functools.cache
 def loops(dtype: np.dtype, by_tile: bool) -> Loops:
     """Compile the loops for a dtype of the unknowns."""
-    unpack, vector, numbers = unpacker(shared_type(dtype)), array_at(dtype), array_at(np.int64)
+    unpack, vector, numbers = shared_at(dtype), array_at(dtype), array_at(np.int64)
 
     def batch(x, g, n, order, count, known, data):
         p, check, order = unpack(data), 0.0, numbers(order, known)

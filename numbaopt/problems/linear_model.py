@@ -121,7 +121,7 @@ class LinearModel:
         shared = Shared(
             z=np.zeros((self.n_outputs + 2 * self.many, tile), self.dtype), target=np.zeros(tile, self.dtype),
             weight=np.ones(tile, self.dtype), order=np.zeros(tile, np.int64), parts=np.zeros((chunks, self.n)),
-            funs=np.zeros(chunks), y=self.y, weights=self.sample_weight, constants=np.array(constants(self.loss)),
+            funs=np.zeros(chunks), y=self.y, weights=self.sample_weight, constants=np.array([constants(self.loss)], float),
             outputs=self.n_outputs, n_columns=self.n_features, chunk=chunk, l1=self.l1, l2=self.l2,
             intercept_l2=self.intercept_l2, margins=rows.margins, gather=rows.gather, gather_part=rows.gather_part,
             values=loss.values, slopes=loss.slopes, part=self.kernels.part, combine=self.kernels.combine)  # fmt: skip
