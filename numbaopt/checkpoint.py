@@ -19,6 +19,7 @@ from .loops.state import NOW, RECORD, Run
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.after import AFTER
 from .schedules import Plateau
+from .solvers import SOLVERS
 
 FORMAT = "numbaopt-checkpoint-2"
 _TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transforms.ClipByNorm, transforms.WeightDecay)}
@@ -45,7 +46,7 @@ def revive(data: Any) -> Any:
     name = str(data.get("class"))
     if name == "Chain":
         return transforms.chain(*fields["parts"])
-    classes = {**_TRANSFORMS, **AFTER, **SCHEDULES, **OPTIMIZERS}
+    classes = {**_TRANSFORMS, **AFTER, **SCHEDULES, **OPTIMIZERS, **{c.__name__.lower(): c for c in SOLVERS.values()}}
     if name.lower() not in classes:
         raise ValueError(f"{name!r} is not known here (import the module that defines it); {nearest(name, OPTIMIZERS)}")
     return classes[name.lower()](**fields)
@@ -86,9 +87,9 @@ def save(path: str | os.PathLike, run: Run, settings: dict[str, Any]) -> None:
 def _is_run(run: Run) -> bool:
     """Whether compiled code, which checks nothing, may be given these arrays."""
     n, dtype = run.x.size, run.x.dtype
-    shapes = {"x": (n,), "g": (n,), "work": (n,), "best": (n,), "state": (len(run.state), n), "now": (1,),
+    shapes = {"x": (n,), "g": (n,), "work": (n,), "best": (n,), "state": (len(run.state), n), "now": (1,), "extra": (run.extra.size,),
               "history": (2 * max(1, run.history.size // 2),)}  # fmt: skip
-    dtypes = {"now": NOW, "history": RECORD}
+    dtypes = {"now": NOW, "history": RECORD, "extra": np.dtype(float)}
     for name, array in run._asdict().items():
         shape = shapes.get(name, (n,) if array.size else (0,))  # previous, lower and upper may be empty
         if array.shape != shape or array.dtype != dtypes.get(name, dtype) or not array.flags.c_contiguous:

@@ -27,6 +27,7 @@ from .problems.function import Function, mend_message
 from .result import display, hook_of, result_of
 from .run import Batches, Driver, Hooks, Limits
 from .scipy_methods import SCIPY_METHODS, hand_on
+from .solvers import SOLVERS, solver_of
 from .status import RUNNING, STEP_LIMIT, STOPPED
 
 
@@ -124,9 +125,9 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     """
     options = dict(options or {})
     name = method.lower() if isinstance(method, str) else method
-    known = name is not None and (not isinstance(name, str) or name in OPTIMIZERS)
+    known = name is not None and (not isinstance(name, str) or name in OPTIMIZERS or name in SOLVERS)
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
-        raise ValueError(f"unknown method {method!r}; {nearest(name, [*OPTIMIZERS, *SCIPY_METHODS])}")
+        raise ValueError(f"unknown method {method!r}; {nearest(name, [*OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
     model = hasattr(fun, "pack")
     x0 = start_of(fun, x0) if model else unknowns(x0)
     lower, upper = limits_of(bounds, x0)
@@ -141,7 +142,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     for key, value in (("hess", hess), ("hessp", hessp), ("constraints", constraints or None)):
         if value is not None:
             warn(f"method {method!r} does not use {key}")
-    opt, options = split_options(as_optimizer(name), options)
+    opt = SOLVERS[name]() if isinstance(name, str) and name in SOLVERS else as_optimizer(name)
+    opt, options = split_options(opt, options)
     return _minimize(problem, x0, opt, lower, upper, tol, callback, options)
 
 
@@ -159,9 +161,9 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     first = 0 if former is None else int(former.now[0].step)
     limits = limits._replace(maxiter=first + limits.maxiter)
     after = after_of(problem, opt, batches, settings, first)
-    slots = len(opt.slots) + sum(len(part.slots) for part in after)
+    slots, extra = sizes_of(opt, problem, after)
     run = new_run(x0.astype(problem.dtype), slots, lower.astype(problem.dtype), upper.astype(problem.dtype),
-                  rows, limits.xtol > 0)  # fmt: skip
+                  rows, limits.xtol > 0, extra)  # fmt: skip
     now = run.now[0]
     now.shown = slots - 1 if settings["average"] is not None else -1
     if now.shown >= 0:
@@ -177,6 +179,12 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     if saved:
         remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
     return _drive(problem, opt, run, limits, batches, callback, settings, saved, remember)
+
+
+def sizes_of(opt, problem, after):
+    """How many vectors of state, and extra numbers, a run of an optimizer on a problem has."""
+    slots, extra = solver_of(opt).sizes(opt, problem)
+    return slots + sum(len(part.slots) for part in after), extra
 
 
 def _drive(problem, opt, run, limits, batches, callback, settings, saved, remember):
@@ -267,9 +275,11 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     if run.now[0].status in (STEP_LIMIT, STOPPED):
         run.now[0].status = RUNNING
     opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
-    slots = len(opt.slots) + sum(len(part.slots) for part in after)
-    if len(run.state) != slots:
-        raise ValueError(f"{os.fspath(path)} has {len(run.state)} vectors of state, {type(opt).__name__} now has {slots}")
+    found, needed = (len(run.state), run.extra.size), sizes_of(opt, problem, after)
+    if found != needed:
+        (rows, numbers), (rows_now, numbers_now) = found, needed
+        raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} now "
+                         f"has {rows_now} and {numbers_now}")  # fmt: skip
     saved = os.fspath(options.get("checkpoint") or path)
     remember = {**remember, "limits": limits, "after": after}
     return _drive(problem, opt, run, limits, batches, callback, {**OPTIONS, **options}, saved, remember)

@@ -13,22 +13,17 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from . import checkpoint
-from ._interrupts import Interrupts
-from ._packed import Packed
 from ._schedule import rates
-from .loops import descent, minibatch
-from .loops.state import Run, run_type
-from .optimizers._program import hyper_parameters, program
+from .loops.state import Run
 from .schedules import Plateau, ReduceOnPlateau, plateau_of
+from .solvers import Job, solver_of
 from .status import CONVERGED, MESSAGES, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 
 SLICE_SECONDS = 0.02
 MAX_SLICE = 1 << 16  # steps
-AHEAD = 128  # steps whose coefficients are computed at a time; they should stay in the first cache
 CHECKPOINT_SECONDS = 30.0
 
 
@@ -91,26 +86,10 @@ class Driver:
         self.best_score, self.waited = settings.get("waited", (-np.inf, 0))
         self.after = tuple(settings.get("after", ()))
         self.seconds = float(settings.get("seconds", 0.0))
-        self.program = program(opt, problem.dtype, self.after)
-        self.hyper = hyper_parameters(opt, self.after)
         self.now = run.now[0]  # a view: what the loops write is seen here
         self.stamps = np.asarray(run.history["seconds"])
-        if hasattr(problem, "pack"):
-            self.data = problem.pack()
-            kernels = problem.kernels
-            self.evaluate, self.batch = kernels.evaluate, kernels.batch
-        else:
-            self.data, self.evaluate = problem.data, problem.evaluate
-        self.where = self.data.address if self.data is not None else 0
         self.lr = np.zeros(0)
-        self.callback = getattr(problem, "callback", None)
-        self.interrupts = self.callback.interrupts if self.callback is not None else Interrupts()
-        self.packed_run = Packed(run, run_type(problem.dtype))
-        self.coefficients = np.empty((AHEAD, self.program.width), problem.dtype)
-        self.loop = (descent if batches is None else minibatch).compiled(problem.dtype)
-        self.addresses = self.program.prepare, self.program.advance  # compiled here, so that no slice is timed with it
-        if batches is not None:
-            self.order = np.zeros(max(1, minibatch.LOOK_AHEAD // batches.size) * batches.size, np.int64)
+        self.solver = solver_of(opt)(Job(problem, opt, run, limits, batches, self.after))
 
     def solve(self) -> None:
         """Run until something ends the run."""
@@ -125,7 +104,7 @@ class Driver:
                 if steps == 0 and not (now.awaiting and self.judges):
                     now.status = STEP_LIMIT
                     break
-                with self.interrupts:  # until all that belongs to the slice is noted
+                with self.solver.interrupts:  # until all that belongs to the slice is noted
                     took = self._slice(steps, was)
                 if took < SLICE_SECONDS:
                     size = min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
@@ -207,25 +186,17 @@ class Driver:
         return max(steps, 0)
 
     def _slice(self, steps: int, first: int) -> float:
-        """Take ``steps`` steps by the compiled loop; returns the seconds."""
+        """Take ``steps`` steps; returns the seconds."""
         begin, evaluated = time.perf_counter(), int(self.now.evaluations)
         if self.lr.size < steps or not isinstance(self.opt.lr, float):  # a constant rate is written down once
             self.lr = rates(self.opt.lr, first, steps, self.stands.scale)
-        values = np.empty(steps + 1 if self.plateau is not None else 0)
-        limits, b = self.limits, self.batches
-        call = (self.packed_run.address, self.problem.dtype.type(0), _address(self.hyper), _address(self.lr), steps,
-                _address(self.coefficients), AHEAD)  # fmt: skip
+        values, callback = np.empty(steps + 1 if self.plateau is not None else 0), self.solver.callback
         try:
-            if b is None:
-                self.loop(*call, _address(values), values.size, *self.addresses, self.evaluate, self.where,
-                          limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
-            else:
-                self.loop(*call, _address(self.order), self.order.size, *self.addresses, self.batch, self.evaluate,
-                          self.where, b.n, b.size, b.shuffle, b.seed, b.whole, limits.gtol, limits.ftol)  # fmt: skip
+            self.solver.take(steps, self.lr, values)
         except StopIteration:
-            if self.callback is None or self.callback.error is None:
+            if callback is None or callback.error is None:
                 raise
-            error, self.callback.error = self.callback.error, None
+            error, callback.error = callback.error, None
             raise error from None
         finally:
             took = time.perf_counter() - begin
@@ -275,11 +246,6 @@ class Driver:
         return (f"Diverged at step {now.step}: {what} (the learning rate was {now.lr:g}). Try a smaller rate, such as "
                 f"{now.lr / 10:g}, or clip the gradient (transforms.ClipByNorm). x is the best finite point, from step "
                 f"{now.best_step}.")  # fmt: skip
-
-
-def _address(values: np.ndarray) -> Any:
-    """Where the items of an array lie, for the compiled loop; the array itself where nothing is compiled."""
-    return values if numba.config.DISABLE_JIT else values.ctypes.data
 
 
 def _bar(driver: Driver) -> Callable[[Any], None]:

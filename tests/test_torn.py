@@ -229,7 +229,7 @@ def test_a_rule_that_got_another_slot_is_refused(tmp_path):
     rule = no.rule()(Heavy)
     no.minimize(bowl, np.zeros(2), method=rule, jac=bowl_grad, options={"maxiter": 3, "checkpoint": path})
     rule.slots = ("a", "b")
-    with pytest.raises(ValueError, match="has 1 vectors of state, Heavy now has 2"):
+    with pytest.raises(ValueError, match="has 1 vectors of state and 0 numbers, Heavy now has 2"):
         no.resume(path, bowl, jac=bowl_grad)
     OPTIMIZERS.pop("heavy")
 

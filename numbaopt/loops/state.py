@@ -56,6 +56,7 @@ class Run(NamedTuple):
     best: np.ndarray  # (n,) the best finite point seen
     previous: np.ndarray  # (n,) x one step ago, or empty where no xtol asks for it
     state: np.ndarray  # (slots, n) of the optimizer
+    extra: np.ndarray  # float64 numbers of the solver
     lower: np.ndarray  # (n,) or empty
     upper: np.ndarray  # (n,) or empty
     now: np.recarray  # (1,) of NOW
@@ -65,7 +66,8 @@ class Run(NamedTuple):
         return f"Run(step={self.now[0]['step']}, {self.x.size} unknowns, {len(self.state)} vectors of state)"
 
 
-def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, records: int, keep_previous: bool) -> Run:
+def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, records: int, keep_previous: bool,
+            extra: int = 0) -> Run:  # fmt: skip
     """A run that has not begun; ``x0`` is copied."""
     n, dtype = x0.size, x0.dtype
     now = np.zeros(1, NOW).view(np.recarray)
@@ -74,14 +76,14 @@ def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, re
     history = np.zeros(max(2, records + records % 2), RECORD).view(np.recarray)
     history.score = np.nan
     return Run(x0.copy(), np.zeros(n, dtype), np.zeros(n, dtype), x0.copy(), np.zeros(n if keep_previous else 0, dtype),
-               np.zeros((slots, n), dtype), lower, upper, now, history)  # fmt: skip
+               np.zeros((slots, n), dtype), np.zeros(extra), lower, upper, now, history)  # fmt: skip
 
 
 def take_over(run: Run, former: Run) -> None:
     """Let a new run begin where another one stands: its unknowns, the state of its rule, its number of steps."""
     if not isinstance(former, Run):
         raise TypeError(f"run must be the attribute 'run' of a former result, not {type(former).__name__}")
-    for name in ("x", "state"):
+    for name in ("x", "state", "extra"):
         mine, theirs = getattr(run, name), getattr(former, name)
         if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
             raise ValueError(f"run: its {name} is {theirs.dtype} of shape {theirs.shape}, this problem and optimizer need "

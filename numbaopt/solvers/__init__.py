@@ -1,0 +1,5 @@
+"""How runs take steps: first-order rules, and methods that are no rules; one a file."""
+
+from ._solver import SOLVERS, Job, solver_of
+
+__all__ = ["SOLVERS", "Job", "solver_of"]

@@ -1,0 +1,104 @@
+"""What a solver is: settings as a NamedTuple, like a rule's, and a class that takes steps on a run.
+
+A method that is no rule (it needs more of a problem than one gradient a step) is a NamedTuple with
+
+``solver``
+    its `Solver` class,
+``check(opt, problem, batches, bounds)``
+    raises a ValueError where it cannot solve such a problem,
+``steps(opt, problem, batches)``, optional
+    what the driver counts as an epoch: steps of methods that choose their own batches.
+
+All that a run depends on stands in the arrays of `Run` (``state``: vectors like x, ``extra``: float64 numbers), so it can
+be cut anywhere between steps, saved and resumed bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from .._fields import checked_namedtuple
+from .._interrupts import Interrupts
+from .._packed import Packed
+from ..loops.state import Run, run_type
+
+SOLVERS: dict[str, Any] = {}  # methods that are no rules, by each of their names
+
+
+class Job(NamedTuple):
+    """What is to be minimized, by what, from where, until when."""
+
+    problem: Any
+    opt: Any
+    run: Run
+    limits: Any
+    batches: Any
+    after: tuple[Any, ...]
+
+
+class Solver:
+    """Takes steps on a run; the base of all.
+
+    Parameters
+    ----------
+    job : Job
+
+    Attributes
+    ----------
+    data, where : Packed or None, int
+        What the problem's compiled functions need, and its address.
+    evaluate : int
+        The address of the whole objective, `loops.descent.EVALUATE`.
+    """
+
+    def __init__(self, job: Job):
+        self.job, problem = job, job.problem
+        if hasattr(problem, "pack"):
+            self.data = problem.pack()
+            self.evaluate = problem.kernels.evaluate
+        else:
+            self.data, self.evaluate = problem.data, problem.evaluate
+        self.where = self.data.address if self.data is not None else 0
+        self.callback = getattr(problem, "callback", None)
+        self.interrupts = self.callback.interrupts if self.callback is not None else Interrupts()
+        self.packed_run = Packed(job.run, run_type(problem.dtype))
+        self.zero = problem.dtype.type(0)
+
+    @staticmethod
+    def sizes(opt: Any, problem: Any) -> tuple[int, int]:
+        """How many vectors of state and extra numbers a run has."""
+        return len(opt.slots), 0
+
+    def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
+        """Take at most ``steps`` steps; the objectives that are evaluated go into ``values``, as many as have room."""
+        raise NotImplementedError
+
+
+def method(*names: str) -> Any:
+    """Class decorator that makes a NamedTuple with a ``solver`` known by these names."""
+
+    def register(cls: Any) -> Any:
+        cls.names = names
+        cls.slots, cls.lr = (), 1.0
+        for name in names:
+            SOLVERS[name] = cls
+        return checked_namedtuple(cls)
+
+    return register
+
+
+def solver_of(opt: Any) -> Any:
+    """The class that takes the steps of an optimizer."""
+    if hasattr(opt, "solver"):
+        return opt.solver
+    from .first_order import FirstOrder
+
+    return FirstOrder
+
+
+def address_of(values: np.ndarray) -> Any:
+    """Where the items of an array lie, for the compiled loop; the array itself where nothing is compiled."""
+    return values if numba.config.DISABLE_JIT else values.ctypes.data
