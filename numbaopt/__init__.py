@@ -31,10 +31,11 @@ from .optimizers import (
 )
 from .optimizers.step import init_state, step
 from .problems.linear_model import LinearModel
+from .solvers import Newton
 
 __version__ = "0.1.0"
 __all__ = [
     "SGD", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "LinearModel", "Lion",
-    "Momentum", "NAdam", "Nesterov", "RAdam", "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize",
+    "Momentum", "NAdam", "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize",
     "resume", "rule", "schedules", "step", "transforms",
 ]  # fmt: skip

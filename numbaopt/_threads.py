@@ -27,19 +27,37 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def in_parts(work: Callable[[int, int], None], size: int) -> None:
-    """Call ``work(low, high)`` on contiguous parts that cover ``range(size)``, at the same time."""
+def _workers() -> Any:
     global _pool
-    threads = min(numba.get_num_threads(), size // SHARE)
-    if threads < 2:
-        work(0, size)
-        return
     if _pool is None:
         from concurrent.futures import ThreadPoolExecutor
 
         _pool = ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, "numbaopt")
+    return _pool
+
+
+def in_parts(work: Callable[[int, int], None], size: int) -> None:
+    """Call ``work(low, high)`` on contiguous parts that cover ``range(size)``, at the same time."""
+    threads = min(numba.get_num_threads(), size // SHARE)
+    if threads < 2:
+        work(0, size)
+        return
     cuts = [size * k // threads & ~63 for k in range(threads)] + [size]
-    others = [_pool.submit(work, low, high) for low, high in itertools.pairwise(cuts[1:])]
+    others = [_workers().submit(work, low, high) for low, high in itertools.pairwise(cuts[1:])]
     work(cuts[0], cuts[1])
+    for other in others:
+        other.result()
+
+
+def share_out(work: Callable[[int, int], None], parts: int, threads: int) -> None:
+    """Call ``work(k, thread)`` for every part ``k``, on at most ``threads`` threads, each with a number of its own."""
+    threads, left = min(threads, parts), itertools.count()
+
+    def run(thread: int) -> None:
+        while (k := next(left)) < parts:  # one step of the interpreter: no two threads get the same part
+            work(k, thread)
+
+    others = [_workers().submit(run, thread) for thread in range(1, threads)]
+    run(0)
     for other in others:
         other.result()

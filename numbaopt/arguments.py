@@ -64,6 +64,8 @@ def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any]) ->
 
 def after_of(problem: Any, opt: Any, batches: Batches | None, settings: dict[str, Any], first: int) -> tuple[Any, ...]:
     """What comes after the rule: proximal steps where the problem has an l1, averaging where it is asked for."""
+    if hasattr(opt, "solver"):
+        return ()
     after: list[Any] = []
     l1, average = getattr(problem, "l1", 0.0), settings["average"]
     if l1 > 0:

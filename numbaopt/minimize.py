@@ -152,6 +152,8 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     batches, maxiter = batches_of(problem, settings, options)
     gtol = settings["gtol"] if settings["gtol"] is not None else tol
     gtol = (1e-5 if batches is None else 0.0) if gtol is None else gtol
+    if hasattr(opt, "check"):
+        opt.check(opt, problem, batches, lower.size > 0)
     limits = Limits(maxiter, *(nonnegative(key, value) for key, value in
                                (("gtol", gtol), ("ftol", settings["ftol"]), ("xtol", settings["xtol"]))))  # fmt: skip
     rows = HISTORY_ROWS if settings["history"] in (True, False) else count("history", settings["history"], 2)

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numba import types
 
-from .._jit import bits, from_bits, jit_inside, native, scalar
+from .._jit import bits, from_bits, jit, jit_inside, native, scalar
 from .._packed import open_at
 from ..status import CONVERGED, NOT_FINITE, RUNNING
 
@@ -221,3 +221,10 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
     now.calm = now.calm + 1 if calm_fun or calm_x else 0
     if now.calm >= CALM_STEPS:
         now.status, now.reason = CONVERGED, 2 if calm_fun else 3
+
+
+@jit
+def observe(run, zero, fun, gtol, ftol, xtol):
+    """`judge` for solvers in Python, at the x and g of the run."""
+    run = open_run(run, zero)
+    judge(run.now[0], run.x, run.g, run.best, run.previous, run.lower, run.upper, run.history, fun, gtol, ftol, xtol)

@@ -86,7 +86,7 @@ class DenseRows(NamedTuple):
 
 
 class SparseRows(NamedTuple):
-    """A matrix in compressed sparse rows: int32 columns, int64 row starts; duplicates add up, order is free."""
+    """A matrix in compressed sparse rows: int32 columns, int64 row starts; columns of a row are sorted, none twice."""
 
     values: np.ndarray
     columns: np.ndarray

@@ -40,6 +40,9 @@ def _check_csr(X: Any) -> Any:
     if X.format == "csr":
         _check_structure(X)
     X = X.tocsr()
+    if not X.has_canonical_format:  # sorted, nothing twice
+        X = X.copy()
+        X.sum_duplicates()
     if X.dtype not in (np.float32, np.float64):
         X = X.astype(np.float64)
     _check_shape(X.shape)

@@ -1,0 +1,265 @@
+"""Second derivatives of a linear model's objective: passes over rows for Newton's method, shared among threads.
+
+One pass gives value, gradient and, on a set of columns, the matrix of second derivatives; another one the product of the
+matrix with a vector.  Rows are visited in an order of the caller's, so a pass may be over a sample of them.  Sums are
+made part by part, and the parts do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import types
+
+from .._jit import (
+    address,
+    array_at,
+    invoke,
+    invoke_value,
+    jit,
+    jit_for_address,
+    jit_inside,
+    pointer,
+    pointer_to,
+    precompile,
+    scalar,
+)
+from .._packed import unpacker
+from .._threads import share_out
+from ..optimizers._program import cast_all, row_loader
+from .kernels import FUSED, data_type, shared_at, sums_by_tile
+from .linear_model import LinearModel
+from .rows import DenseRows
+
+BLOCK = 64  # rows whose columns are laid side by side
+PARTS = 16
+PART_NUMBERS = 1 << 16  # stored numbers worth a part
+
+CURVATURES = types.void(*(types.intp,) * 3)  # (out, count, data): weighted second derivatives of a tile, float64
+# (h, order, count, matrix, columns, where, w, n, data): add h_i x_i x_i' on w of n columns to the matrix
+OUTER = types.void(*(types.intp,) * 9)
+
+
+@functools.cache
+def curvatures_of(loss: type, dtype: np.dtype) -> tuple[Any, Any]:
+    """The address of what computes the curvatures of a tile, and its function."""
+    unpack, curvature = shared_at(dtype), scalar(loss.curvature)
+    count = len(loss.prepare(loss()) if hasattr(loss, "prepare") else loss._fields)
+    load, doubles = row_loader(types.float64, 0, count, count), array_at(np.float64)
+
+    def curvatures(out, count, data):
+        p, h = unpack(data), doubles(out, count)
+        c, z, target, weight = cast_all(load(pointer(p.constants), 0), p.target[0]), p.z, p.target, p.weight
+        for j in range(count):
+            h[j] = np.float64(weight[j]) * curvature(c, z[0, j], target[j])
+
+    made = jit_for_address(curvatures, fastmath=FUSED)
+    return address(made, CURVATURES), made
+
+
+def _rank_update(block, h, rows, matrix):
+    """matrix += block' diag(h) block in the upper triangle; ``rows`` is a multiple of 8."""
+    w = matrix.shape[0]
+    for a in range(w):
+        target = matrix[a]
+        for r in range(0, rows, 8):
+            s0, s1, s2, s3 = (h[r] * block[r, a], h[r + 1] * block[r + 1, a], h[r + 2] * block[r + 2, a],
+                              h[r + 3] * block[r + 3, a])  # fmt: skip
+            s4, s5, s6, s7 = (h[r + 4] * block[r + 4, a], h[r + 5] * block[r + 5, a], h[r + 6] * block[r + 6, a],
+                              h[r + 7] * block[r + 7, a])  # fmt: skip
+            if s0 == 0 and s1 == 0 and s2 == 0 and s3 == 0 and s4 == 0 and s5 == 0 and s6 == 0 and s7 == 0:
+                continue
+            for b in range(np.uint64(a), np.uint64(w)):
+                target[b] += (s0 * block[r, b] + s1 * block[r + 1, b] + s2 * block[r + 2, b] + s3 * block[r + 3, b]
+                              + s4 * block[r + 4, b] + s5 * block[r + 5, b] + s6 * block[r + 6, b] + s7 * block[r + 7, b])  # fmt: skip
+
+
+rank_update = jit_inside(_rank_update, fastmath=FUSED)
+
+
+@functools.cache
+def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
+    """The address of what adds the second derivatives of rows to a matrix, and its function."""
+    unpack, doubles, numbers = unpacker(data_type(dtype, storage)), array_at(np.float64), array_at(np.int64)
+
+    def outer_dense(h, order, count, matrix, columns, where, w, n, data):
+        _, rows = unpack(data)
+        h, order, columns, matrix = doubles(h, count), numbers(order, count), numbers(columns, w), doubles(matrix, w * w)
+        matrix = matrix.reshape(w, w)
+        X, block, weight = rows.X, np.zeros((BLOCK, w)), np.zeros(BLOCK)
+        own = w - 1 if columns[w - 1] == X.shape[1] else w  # the intercept's column is of ones
+        for first in range(0, count, BLOCK):
+            size = min(BLOCK, count - first)
+            for j in range(size):
+                row = X[order[first + j]]
+                for k in range(own):
+                    block[j, k] = row[columns[k]]
+                if own < w:
+                    block[j, own] = 1.0
+                weight[j] = h[first + j]
+            whole = (size + 7) // 8 * 8
+            for j in range(size, whole):
+                weight[j] = 0.0
+                for k in range(w):
+                    block[j, k] = 0.0
+            rank_update(block, weight, whole, matrix)
+
+    def outer_sparse(h, order, count, matrix, columns, where, w, n, data):
+        p, rows = unpack(data)
+        h, order, columns, where = doubles(h, count), numbers(order, count), numbers(columns, w), numbers(where, n)
+        matrix = doubles(matrix, w * w).reshape(w, w)
+        values, places = np.zeros(w), np.zeros(w, np.int64)
+        shift = columns[w - 1] == p.n_columns
+        for j in range(count):
+            if h[j] == 0:
+                continue
+            i, used = order[j], 0
+            for k in range(rows.starts[i], rows.starts[i + 1]):
+                place = where[rows.columns[k]]
+                if place >= 0:
+                    places[used], values[used] = place, rows.values[k]
+                    used += 1
+            if shift:
+                places[used], values[used] = w - 1, 1.0
+                used += 1
+            for a in range(used):
+                s, target = h[j] * values[a], matrix[places[a]]
+                for b in range(a, used):
+                    target[places[b]] += s * values[b]
+
+    made = jit_for_address(outer_dense if storage is DenseRows else outer_sparse, fastmath=FUSED)
+    return address(made, OUTER), made
+
+
+@functools.cache
+def passes(dtype: np.dtype) -> tuple[Any, Any]:
+    """Passes over the rows ``order[:count]``, called from Python: of value, gradient and matrix, and of a product.
+
+    ``total`` gets the sum of the gradients, ``h`` the curvatures of the rows, ``matrix`` the second derivatives.
+    """
+    unpack, vector, numbers, doubles = shared_at(dtype), array_at(dtype), array_at(np.int64), array_at(np.float64)
+
+    def add_up(p, g, total, n, here, rows, by_tile, data):
+        if by_tile:
+            g_values, totals = vector(g, n), doubles(total, n)
+            for j in range(n):
+                g_values[j] = 0
+            invoke(p.gather, (g, n, here, rows, data))
+            for j in range(n):
+                totals[j] += g_values[j]
+        else:
+            invoke(p.gather_part, (total, n, here, rows, data))
+
+    add_up = jit_inside(add_up)
+
+    def second_order(x, g, total, n, order, count, h, matrix, columns, where, w, curvatures, outer, by_tile, data):
+        p, fun, order, h = unpack(data), 0.0, numbers(order, count), doubles(h, count)
+        for begin in range(0, count, p.target.size):
+            rows, here, bent = min(p.target.size, count - begin), pointer_to(order, begin), pointer_to(h, begin)
+            invoke_value(p.margins, (x, n, here, rows, count - begin, data))
+            fun += invoke_value(p.values, (rows, data))
+            invoke(curvatures, (bent, rows, data))
+            invoke(p.slopes, (rows, data))
+            add_up(p, g, total, n, here, rows, by_tile, data)
+            if w > 0:
+                invoke(outer, (bent, here, rows, matrix, columns, where, w, n, data))
+        return fun
+
+    def product(v, g, total, n, order, count, h, by_tile, data):
+        p, order, h = unpack(data), numbers(order, count), doubles(h, count)
+        for begin in range(0, count, p.target.size):
+            rows, here, z = min(p.target.size, count - begin), pointer_to(order, begin), p.z[0]
+            invoke_value(p.margins, (v, n, here, rows, count - begin, data))
+            for j in range(rows):
+                z[j] = z[j] * h[begin + j]
+            add_up(p, g, total, n, here, rows, by_tile, data)
+
+    whole, flag = types.intp, types.boolean
+    return (precompile(jit(second_order), (*(whole,) * 13, flag, whole), final=True),
+            precompile(jit(product), (*(whole,) * 7, flag, whole), final=True))  # fmt: skip
+
+
+class Second(NamedTuple):
+    """What one pass finds: the objective without l1, its gradient, the matrix on the columns asked for."""
+
+    fun: float
+    g: np.ndarray
+    matrix: np.ndarray
+
+
+class Curvature:
+    """Value, gradient and second derivatives of a `LinearModel`, on all rows or the first ones of a random order.
+
+    Parameters
+    ----------
+    model : LinearModel
+        With one margin a row and a loss that has a curvature.
+    """
+
+    def __init__(self, model: LinearModel):
+        self.model, storage = model, type(model.rows)
+        self.curvatures, self._loss = curvatures_of(type(model.loss), model.dtype)
+        self.outer, self._outer = outer_of(storage, model.dtype)
+        self._second, self._product = passes(model.dtype)
+        self.by_tile = sums_by_tile(storage, model.dtype)
+        self._data = [model.pack() for _ in range(numba.get_num_threads())]
+        self._g = np.zeros((len(self._data), model.n), model.dtype)
+        self._h = np.zeros(0)
+
+    def _parts(self, order: np.ndarray, w: int) -> list[slice]:
+        """The parts of an order, whatever the number of threads."""
+        model = self.model
+        numbers = model.rows[0].size * order.size // model.n_terms
+        parts = max(1, min(PARTS, numbers // PART_NUMBERS, numbers // (4 * model.n), numbers // (w * w + 1)))
+        size = -(-order.size // parts)
+        return [slice(k, min(k + size, order.size)) for k in range(0, order.size, size)]
+
+    def second_order(self, x: np.ndarray, order: np.ndarray, columns: np.ndarray) -> Second:
+        """The mean over the rows in ``order`` at ``x``, and l2; ``columns`` are sorted unknowns."""
+        model, w, n = self.model, columns.size, self.model.n
+        x = np.ascontiguousarray(x, model.dtype)
+        parts = self._parts(order, w)
+        where = np.full(n, -1)
+        where[columns] = np.arange(w)
+        self._h, self._order, self._slices = np.empty(order.size), order, parts
+        totals, matrices, funs = np.zeros((len(parts), n)), np.zeros((len(parts), w, w)), np.zeros(len(parts))
+
+        def work(k: int, thread: int) -> None:
+            rows = order[parts[k]]
+            funs[k] = self._second(
+                at(x), at(self._g[thread]), at(totals[k]), n, at(rows), rows.size, at(self._h[parts[k]]), at(matrices[k]),
+                at(columns), at(where), w, self.curvatures, self.outer, self.by_tile, self._data[thread].address)  # fmt: skip
+
+        share_out(work, len(parts), len(self._data))
+        penalty, matrix = self._penalty(), matrices.sum(axis=0) / order.size
+        matrix = np.triu(matrix) + np.triu(matrix, 1).T
+        matrix[np.arange(w), np.arange(w)] += penalty[columns]
+        x = x.astype(float)
+        return Second(funs.sum() / order.size + 0.5 * float(penalty @ (x * x)),
+                      totals.sum(axis=0) / order.size + penalty * x, matrix)  # fmt: skip
+
+    def product(self, v: np.ndarray) -> np.ndarray:
+        """The matrix of second derivatives of the last `second_order` times ``v``."""
+        model, v = self.model, np.ascontiguousarray(v, self.model.dtype)
+        totals = np.zeros((len(self._slices), model.n))
+
+        def work(k: int, thread: int) -> None:
+            rows = self._order[self._slices[k]]
+            self._product(at(v), at(self._g[thread]), at(totals[k]), model.n, at(rows), rows.size,
+                          at(self._h[self._slices[k]]), self.by_tile, self._data[thread].address)  # fmt: skip
+
+        share_out(work, len(self._slices), len(self._data))
+        return totals.sum(axis=0) / self._order.size + self._penalty() * v
+
+    def _penalty(self) -> np.ndarray:
+        penalty = np.full(self.model.n, self.model.intercept_l2)
+        penalty[: self.model.n_penalised] = self.model.l2
+        return penalty
+
+
+def at(values: np.ndarray) -> int:
+    """Where the items of an array lie."""
+    return values.ctypes.data
