@@ -217,8 +217,8 @@ class Curvature:
         size = -(-order.size // parts)
         return [slice(k, min(k + size, order.size)) for k in range(0, order.size, size)]
 
-    def second_order(self, x: np.ndarray, order: np.ndarray, columns: np.ndarray) -> Second:
-        """The mean over the rows in ``order`` at ``x``, and l2; ``columns`` are sorted unknowns."""
+    def second_order(self, x: np.ndarray, order: np.ndarray, columns: np.ndarray, l2: float) -> Second:
+        """The mean over the rows in ``order`` at ``x``, and ``l2``; ``columns`` are sorted unknowns."""
         model, w, n = self.model, columns.size, self.model.n
         x = np.ascontiguousarray(x, model.dtype)
         parts = self._parts(order, w)
@@ -234,11 +234,13 @@ class Curvature:
                 at(columns), at(where), w, self.curvatures, self.outer, self.by_tile, self._data[thread].address)  # fmt: skip
 
         share_out(work, len(parts), len(self._data))
-        penalty, matrix = self._penalty(), matrices.sum(axis=0) / order.size
+        penalty = self._penalty = np.full(n, model.intercept_l2)
+        penalty[: model.n_penalised] = l2
+        matrix = matrices.sum(axis=0) / order.size
         matrix = np.triu(matrix) + np.triu(matrix, 1).T
         matrix[np.arange(w), np.arange(w)] += penalty[columns]
         x = x.astype(float)
-        return Second(funs.sum() / order.size + 0.5 * float(penalty @ (x * x)),
+        return Second(funs.sum() / order.size + 0.5 * dot(penalty * x, x),
                       totals.sum(axis=0) / order.size + penalty * x, matrix)  # fmt: skip
 
     def product(self, v: np.ndarray) -> np.ndarray:
@@ -252,12 +254,12 @@ class Curvature:
                           at(self._h[self._slices[k]]), self.by_tile, self._data[thread].address)  # fmt: skip
 
         share_out(work, len(self._slices), len(self._data))
-        return totals.sum(axis=0) / self._order.size + self._penalty() * v
+        return totals.sum(axis=0) / self._order.size + self._penalty * v
 
-    def _penalty(self) -> np.ndarray:
-        penalty = np.full(self.model.n, self.model.intercept_l2)
-        penalty[: self.model.n_penalised] = self.model.l2
-        return penalty
+
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """The inner product, by one thread: BLAS wakes others for it, which costs more than it brings."""
+    return float(np.add.reduce(a * b))
 
 
 def at(values: np.ndarray) -> int:
