@@ -1,7 +1,8 @@
 """Any value as one address: what an objective needs besides ``x`` travels through the loops as a single integer.
 
-`Packed` writes the parts of a value as 64-bit words, `unpacker` makes the function that puts them together again in
-compiled code.  Arrays come out borrowed, without a reference count: counting is an atomic operation each time.
+`Packed` writes the parts of a value as 64-bit words (an array as its address, lengths and strides), `unpacker` makes
+the function that puts them together again in compiled code.  Arrays come out borrowed, without a reference count:
+counting is an atomic operation each time.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class Packed:
             return
         self._stored: list[_Stored] = []
         words = list(self._words(self.type, value))
-        self._memory = np.array(words or [0], np.uint64)
-        self.address = self._memory.ctypes.data
+        self.words = np.array(words or [0], np.uint64)
+        self.address = self.words.ctypes.data
 
     def _words(self, kind: Any, value: Any):
         if isinstance(kind, types.Array):

@@ -66,7 +66,7 @@ class Driver:
 
     Parameters
     ----------
-    problem : Function or LinearModel
+    problem : Function, LinearModel or BoundSum
     opt : optimizer
     run : Run
     limits : Limits
@@ -194,9 +194,9 @@ class Driver:
         try:
             self.solver.take(steps, self.lr, values)
         except StopIteration:
-            if callback is None or callback.error is None:
+            error = callback and callback.take_error()
+            if error is None:
                 raise
-            error, callback.error = callback.error, None
             raise error from None
         finally:
             took = time.perf_counter() - begin

@@ -25,13 +25,14 @@ class Callback:
     function Ctrl-C has to wait (``interrupts``): ctypes would print its exception and lose it.
     """
 
-    def __init__(self, evaluate: Callable[..., float]):
+    def __init__(self, evaluate: Callable[..., float], dtype: np.dtype):
+        number = np.ctypeslib.as_ctypes_type(dtype)
         self.error: BaseException | None = None
         self.interrupts = Interrupts()
 
         @functools.lru_cache(maxsize=16)
         def vector(where: int, n: int) -> np.ndarray:
-            return np.ctypeslib.as_array((ctypes.c_double * n).from_address(where))
+            return np.ctypeslib.as_array((number * n).from_address(where))
 
         def enter(result: Any, _: Any, x: int, work: int, g: int, n: int, data: int) -> int:
             try:
@@ -46,3 +47,8 @@ class Callback:
 
         self._keep = PROTOTYPE(enter)
         self.address = ctypes.cast(self._keep, ctypes.c_void_p).value
+
+    def take_error(self) -> BaseException | None:
+        """The exception that ended the loop, if one did."""
+        error, self.error = self.error, None
+        return error

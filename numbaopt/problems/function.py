@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import types as pytypes
 import warnings
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from ..loops.descent import EVALUATE, evaluate_at
 from .callback import Callback
 
 GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"
-FLOAT_VECTOR = array(np.float64)
+FLOAT64 = np.dtype(np.float64)
 
 
 class Function:
@@ -51,13 +52,13 @@ class Function:
     compiled : bool
     """
 
-    dtype = np.dtype(np.float64)
+    dtype = FLOAT64
 
     def __init__(self, fun: Any, jac: Any, args: tuple, n: int, lower: np.ndarray, upper: np.ndarray,
                  jit: bool | None = None):  # fmt: skip
         if not callable(fun):
             raise TypeError(f"fun must be callable or a problem such as LinearModel, not {type(fun).__name__}")
-        self.fun, self.jac, self.args, self.n = fun, _scheme(jac), args, n
+        self.fun, self.jac, self.args, self.n = fun, as_scheme(jac), args, n
         self.per_gradient = evaluations(self.jac, n) if isinstance(self.jac, str) else 0
         self.lower, self.upper = lower, upper
         self.data: Packed | None = None
@@ -66,25 +67,26 @@ class Function:
         if not self.compiled:
             self.evaluate: Any = self._in_python
         if not self.compiled and not numba.config.DISABLE_JIT:
-            self.callback = Callback(self._in_python)
+            self.callback = Callback(self._in_python, self.dtype)
             self.evaluate = self.callback.address
 
     def _compile(self, jit_required: bool | None) -> bool:
         """Compile the evaluation; False (and one warning) where that cannot be done."""
         try:
             native = _native(self.args)
-            packed = Packed((native, self.lower, self.upper) if self.per_gradient else (native,))
-            compiled = compiled_evaluation(self.fun, self.jac, packed.type)
+            packed = Packed((native, self.lower, self.upper) if self.per_gradient else (native, True))
+            compiled = compiled_evaluation(self.fun, self.jac, packed.type, self.dtype)
         except RefusedError as error:
             raise ValueError(str(error)) from None
         except Exception as error:  # numba's passes raise all sorts of things on what they do not know
             reason = short_reason(error)
-            if jit_required or (isinstance(self.fun, Dispatcher) and _fails(self.fun, numba.typeof(native))):
+            kinds = (array(self.dtype), *numba.typeof(native))
+            if jit_required or (isinstance(self.fun, Dispatcher) and _fails(self.fun, kinds)):
                 raise TypeError(f"fun cannot be compiled: {reason}") from error
             warnings.warn(
                 f"the objective runs from Python, far slower than compiled code, because {reason}",
                 RuntimeWarning,
-                stacklevel=6,
+                stacklevel=frames_inside(),
             )
             return False
         self.data = packed
@@ -106,12 +108,17 @@ class Function:
         """Objective at ``x``, for callers in Python."""
         if self.jac is True:
             return self.value_and_grad(x)[0]
-        fun, args = (as_dispatcher(self.fun), _native(self.args)) if self.compiled else (self.fun, self.args)
-        return _as_scalar(fun(np.array(x, float), *args))
+        args = self.arguments()
+        fun, args = (as_dispatcher(self.fun), _native(args)) if self.compiled else (self.fun, args)
+        return _as_scalar(fun(np.array(x, self.dtype), *args))
+
+    def arguments(self) -> tuple:
+        """What ``fun`` and ``jac`` are given besides ``x``, by callers in Python."""
+        return self.args
 
     def _in_python(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
         """What the compiled evaluation does, for objectives that Numba cannot compile."""
-        fun, args = self.fun, self.args
+        fun, args = self.fun, self.arguments()
         if self.jac is True:
             value, gradient = fun(x.copy(), *args)
             value = _as_scalar(value)
@@ -122,7 +129,7 @@ class Function:
                 scheme(lambda z, *a: _as_number(fun(z.copy(), *a)), x, work, g, value, args, self.lower, self.upper)
                 return value
             gradient = self.jac(x.copy(), *args)
-        gradient = np.asarray(gradient, np.float64)
+        gradient = np.asarray(gradient, self.dtype)
         if gradient.shape != x.shape:
             raise ValueError(f"jac returned a gradient of shape {gradient.shape}, x has shape {x.shape}")
         g[:] = gradient
@@ -133,7 +140,8 @@ class RefusedError(NumbaError):
     """The objective compiles, but into something that cannot be minimized."""
 
 
-def _scheme(jac: Any) -> Any:
+def as_scheme(jac: Any) -> Any:
+    """How the gradient is found: a function, True, or the name of a numerical scheme."""
     if jac is None or jac is False:
         return "3-point"
     if jac is True or callable(jac) or (isinstance(jac, str) and jac in SCHEMES):
@@ -184,14 +192,14 @@ def _twin(function: Callable[..., Any], stamp: str) -> Any:
     return numba.njit(boundscheck=True)(function)  # whoever writes plain Python is owed its IndexError
 
 
-def compiled_evaluation(fun: Any, jac: Any, packed: Any) -> tuple[Any, Any]:
+def compiled_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype = FLOAT64) -> tuple[Any, Any]:
     """``evaluate(x, work, g, n, data)`` and its address, compiled once a function and types of arguments."""
-    return _compile_evaluation(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed)
+    return _compile_evaluation(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed, dtype)
 
 
 @functools.lru_cache(maxsize=256)
-def _compile_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
-    kinds = (FLOAT_VECTOR, *packed[0])
+def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype) -> Any:
+    kinds = (array(dtype), *packed[0])
     _require_real(_return_type(fun, kinds), jac is True)
     if jac == "cs":
         _return_type(fun, (array(np.complex128), *packed[0]))
@@ -199,14 +207,15 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any) -> Any:
         _require_vector(_return_type(jac, kinds))
     on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
     source = _with_differences if isinstance(jac, str) else _with_jac
-    evaluate = jit_for_address(source(fun, None if jac is True else jac, unpacker(packed)), cache=on_disk, fastmath=())
+    evaluate = source(fun, None if jac is True else jac, unpacker(packed), array_at(dtype))
+    evaluate = jit_for_address(evaluate, cache=on_disk, fastmath=())
     return evaluate, address(evaluate, EVALUATE)
 
 
-def _fails(function: Any, args: Any) -> bool:
-    """Whether a jitted function cannot be called with ``x`` and these arguments, from Python no more than from here."""
+def _fails(function: Any, kinds: tuple) -> bool:
+    """Whether a jitted function cannot be called with these arguments, from Python no more than from here."""
     try:
-        _return_type(function, (FLOAT_VECTOR, *args))
+        _return_type(function, kinds)
     except Exception:  # see above
         return True
     return False
@@ -234,20 +243,20 @@ def _require_vector(kind: Any) -> None:
         raise RefusedError(f"jac must return a vector of real numbers; it returns {kind}")
 
 
-_vector = array_at(np.float64)
-
-
-def _with_jac(fun, jac, unpack):
+def _with_jac(fun, jac, unpack, vector):
     def evaluate(x, work, g, n, data):
-        (args,), x, work, g = unpack(data), _vector(x, n), _vector(work, n), _vector(g, n)
+        (args, wanted), x, work, g = unpack(data), vector(x, n), vector(work, n), vector(g, n)
+        value = 0.0
         for i in range(n):
             work[i] = x[i]
         if jac is None:
-            value, gradient = fun(work, *args)
+            pair = fun(work, *args)
+            value, gradient = np.float64(pair[0]), pair[1]
         else:
-            value = fun(work, *args)
-            for i in range(n):
-                work[i] = x[i]
+            if wanted:
+                value = np.float64(fun(work, *args))
+                for i in range(n):
+                    work[i] = x[i]
             gradient = jac(work, *args)
         if len(gradient) != n:
             raise ValueError(GRADIENT_SHAPE, len(gradient), n)
@@ -258,18 +267,26 @@ def _with_jac(fun, jac, unpack):
     return evaluate
 
 
-def _with_differences(fun, jac, unpack):
+def _with_differences(fun, jac, unpack, vector):
     scheme = jit_inside(SCHEMES[jac], fastmath=())
 
     def evaluate(x, work, g, n, data):
-        (args, lower, upper), x, work, g = unpack(data), _vector(x, n), _vector(work, n), _vector(g, n)
+        (args, lower, upper), x, work, g = unpack(data), vector(x, n), vector(work, n), vector(g, n)
         for i in range(x.size):
             work[i] = x[i]
         value = fun(work, *args)
         scheme(fun, x, work, g, value, args, lower, upper)
-        return value
+        return np.float64(value)
 
     return evaluate
+
+
+def frames_inside() -> int:
+    """The ``stacklevel`` by which a warning of the caller points at the code outside this package."""
+    package, level, frame = __name__.partition(".")[0], 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def short_reason(error: Exception) -> str:
