@@ -31,11 +31,11 @@ from .optimizers import (
 )
 from .optimizers.step import init_state, step
 from .problems.linear_model import LinearModel
-from .solvers import Newton
+from .solvers import LBFGS, Newton
 
 __version__ = "0.1.0"
 __all__ = [
-    "SGD", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "LinearModel", "Lion",
+    "LBFGS", "SGD", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "LinearModel", "Lion",
     "Momentum", "NAdam", "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize",
     "resume", "rule", "schedules", "step", "transforms",
 ]  # fmt: skip

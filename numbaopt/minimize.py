@@ -27,7 +27,7 @@ from .problems.function import Function, mend_message
 from .result import display, hook_of, result_of
 from .run import Batches, Driver, Hooks, Limits
 from .scipy_methods import SCIPY_METHODS, hand_on
-from .solvers import SOLVERS, solver_of
+from .solvers import SOLVERS, choose, solver_of
 from .status import RUNNING, STEP_LIMIT, STOPPED
 
 
@@ -46,7 +46,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     args : tuple
         Further arguments of ``fun`` and ``jac``.
     method : str or optimizer
-        A name from `numbaopt.methods` in any case, an optimizer such as ``numbaopt.Adam(lr=0.1)`` or a chain
+        ``"auto"`` (see ``numbaopt.solvers.auto`` for what is chosen when); a name from `numbaopt.methods` in any case, an optimizer such as ``numbaopt.Adam(lr=0.1)`` or a chain
         (`numbaopt.transforms.chain`).  Names that only SciPy has are handed on to SciPy with the compiled objective and
         gradient, and so is None: SciPy's choice (BFGS, or L-BFGS-B with bounds), for a model L-BFGS-B.
     jac : callable, True, {"2-point", "3-point", "cs"} or None
@@ -125,9 +125,10 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     """
     options = dict(options or {})
     name = method.lower() if isinstance(method, str) else method
-    known = name is not None and (not isinstance(name, str) or name in OPTIMIZERS or name in SOLVERS)
+    automatic = isinstance(name, str) and name == "auto"
+    known = automatic or name is not None and (not isinstance(name, str) or name in OPTIMIZERS or name in SOLVERS)
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
-        raise ValueError(f"unknown method {method!r}; {nearest(name, [*OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
+        raise ValueError(f"unknown method {method!r}; {nearest(name, ['auto', *OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
     model = hasattr(fun, "pack")
     x0 = start_of(fun, x0) if model else unknowns(x0)
     lower, upper = limits_of(bounds, x0)
@@ -136,6 +137,10 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     if model and (args or jac is not None):
         raise ValueError(f"{'args' if args else 'jac'}: a model has its own data and gradient")
     problem = fun if model else Function(fun, jac, args, x0.size, lower, upper, options.get("jit"))
+    if automatic:
+        name, defaults = choose(problem, lower.size > 0)
+        options = {**defaults, **options}
+        known, method = not isinstance(name, str), name
     if not known or (callable(method) and not hasattr(method, "slots")):
         method = "L-BFGS-B" if model and method is None and not constraints else method
         return hand_on(problem, x0, method, hess, hessp, bounds, constraints, tol, callback, options)

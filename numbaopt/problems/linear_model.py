@@ -108,8 +108,8 @@ class LinearModel:
         self.n_penalised = self.n_outputs * self.n_features
         self._spare: list[Packed] = []  # packed data between calls of value_and_grad; one a thread at work
 
-    def pack(self) -> Packed:
-        """The data with fresh scratch, for the loops of one run."""
+    def pack(self, parts: np.ndarray | None = None, funs: np.ndarray | None = None) -> Packed:
+        """The data with fresh scratch, for the loops of one run; threads of one share ``parts`` and ``funs``."""
         stored = self.rows[0].nbytes / self.n_terms
         tile = int(min(max(TILE_BYTES // max(stored, 1), 16), 512, self.n_terms))
         numbers = self.rows[0].size
@@ -120,8 +120,9 @@ class LinearModel:
         rows, loss = row_functions(storage, self.dtype, self.many), loss_functions(type(self.loss), self.dtype)
         shared = Shared(
             z=np.zeros((self.n_outputs + 2 * self.many, tile), self.dtype), target=np.zeros(tile, self.dtype),
-            weight=np.ones(tile, self.dtype), order=np.zeros(tile, np.int64), parts=np.zeros((chunks, self.n)),
-            funs=np.zeros(chunks), y=self.y, weights=self.sample_weight, constants=np.array([constants(self.loss)], float),
+            weight=np.ones(tile, self.dtype), order=np.zeros(tile, np.int64),
+            parts=np.zeros((chunks, self.n)) if parts is None else parts,
+            funs=np.zeros(chunks) if funs is None else funs, y=self.y, weights=self.sample_weight, constants=np.array([constants(self.loss)], float),
             outputs=self.n_outputs, n_columns=self.n_features, chunk=chunk, l1=self.l1, l2=self.l2,
             intercept_l2=self.intercept_l2, margins=rows.margins, gather=rows.gather, gather_part=rows.gather_part,
             values=loss.values, slopes=loss.slopes, part=self.kernels.part, combine=self.kernels.combine)  # fmt: skip

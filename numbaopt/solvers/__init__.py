@@ -1,6 +1,8 @@
 """How runs take steps: first-order rules, and methods that are no rules; one a file."""
 
 from ._solver import SOLVERS, Job, solver_of
+from .auto import choose
+from .lbfgs import LBFGS
 from .newton import Newton
 
-__all__ = ["SOLVERS", "Job", "Newton", "solver_of"]
+__all__ = ["LBFGS", "SOLVERS", "Job", "Newton", "choose", "solver_of"]

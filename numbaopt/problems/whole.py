@@ -1,0 +1,70 @@
+"""The whole objective of a large table by several threads: the same machine code, the same bits, sooner."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from .._jit import invoke, invoke_value, jit, precompile
+from .._packed import Packed
+from .._threads import share_out
+from .callback import Callback
+from .linear_model import LinearModel
+
+NUMBERS = 1 << 18  # stored numbers that are worth waking a thread for
+
+
+class Whole:
+    """``evaluate`` of a model, called back from compiled loops, its chunks shared among threads.
+
+    Parameters
+    ----------
+    model : LinearModel
+    data : Packed
+        What `LinearModel.pack` made for the run; other threads get the same with scratch of their own.
+    """
+
+    def __init__(self, model: LinearModel, data: Packed):
+        self.model, loops = model, model.kernels
+        self.parts = data.value.shared.funs.size
+        self._part, self._combine, self._compiled = loops.part, loops.combine, _compiled()
+        shared = data.value.shared
+        others = [model.pack(parts=shared.parts, funs=shared.funs) for _ in range(numba.get_num_threads() - 1)]
+        self._data = [data, *others]
+        self._g = np.zeros((len(self._data), model.n), model.dtype)
+        self.callback = Callback(self._evaluate, model.dtype)
+
+    @staticmethod
+    def pays(problem: Any) -> bool:
+        """Whether there is enough to do for more than one thread."""
+        return (isinstance(problem, LinearModel) and not numba.config.DISABLE_JIT and numba.get_num_threads() > 1
+                and problem.rows[0].size * problem.n_outputs >= NUMBERS)  # fmt: skip
+
+    def _evaluate(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
+        part, combine = self._compiled
+
+        def one(k: int, thread: int) -> None:
+            part(self._part, x.ctypes.data, self._g[thread].ctypes.data, k, n, self._data[thread].address)
+
+        share_out(one, self.parts, len(self._data))
+        return combine(self._combine, x.ctypes.data, g.ctypes.data, n, self._data[0].address)
+
+
+@functools.cache
+def _compiled() -> tuple[Any, Any]:
+    """The functions ``part`` and ``combine`` at their addresses, for callers in Python."""
+    return (precompile(_part, (types.intp,) * 6, final=True), precompile(_combine, (types.intp,) * 5, final=True))
+
+
+@jit
+def _part(where, x, g, k, n, data):
+    invoke(where, (x, g, k, n, data))
+
+
+@jit
+def _combine(where, x, g, n, data):
+    return invoke_value(where, (x, g, n, data))

@@ -1,0 +1,56 @@
+"""``method="auto"``: which method a problem gets.
+
+====================================================  ==============================================================
+problem                                               method
+====================================================  ==============================================================
+linear model, one margin a row, loss with curvature   ``newton`` (with l1: working sets; many unknowns: conjugate
+                                                      gradients)
+the same with several margins (multinomial), l1 = 0   ``lbfgs``
+the same, l1 > 0                                      ``nesterov``, whole objective, rate 1/L
+linear model, loss with a kink (hinge, quantile, ...) ``adagrad`` in minibatches of 32, 200 epochs, averaged
+any function or sum of functions                      ``lbfgs``
+any of these with bounds                              SciPy's ``L-BFGS-B``; with l1 or a kink as without bounds, but by
+                                                      a first-order rule
+====================================================  ==============================================================
+
+`benchmarks/suboptimality.py` is the measurement behind the first rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..losses._loss import lipschitz
+from ..optimizers import AdaGrad, Nesterov
+from .lbfgs import LBFGS
+from .newton import Newton
+
+KINKED = {"batch_size": 32, "epochs": 200, "average": "polyak", "average_from": 100}
+
+
+def choose(problem: Any, bounded: bool) -> tuple[Any, dict[str, Any]]:
+    """A method for ``problem`` and the options it is given where the user gives none."""
+    if not hasattr(problem, "rows"):
+        return ("L-BFGS-B", {}) if bounded else (LBFGS(), {})
+    bent, smooth = hasattr(problem.loss, "curvature"), hasattr(problem.loss, "curvature") or problem.many
+    if not smooth:
+        return AdaGrad(lr=1.0 / np.sqrt(largest_square(problem) + problem.fit_intercept)), KINKED
+    if problem.l1 > 0 and (bounded or not bent):
+        bound = lipschitz(problem.loss) * (largest_square(problem) + problem.fit_intercept) + problem.l2
+        return Nesterov(lr=1.0 / bound if np.isfinite(bound) else 1e-2), {"maxiter": 100_000}
+    if bounded:
+        return "L-BFGS-B", {}
+    return (Newton() if bent else LBFGS()), {}
+
+
+def largest_square(problem: Any) -> float:
+    """The largest squared Euclidean norm of a row."""
+    X = problem.X
+    if isinstance(X, np.ndarray):
+        return max(float(np.einsum("ij,ij->i", part, part, dtype=float).max())
+                   for part in np.array_split(X, -(-X.size // 10_000_000)))  # fmt: skip
+    squares = np.square(X.data, dtype=float)
+    return float(np.add.reduceat(np.append(squares, 0.0), np.minimum(X.indptr[:-1], squares.size))[np.diff(X.indptr) > 0]
+                 .max(initial=0.0))  # fmt: skip
