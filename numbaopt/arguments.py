@@ -10,7 +10,7 @@ import numpy as np
 
 from ._fields import nearest
 from .optimizers._program import parts_of
-from .optimizers.after import Average, Proximal
+from .optimizers.after import Proximal
 from .problems.linear_model import LinearModel
 from .run import Batches
 
@@ -62,26 +62,31 @@ def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any]) ->
     return batches, min(limits)
 
 
-def after_of(problem: Any, opt: Any, batches: Batches | None, settings: dict[str, Any], first: int) -> tuple[Any, ...]:
-    """What comes after the rule: proximal steps where the problem has an l1, averaging where it is asked for."""
-    if hasattr(opt, "solver"):
+def after_of(problem: Any, opt: Any) -> tuple[Any, ...]:
+    """What comes after the rule: proximal steps where the problem has an l1."""
+    l1, rule = getattr(problem, "l1", 0.0), type(parts_of(opt)[-1])
+    if hasattr(opt, "solver") or l1 == 0:
         return ()
-    after: list[Any] = []
-    l1, average = getattr(problem, "l1", 0.0), settings["average"]
-    if l1 > 0:
-        rule = type(parts_of(opt)[-1])
-        if not hasattr(rule, "scale"):
-            raise ValueError(f"l1={l1} needs a rule with scale(c, s, i), by how much it moves a coordinate for a unit of "
-                             f"gradient; {rule.__name__} has none")  # fmt: skip
-        after.append(Proximal(l1, problem.n - problem.n_penalised))
-    if average is not None:
-        if average not in ("polyak", "ema"):
-            raise ValueError(f"average={average!r} is not known; {nearest(str(average), ('polyak', 'ema'))}")
-        if batches is None:
-            raise ValueError(f"average={average!r} needs minibatches: give a batch_size")
-        start = first + count("average_from", settings["average_from"]) * batches.per_epoch
-        after.append(Average(start, 1.0 if average == "polyak" else settings["ema_decay"]))
-    return tuple(after)
+    if not hasattr(rule, "scale"):
+        raise ValueError(f"l1={l1} needs a rule with scale(c, s, i), by how much it moves a coordinate for a unit of "
+                         f"gradient; {rule.__name__} has none")  # fmt: skip
+    return (Proximal(l1, problem.n - problem.n_penalised),)
+
+
+def average_of(settings: dict[str, Any], batches: Batches | None, first: int) -> tuple[int, float] | None:
+    """The step after which iterates are averaged, and by which decay."""
+    average = settings["average"]
+    if average is None:
+        return None
+    if average not in ("polyak", "ema"):
+        raise ValueError(f"average={average!r} is not known; {nearest(str(average), ('polyak', 'ema'))}")
+    if batches is None:
+        raise ValueError(f"average={average!r} needs minibatches: give a batch_size")
+    decay = nonnegative("ema_decay", settings["ema_decay"])
+    if decay >= 1:
+        raise ValueError(f"ema_decay={decay} must be in [0, 1)")
+    start = first + count("average_from", settings["average_from"]) * batches.per_epoch
+    return start, 1.0 if average == "polyak" else decay
 
 
 def score_of(validation: Any, n: int) -> Any:

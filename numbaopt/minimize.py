@@ -10,6 +10,7 @@ from .arguments import (
     HISTORY_ROWS,
     OPTIONS,
     after_of,
+    average_of,
     batches_of,
     count,
     limits_of,
@@ -167,13 +168,14 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     former = settings["run"]
     first = 0 if former is None else int(former.now[0].step)
     limits = limits._replace(maxiter=first + limits.maxiter)
-    after = after_of(problem, opt, batches, settings, first)
-    slots, extra = sizes_of(opt, problem, after)
+    after, average = after_of(problem, opt), average_of(settings, batches, first)
+    slots, extra = solver_of(opt).sizes(opt, problem)
+    slots += average is not None
     run = new_run(x0.astype(problem.dtype), slots, lower.astype(problem.dtype), upper.astype(problem.dtype),
                   rows, limits.xtol > 0, extra)  # fmt: skip
     now = run.now[0]
-    now.shown = slots - 1 if settings["average"] is not None else -1
-    if now.shown >= 0:
+    if average is not None:
+        now.shown, (now.average_from, now.average_decay) = slots - 1, average
         run.state[now.shown] = run.x
     if former is not None:
         take_over(run, former)
@@ -186,12 +188,6 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     if saved:
         remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
     return _drive(problem, opt, run, limits, batches, callback, settings, saved, remember)
-
-
-def sizes_of(opt, problem, after):
-    """How many vectors of state, and extra numbers, a run of an optimizer on a problem has."""
-    slots, extra = solver_of(opt).sizes(opt, problem)
-    return slots + sum(len(part.slots) for part in after), extra
 
 
 def _drive(problem, opt, run, limits, batches, callback, settings, saved, remember):
@@ -282,7 +278,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     if run.now[0].status in (STEP_LIMIT, STOPPED):
         run.now[0].status = RUNNING
     opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
-    found, needed = (len(run.state), run.extra.size), sizes_of(opt, problem, after)
+    found, needed = (len(run.state) - (run.now[0].shown >= 0), run.extra.size), solver_of(opt).sizes(opt, problem)
     if found != needed:
         (rows, numbers), (rows_now, numbers_now) = found, needed
         raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} now "

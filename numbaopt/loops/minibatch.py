@@ -13,7 +13,7 @@ from .._jit import array_at, invoke, invoke_value, jit, pointer, pointer_to, pre
 from ..status import NOT_FINITE, RUNNING
 from .descent import floats
 from .shuffle import fill_order
-from .state import constrain, judge, open_run
+from .state import average, constrain, judge, open_run
 
 LOOK_AHEAD = 1024  # terms whose order is computed at a time
 
@@ -70,7 +70,9 @@ def train(run, zero, hyper, rates, k, coefficients, ahead, order, places, prepar
             invoke(step, (coefficients, row, pointer(x), pointer(g), pointer(state), n, 0, n))
             now.step += 1
             now.lr = rates[j]
-        constrain(now, x, lower, upper)
+            constrain(now, x, lower, upper)
+            if now.shown >= 0:
+                average(now, x, shown)
         if last == terms and whole:
             fun = invoke_value(evaluate, (pointer(shown), pointer(work), pointer(g), n, data))
             judge(now, shown, g, best, previous, lower, upper, history, fun, gtol, ftol, 0.0)

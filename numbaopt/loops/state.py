@@ -34,6 +34,8 @@ NOW = np.dtype([
     ("shown", "i8"),  # the row of the state that is judged and returned in the place of x: an average; or -1
     ("outputs", "i8"),  # vectors of coefficients among the unknowns, one after the other
     ("penalised", "i8"),  # unknowns in all of them; intercepts follow
+    ("average_from", "i8"),  # step after which the average is not just the iterate
+    ("average_decay", "f8"),  # 1: the plain mean since then
     ("l1", "f8"),
     ("max_norm", "f8"),  # of each vector of coefficients; 0: any
     ("fun", "f8"),  # at x
@@ -152,6 +154,19 @@ def constrain(now, x, lower, upper):
         x[i] = clipped(x[i], lower[i], upper[i])
     if now.max_norm > 0:
         shorten(now, x)
+
+
+@jit_inside
+def average(now, x, mean):
+    """Let x into the running mean: a_t = a_{t-1} + w_t (x_t - a_{t-1}).
+
+    w_t = 1 until averaging begins, then max(1 - decay, 1 / steps since): the plain mean until it is as long as the
+    exponential window.
+    """
+    age = now.step - now.average_from
+    weight = 1.0 if age <= 1 else larger(1.0 - now.average_decay, 1.0 / age)
+    for i in range(x.size):
+        mean[i] += weight * (x[i] - mean[i])
 
 
 @jit_inside

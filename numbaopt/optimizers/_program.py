@@ -106,35 +106,23 @@ def join_update(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[
     return scalar_join(transformed)
 
 
-def join_after(classes: tuple[type, ...], counts: tuple[int, ...], rule: int, partial: bool) -> Callable[..., Any]:
-    """``update(c, lr, x, g, s, i)``: transforms, the rule at position ``rule``, then what comes after it.
-
-    Without ``partial`` ones, as the last unknowns want it.
-    """
-    end, slot = sum(counts[: rule + 1]), len(classes[rule].slots)
+def join_after(classes: tuple[type, ...], counts: tuple[int, ...], rule: int) -> Callable[..., Any]:
+    """``update(c, lr, x, g, s, i)``: transforms, the rule at position ``rule``, then what comes after it."""
+    end = sum(counts[: rule + 1])
     update = join_update(classes[: rule + 1], counts[: rule + 1])
     joined = scalar_join(lambda c, lr, x, g, s, i: update(c[:end], x, g, s, i))
-    scale = _scale_of(classes[rule], sum(counts[:rule]), end)
     for k in range(rule + 1, len(classes)):
-        if partial or not classes[k].partial:
-            joined = _join_one(joined, scale, scalar(classes[k].after, EXACT), sum(counts[:k]), counts[k], slot)
-        slot += len(classes[k].slots)
+        scale = scalar(classes[rule].scale, EXACT)
+        joined = _join_one(joined, scale, scalar(classes[k].after, EXACT), (sum(counts[:rule]), end), sum(counts[:k]))
     return joined
 
 
-def _scale_of(rule: type, start: int, end: int) -> Callable[..., Any]:
-    if not hasattr(rule, "scale"):
-        return scalar_join(lambda c, lr, s, i: lr)
-    scale = scalar(rule.scale, EXACT)
-    return scalar_join(lambda c, lr, s, i: scale(c[start:end], s, i))
-
-
-def _join_one(before, scale, after, start, count, slot):
-    end = start + count
+def _join_one(before, scale, after, own, start):
+    first, last = own
 
     def update(c, lr, x, g, s, i):
         x = before(c, lr, x, g, s, i)
-        return after(c[start:end], scale(c, lr, s, i), x, s, slot, i)
+        return after(c[start:], scale(c[first:last], s, i), x)
 
     return scalar_join(update)
 
@@ -206,10 +194,9 @@ class Program:
     def advance(self) -> Any:
         """The address of ``advance``."""
         measure, kind = self._measure, numba.from_dtype(self.dtype)
-        update = join_after(self.classes, self.counts, self.rule, True)
-        free = [sum(self.counts[:k]) for k, part in enumerate(self.classes) if getattr(part, "partial", False)]
-        split, where = bool(free), free[0] if free else 0
-        update_free = join_after(self.classes, self.counts, self.rule, False) if split else update
+        classes, counts, rule = self.classes, self.counts, self.rule
+        update, update_free = join_after(classes, counts, rule), join_after(classes[: rule + 1], counts, rule)
+        split, where = len(classes) > rule + 1, sum(counts[: rule + 1])  # the last unknowns are left alone
         load, load_lr = row_loader(kind, 1, self.width - 1, self.width), row_loader(kind, 0, 1, self.width)
         vector, state = array_at(self.dtype), array_at(self.dtype, rows=self.slots)
 
