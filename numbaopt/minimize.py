@@ -21,7 +21,7 @@ from .arguments import (
     unknowns,
     warn,
 )
-from .loops.state import new_run, take_over
+from .loops.state import Run, new_run, take_over
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.step import as_optimizer
 from .problems.function import Function, mend_message
@@ -166,6 +166,8 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     if lower.size:
         x0 = x0.clip(lower, upper)
     former = settings["run"]
+    if former is not None and not isinstance(former, Run):
+        raise TypeError(f"run must be the attribute 'run' of a former result, not {type(former).__name__}")
     first = 0 if former is None else int(former.now[0].step)
     limits = limits._replace(maxiter=first + limits.maxiter)
     after, average = after_of(problem, opt), average_of(settings, batches, first)

@@ -235,7 +235,6 @@ def test_labels_of_any_kind():
 def test_arguments_are_checked():
     X, y, _ = table()
     for keywords, match in (({"loss": "squard"}, "did you mean 'squared'"), ({"l2": -1}, "l2=-1"),
-                            ({"l1": 0.1}, "l1=0.1 is not possible yet"),
                             ({"sample_weight": -np.ones(len(y))}, "must not be negative"),
                             ({"sample_weight": np.zeros(len(y))}, "all zero"),
                             ({"sample_weight": np.ones(3)}, "inconsistent")):  # fmt: skip

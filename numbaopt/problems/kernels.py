@@ -243,21 +243,21 @@ def loops(dtype: np.dtype, by_tile: bool) -> Loops:
     unpack, vector, numbers = shared_at(dtype), array_at(dtype), array_at(np.int64)
 
     def batch(x, g, n, order, count, known, data):
-        p, check, order = unpack(data), 0.0, numbers(order, known)
-        g_values, x_values, tile = vector(g, n), vector(x, n), p.target.size
-        for j in range(n):
-            g_values[j] = 0
+        p, check, order, z = unpack(data), 0.0, numbers(order, known), unpack(data).z
+        g_values, x_values, tile, penalised = vector(g, n), vector(x, n), p.target.size, p.outputs * p.n_columns
+        mean, shrink, shrink_intercept = cast_all((1.0 / count, p.l2, p.intercept_l2), p.target[0])
+        for j in range(penalised):
+            g_values[j] = shrink * x_values[j]
+        for j in range(penalised, n):
+            g_values[j] = shrink_intercept * x_values[j]
         for begin in range(0, count, tile):
             rows, here = min(tile, count - begin), pointer_to(order, begin)
             check += invoke_value(p.margins, (x, n, here, rows, known - begin, data))
             invoke(p.slopes, (rows, data))
+            for k in range(p.outputs):
+                for j in range(rows):
+                    z[k, j] *= mean
             invoke(p.gather, (g, n, here, rows, data))
-        penalised = p.outputs * p.n_columns
-        mean, shrink, shrink_intercept = cast_all((1.0 / count, p.l2, p.intercept_l2), p.target[0])
-        for j in range(penalised):
-            g_values[j] = mean * g_values[j] + shrink * x_values[j]
-        for j in range(penalised, n):
-            g_values[j] = mean * g_values[j] + shrink_intercept * x_values[j]
         return check
 
     def part(x, g, k, n, data):

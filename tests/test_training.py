@@ -1,0 +1,196 @@
+"""What training may be asked for besides a rule: penalties, averages, early stopping, accumulation, going on."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from problems import same, table
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import ElasticNet, LogisticRegression
+from sklearn.preprocessing import scale
+
+import numbaopt as no
+from numbaopt.loops.shuffle import epoch_order
+
+PROXIMAL = sorted(m.name for m in no.methods() if hasattr(m.optimizer, "scale"))
+RATES = {"adadelta": 10.0, "adagrad": 0.3, "sgd": 0.3, "momentum": 0.05, "nesterov": 0.05}
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    X, y = load_breast_cancer(return_X_y=True)
+    return scale(X)[:, :8], y
+
+
+def l1_objective(model):
+    """The optimum of an l1-logistic model, by scikit-learn."""
+    C = 1 / (len(model.y) * (model.l1 + model.l2))
+    told = LogisticRegression(C=C, l1_ratio=model.l1 / (model.l1 + model.l2), solver="saga", tol=1e-11, max_iter=100_000)
+    told.fit(model.X, model.y)
+    return np.r_[told.coef_[0], told.intercept_]
+
+
+@pytest.mark.parametrize("name", PROXIMAL)
+def test_l1_under_every_rule_ends_at_the_optimum_with_exact_zeros(cancer, name):
+    model = no.LinearModel(*cancer, loss="logistic", l1=0.05, l2=0.01)
+    best = l1_objective(model)
+    # rules that keep moving by their rate are let cool down
+    lr = no.schedules.Exponential(RATES.get(name, 0.03), gamma=0.999) if name in ("rmsprop", "adamw", "nadam") else None
+    options = {"lr": lr or RATES.get(name, 0.03), "maxiter": 8000, "gtol": 1e-7}
+    if name == "adamw":
+        options["weight_decay"] = 0.0  # would be a penalty of its own
+    res = no.minimize(model, method=name, options=options)
+    assert res.fun < model.value(best) + 1e-5
+    if name not in ("rmsprop", "sgd"):  # too slow to be sure of the last zeros
+        np.testing.assert_array_equal(res.x[:-1] == 0, best[:-1] == 0)
+    assert (res.x == 0).any()
+
+
+@pytest.mark.parametrize("name", ["lion", "rprop"])
+def test_l1_names_what_a_rule_lacks(cancer, name):
+    with pytest.raises(ValueError, match=r"l1=0.1 needs a rule with scale\(c, s, i\).*(Lion|Rprop) has none"):
+        no.minimize(no.LinearModel(*cancer, loss="logistic", l1=0.1), method=name)
+
+
+def test_proximal_gradient_descent_step_for_step(cancer):
+    X, y = cancer
+    model = no.LinearModel(X, y, l1=0.1, l2=0.05)
+    x = np.zeros(model.n)
+    for _ in range(20):
+        x = x - 0.1 * model.value_and_grad(x)[1]
+        x[:-1] = np.sign(x[:-1]) * np.maximum(abs(x[:-1]) - 0.01, 0)
+    res = no.minimize(model, method="sgd", options={"lr": 0.1, "maxiter": 20})
+    np.testing.assert_allclose(res.x, x, rtol=1e-12)
+    enet = ElasticNet(alpha=0.15, l1_ratio=0.1 / 0.15, tol=1e-12, max_iter=100_000).fit(X, y)
+    res = no.minimize(model, method="nesterov", options={"lr": 0.1, "gtol": 1e-10})
+    np.testing.assert_allclose(res.x, np.r_[enet.coef_, enet.intercept_], atol=1e-8)
+
+
+def test_l1_within_bounds(cancer):
+    model = no.LinearModel(*cancer, loss="logistic", l1=0.02)
+    bounds = [(-0.3, 0.1)] * (model.n - 1) + [(None, None)]
+    res = no.minimize(model, method="nesterov", bounds=bounds, options={"lr": 0.1, "gtol": 1e-9})
+    assert res.success
+    assert res.x[:-1].min() >= -0.3
+    rng = np.random.default_rng(0)
+    for _ in range(200):  # no feasible point near is better
+        near = res.x + 1e-3 * rng.standard_normal(model.n)
+        near[:-1] = near[:-1].clip(-0.3, 0.1)
+        assert model.value(near) > res.fun - 1e-9
+
+
+@pytest.mark.parametrize("average", ["polyak", "ema"])
+def test_average_of_iterates(average):
+    X, y, _ = table(rows=96)
+    model = no.LinearModel(X, y, l2=0.1)
+    options = {"lr": 0.1, "batch_size": 16, "epochs": 5, "shuffle": False}
+    res = no.minimize(model, method="sgd", options={**options, "average": average, "average_from": 2, "ema_decay": 0.8})
+    path, x = [], np.zeros(model.n)
+    for first in 5 * list(range(0, 96, 16)):
+        part = no.LinearModel(X[first : first + 16], y[first : first + 16], l2=0.1)
+        x = x - 0.1 * part.value_and_grad(x)[1]
+        path.append(x)
+    mean = path[11]
+    for age, x in enumerate(path[12:], 1):
+        weight = 1 / age if average == "polyak" else max(0.2, 1 / age)
+        mean = mean + weight * (x - mean)
+    np.testing.assert_allclose(res.x, mean, rtol=1e-10)
+    np.testing.assert_allclose(res.history.fun[-1], model.value(mean), rtol=1e-12)
+    np.testing.assert_allclose(res.history.fun[1], model.value(path[5]), rtol=1e-12)  # before it begins: the iterate
+    silent = no.minimize(model, method="sgd", options={**options, "average": average, "average_from": 2,
+                                                       "ema_decay": 0.8, "history": False})  # fmt: skip
+    np.testing.assert_array_equal(silent.x, res.x)
+
+
+def test_accumulated_batches_are_larger_batches():
+    X, y, _ = table()
+    model = no.LinearModel(X, y)
+    small = no.minimize(model, method="adam", options={"batch_size": 8, "accumulate": 4, "epochs": 3})
+    large = no.minimize(model, method="adam", options={"batch_size": 32, "epochs": 3})
+    same(small, large)
+
+
+def test_max_norm():
+    X, y, labels = table()
+    for model in (no.LinearModel(X, y), no.LinearModel(X, np.digitize(y, [-1, 1]), loss="multinomial")):
+        res = no.minimize(model, method="adam", options={"lr": 0.1, "batch_size": 16, "epochs": 20, "max_norm": 0.7})
+        norms = np.linalg.norm(np.atleast_2d(model.split(res.x)[0]), axis=1)
+        assert norms.max() <= 0.7 * (1 + 1e-12)
+        assert norms.max() > 0.69
+    whole = no.minimize(no.LinearModel(X, y), method="sgd", options={"lr": 0.1, "max_norm": 0.5, "maxiter": 500})
+    np.testing.assert_allclose(np.linalg.norm(whole.x[:-1]), 0.5, rtol=1e-12)
+
+
+def test_validation_keeps_the_best_point_and_patience_ends_the_run():
+    X, _, labels = table(rows=400, columns=30, seed=3)
+    train, held_out = (no.LinearModel(X[part], labels[part], loss="logistic") for part in (slice(60), slice(60, None)))
+    options = {"lr": 0.1, "batch_size": 10, "epochs": 300, "patience": 5, "validation": held_out}
+    res = no.minimize(train, method="adam", options=options)
+    scores = res.history.score[1:]
+    assert res.success
+    assert "patience" in res.message
+    assert len(scores) == np.argmax(scores) + 1 + 5
+    np.testing.assert_allclose(held_out.value(res.x), -scores.max(), rtol=1e-12)
+    by_function = no.minimize(train, method="adam", options={**options, "validation": lambda x: -held_out.value(x)})
+    same(by_function, res)
+    by_loss = no.minimize(train, method="sgd", options={"lr": 1.0, "batch_size": 1, "epochs": 500, "patience": 3})
+    assert by_loss.nit < 500 * 60
+    assert by_loss.fun == by_loss.history.fun.min()
+
+
+def test_patience_survives_a_checkpoint(tmp_path):
+    X, _, labels = table(rows=400, columns=30, seed=3)
+    train, held_out = (no.LinearModel(X[part], labels[part], loss="logistic") for part in (slice(60), slice(60, None)))
+    options = {"lr": 0.1, "batch_size": 10, "epochs": 300, "patience": 5, "validation": held_out, "average": "ema"}
+    once = no.minimize(train, method="adam", options=options)
+    path = tmp_path / "run.npz"
+    no.minimize(train, method="adam", options={**options, "epochs": once.nit // 6 - 2, "checkpoint": path})
+    twice = no.resume(path, train, options={"epochs": 300, "patience": 5, "validation": held_out})
+    same(twice, once)
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("name", ["adam", "nesterov", "adagrad"])
+def test_a_run_is_taken_over_exactly(storage, name):
+    X, y, _ = table(rows=256)
+    model = no.LinearModel(storage(X), y, l1=0.01, l2=0.1)
+    options = {"batch_size": 32, "shuffle": False, "history": False, "lr": no.schedules.Cosine(0.1, steps=40)}
+    once = no.minimize(model, method=name, options={**options, "epochs": 2})
+    run = None
+    for part in (slice(0, 128), slice(128, 256)) * 2:
+        piece = no.LinearModel(storage(X[part]), y[part], l1=0.01, l2=0.1)
+        res = no.minimize(piece, method=name, options={**options, "epochs": 1, "run": run})
+        run = res.run
+    np.testing.assert_array_equal(res.x, once.x)
+    assert res.nit == once.nit
+    with pytest.raises(ValueError, match="run: its state is"):
+        no.minimize(model, method="adan", options={**options, "run": run})
+    with pytest.raises(TypeError, match="run must be the attribute 'run'"):
+        no.minimize(model, method="adam", options={**options, "run": res})
+
+
+def test_wrong_options_are_told():
+    X, y, _ = table()
+    model = no.LinearModel(X, y)
+    for options, match in (({"average": "mean", "batch_size": 8}, "average='mean' is not known"),
+                           ({"average": "ema"}, "needs minibatches"),
+                           ({"average": "ema", "ema_decay": 1.5, "batch_size": 8}, r"ema_decay=1.5 must be in \[0, 1\)"),
+                           ({"patience": 0}, "patience=0"), ({"max_norm": -1}, "max_norm=-1"),
+                           ({"accumulate": 0, "batch_size": 8}, "accumulate=0"),
+                           ({"validation": no.LinearModel(X[:, :2], y)}, "validation has 3 unknowns")):  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            no.minimize(model, method="adam", options=options)
+    with pytest.raises(TypeError, match="validation=3"):
+        no.minimize(model, method="adam", options={"validation": 3})
+
+
+def test_an_epochs_order_depends_on_what_came_before_only_by_the_seed():
+    X, y, _ = table(rows=64)
+    model, x = no.LinearModel(X, y), np.zeros(8)
+    first = no.minimize(model, method="sgd", options={"batch_size": 8, "epochs": 1, "seed": 4, "lr": 0.1})
+    second = no.minimize(model, method="sgd", options={"batch_size": 8, "epochs": 1, "seed": 9, "lr": 0.1, "run": first.run})
+    for seed in (4, 9):
+        order = epoch_order(64, seed, 0)
+        for begin in range(0, 64, 8):
+            rows = order[begin : begin + 8]
+            x = x - 0.1 * no.LinearModel(X[rows], y[rows]).value_and_grad(x)[1]
+    np.testing.assert_allclose(second.run.x, x, rtol=1e-10)
