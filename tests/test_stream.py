@@ -1,33 +1,13 @@
 """Training from chunks: the same bits as training in memory in the same order; what goes wrong names the chunk."""
 
-import copy
-import json
 import os
-import signal
-import threading
-import time
-import weakref
 
 import numpy as np
 import pytest
-from problems import table
-from scipy import sparse
+from streams import BATCH, COMMON, OPTIONS, chunks_of, data, same, threads
 
 import numbaopt as no
-from numbaopt import checkpoint
-from numbaopt.stream import _trainer
-from numbaopt.stream._ahead import ReadAhead
 from numbaopt.stream._order import chunk_order, chunk_seed, row_order
-from numbaopt.stream._trainer import Trainer
-
-BATCH = 8
-OPTIONS = {"batch_size": BATCH, "epochs": 3, "seed": 5}
-COMMON = {"method": no.Adam(lr=0.05), "loss": "logistic", "l2": 1e-3}
-
-
-def data(storage="dense", dtype=np.float64):
-    X, _, labels = table(rows=200, dtype=dtype)
-    return (X if storage == "dense" else sparse.csr_matrix(X * (X > 0))), labels
 
 
 def visited(rows, chunk_rows, seed, epoch, shuffle=True, batch=BATCH):
@@ -38,13 +18,6 @@ def visited(rows, chunk_rows, seed, epoch, shuffle=True, batch=BATCH):
         size = min(chunk_rows, rows - first)
         order = first + row_order(size, seed, epoch, int(k), shuffle)
         yield [order[i : i + batch] for i in range(0, size, batch)]
-
-
-def same(a, b):
-    np.testing.assert_array_equal(a.x, b.x)
-    assert (a.nit, a.status, a.fun, a.lr) == (b.nit, b.status, b.fun, b.lr)
-    for name in ("epoch", "step", "fun", "lr"):
-        np.testing.assert_array_equal(a.history[name], b.history[name])
 
 
 # ---- the same as in memory -------------------------------------------------------------------------------------------
@@ -169,10 +142,6 @@ def test_two_classes_that_never_meet_in_a_chunk():
 # ---- chunks that Python makes ----------------------------------------------------------------------------------------
 
 
-def chunks_of(X, y, rows=30):
-    return [(X[i : i + rows], y[i : i + rows]) for i in range(0, len(y), rows)]
-
-
 def test_sequences_functions_and_generators():
     X, y = data()
     options = {**OPTIONS, "epochs": 1}
@@ -223,68 +192,6 @@ def test_weights_and_chunks_without_rows():
     np.testing.assert_allclose(found.fun, model.value(found.x))
 
 
-# ---- reading ahead ---------------------------------------------------------------------------------------------------
-
-
-def test_at_most_two_items_are_alive():
-    alive = []
-
-    class Item:
-        pass
-
-    def items():
-        for _ in range(6):
-            alive.append(weakref.ref(item := Item()))
-            yield item
-            del item
-
-    most = 0
-    with ReadAhead(items()) as ahead:
-        for item in ahead:
-            time.sleep(0.01)  # the thread reads on as far as it may
-            most = max(most, sum(ref() is not None for ref in alive))
-            del item
-    assert most == 2
-    assert len(alive) == 6
-
-
-def threads():
-    return [thread.name for thread in threading.enumerate() if "read-ahead" in thread.name]
-
-
-class Trouble(Exception):
-    pass
-
-
-class Failing:
-    """Chunks of which the reading of one fails at some time."""
-
-    def __init__(self, chunks, error, reads):
-        self.chunks, self.error, self.reads = chunks, error, reads
-
-    def __len__(self):
-        return len(self.chunks)
-
-    def __getitem__(self, k):
-        self.reads -= 1
-        if self.reads == 0:
-            raise self.error
-        return self.chunks[k]
-
-
-@pytest.mark.parametrize("error", [Trouble("boom"), KeyboardInterrupt("boom"), MemoryError("boom")])
-def test_exceptions_of_the_source_come_out_and_the_run_goes_on(tmp_path, error):
-    X, y = data()
-    chunks, path = chunks_of(X, y), tmp_path / "run.npz"
-    settings = {**COMMON, "classes": [-1, 1]}
-    for reads in (2, 3, 9, 16):
-        with pytest.raises(type(error), match=r"boom|interrupted"):
-            no.stream.minimize(Failing(chunks, error, reads), **settings, options={**OPTIONS, "checkpoint": path})
-        assert threads() == []
-        resumed = no.stream.resume(path, chunks)
-        same(resumed, no.stream.minimize(chunks, **settings, options=OPTIONS))
-
-
 def test_a_callback_ends_the_run_and_the_thread():
     X, y = data()
     seen = []
@@ -298,84 +205,6 @@ def test_a_callback_ends_the_run_and_the_thread():
     assert (found.status, found.nit, len(seen)) == (99, 54, 2)
     assert [one.fun for one in seen] == found.history.fun.tolist()
     assert threads() == []
-
-
-# ---- stop and go on --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("history", ["progressive", "whole"])
-@pytest.mark.parametrize("lr", [0.05, no.schedules.ReduceOnPlateau(0.5, patience=0, threshold=0.3)],
-                         ids=["constant", "plateau"])  # fmt: skip
-def test_resumed_at_any_moment_to_the_last_bit(tmp_path, monkeypatch, history, lr):
-    """A checkpoint at every tick, within chunks, between them, between passes: each leads to the same end."""
-    X, y = data()
-    source = no.stream.open(X, y, chunk_rows=70)
-    settings = {**COMMON, "method": no.Adam(lr=lr), "options": {**OPTIONS, "history": history}}
-    expected = no.stream.minimize(source, **settings)
-    saved = []
-
-    def tick(self):
-        self._turn = 4  # steps between ticks within a chunk
-        self.path = tmp_path / f"{len(saved)}.npz"
-        saved.append(int(self.now.step))
-        self.save()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_tick", tick)
-        settings["options"]["checkpoint"] = tmp_path / "run.npz"
-        same(no.stream.minimize(source, **settings), expected)
-    within = [step for step in saved if step % 27 not in (0, 9, 18, 27)]
-    assert len(within) > 5
-    for k in range(len(saved)):
-        same(no.stream.resume(tmp_path / f"{k}.npz", no.stream.open(X, y, chunk_rows=70)), expected)
-
-
-def test_more_epochs_than_planned(tmp_path):
-    X, y = data()
-    source, path = no.stream.open(X, y, chunk_rows=30), tmp_path / "run.npz"
-    no.stream.minimize(source, **COMMON, options={**OPTIONS, "epochs": 1, "checkpoint": path})
-    longer = no.stream.resume(path, source, options={"epochs": 3})
-    same(longer, no.stream.minimize(source, **COMMON, options=OPTIONS))
-    same(no.stream.resume(path, source), longer)  # nothing is left to do
-    with pytest.warns(Warning, match="unknown option 'epoch'; did you mean 'epochs'"):
-        no.stream.resume(path, source, options={"epoch": 3})
-
-
-def test_checkpoints_of_something_else(tmp_path):
-    X, y = data()
-    source, path = no.stream.open(X, y, chunk_rows=30), tmp_path / "run.npz"
-    options = {**OPTIONS, "epochs": 1, "checkpoint": path}
-    no.stream.minimize(source, **COMMON, options=options)
-    other = X.copy()
-    other[3, 3] += 1
-    for wrong in (no.stream.open(other, y, chunk_rows=30), no.stream.open(X, y, chunk_rows=31)):
-        with pytest.raises(ValueError, match=r"run\.npz is of another source"):
-            no.stream.resume(path, wrong)
-    with pytest.raises(ValueError, match="is of another problem"):
-        no.resume(path, no.LinearModel(X, y, "logistic"))
-    no.minimize(no.LinearModel(X, y, "logistic"), method="adam", options=options)
-    with pytest.raises(ValueError, match="is no checkpoint of a stream"):
-        no.stream.resume(path, source)
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        no.stream.minimize(source, **COMMON, options={**options, "checkpoint": tmp_path / "no" / "run.npz"})
-
-
-@pytest.mark.parametrize("edit", [
-    {"place": {"begun": -1}}, {"place": {"position": 1.5}}, {"place": {"begun": "0"}}, {"plan": {"batch_size": 0}},
-    {"plan": {"classes": 3}}, {"place": None}, {"plan": {"loss": "logistic"}}, {"place": {"rows": -3}},
-])  # fmt: skip
-def test_hostile_checkpoints(tmp_path, edit):
-    X, y = data()
-    source, path = no.stream.open(X, y, chunk_rows=30), tmp_path / "run.npz"
-    no.stream.minimize(source, **COMMON, options={**OPTIONS, "epochs": 1, "checkpoint": path})
-    run, settings = checkpoint.load(path)
-    settings = copy.deepcopy(settings)
-    del settings["format"]
-    for part, fields in edit.items():
-        settings[part] = fields if fields is None else {**settings[part], **fields}
-    checkpoint.save(path, run, json.loads(json.dumps(settings)))
-    with pytest.raises(ValueError, match=r"run\.npz is no checkpoint of a stream"):
-        no.stream.resume(path, source, options={"epochs": 3})
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------------
@@ -450,27 +279,6 @@ def test_the_bar_counts_chunks(capsys):
     assert "epoch 3/3" in told
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals to oneself")
-def test_ctrl_c_leaves_a_result_a_checkpoint_and_no_thread(tmp_path, monkeypatch):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    X, y = data()
-    source, path = no.stream.open(X, y, chunk_rows=30), tmp_path / "run.npz"
-    expected = no.stream.minimize(source, **COMMON, options=OPTIONS)
-    judge, calls = Trainer._judge, []
-
-    def judge_late(self, *arguments):
-        calls.append(1)
-        if len(calls) == 10:
-            os.kill(os.getpid(), signal.SIGINT)
-        judge(self, *arguments)
-
-    monkeypatch.setattr(_trainer.Trainer, "_judge", judge_late)
-    try:
-        with pytest.raises(KeyboardInterrupt, match=r"interrupted after step \d+; .*run\.npz keeps the run") as stop:
-            no.stream.minimize(source, **COMMON, options={**OPTIONS, "checkpoint": path})
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert stop.value.result.status == 99
-    assert len(stop.value.result.history) == 1
-    assert threads() == []
-    same(no.stream.resume(path, source), expected)
+def test_methods_that_need_all_rows():
+    with pytest.raises(ValueError, match=r"Newton.* needs all rows at every step"):
+        no.stream.minimize(data(), method=no.Newton())

@@ -109,7 +109,11 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
     """
     source = open_source(source)
     options = dict(options or {})
-    opt = as_optimizer(method)
+    opt = as_optimizer(method) if not hasattr(method, "solver") else None
+    if opt is None:
+        raise ValueError(
+            f"method={method!r} needs all rows at every step; a stream takes first-order rules like 'adam'"
+        )
     parts = getattr(opt, "parts", (opt,))
     for key in [key for key in options if key not in OPTIONS and key not in parts[-1]._fields]:
         warn(f"unknown option {key!r} for stream.minimize; {nearest(key, [*parts[-1]._fields, *OPTIONS])}")
