@@ -9,14 +9,14 @@ import numpy as np
 
 from .. import checkpoint
 from .._fields import nearest
-from ..arguments import after_of, count, nonnegative, split_options, start_of, warn
+from ..arguments import after_of, average_of, count, nonnegative, split_options, start_of, warn
 from ..loops.state import new_run
 from ..losses import as_loss
-from ..minimize import sizes_of
 from ..optimizers.step import as_optimizer
 from ..result import hook_of
 from ..run import Batches
 from ..schedules import plateau_of
+from ..solvers import solver_of
 from ..status import CONVERGED, NOT_FINITE, RUNNING, STEP_LIMIT, STOPPED
 from ._models import Models
 from ._trainer import Place, Plan, Trainer
@@ -132,13 +132,14 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
     if plateau_of(opt.lr) is not None and not plan.history:
         raise ValueError("lr: ReduceOnPlateau follows the objective of epochs, which history=False spares")
     steps = source.steps_per_epoch(plan.batch_size) if settings["average_from"] else 1
-    after = after_of(model, opt, Batches(steps, 1, False, 0, False), settings, 0)
-    slots, extra = sizes_of(opt, model, after)
+    after, average = after_of(model, opt), average_of(settings, Batches(steps, 1, False, 0, False), 0)
+    slots, extra = solver_of(opt).sizes(opt, model)
+    slots += average is not None
     none = np.zeros(0, model.dtype)
     run = new_run(start_of(model, x0).astype(model.dtype), slots, none, none, plan.epochs, False, extra)
     now = run.now[0]
-    if settings["average"] is not None:
-        now.shown = slots - 1
+    if average is not None:
+        now.shown, (now.average_from, now.average_decay) = slots - 1, average
         run.state[now.shown] = run.x
     now.max_norm = 0.0 if settings["max_norm"] is None else nonnegative("max_norm", settings["max_norm"])
     now.l1, now.outputs, now.penalised, now.keeps_best = model.l1, model.n_outputs, model.n_penalised, 0
@@ -196,8 +197,9 @@ def resume(path: str | os.PathLike, source: Any, callback: Any = None, options: 
     name, *fields = plan.loss
     models = Models(source, type(as_loss(name))(*fields), plan.l1, plan.l2, plan.fit_intercept, plan.classes)
     opt, after = checkpoint.revive(remember["optimizer"]), checkpoint.revive(remember["after"])
-    if (run.x.size, run.x.dtype, (len(run.state), run.extra.size)) != (
-        models.model.n, models.model.dtype, sizes_of(opt, models.model, after)):  # fmt: skip
+    sizes = len(run.state) - (run.now[0].shown >= 0), run.extra.size
+    needed = models.model.n, models.model.dtype, solver_of(opt).sizes(opt, models.model)
+    if (run.x.size, run.x.dtype, sizes) != needed:
         raise ValueError(f"{os.fspath(path)} is of another model: {run.x.size} unknowns of {run.x.dtype} and "
                          f"{len(run.state)} vectors of state")  # fmt: skip
     if run.history.size < plan.epochs:
