@@ -6,7 +6,7 @@
 array([3., 3.])
 """
 
-from . import losses, schedules, transforms
+from . import losses, schedules, stream, transforms
 from .methods import methods
 from .minimize import minimize, resume
 from .optimizers import (
@@ -37,5 +37,5 @@ __version__ = "0.1.0"
 __all__ = [
     "LBFGS", "SGD", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "LinearModel", "Lion",
     "Momentum", "NAdam", "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize",
-    "resume", "rule", "schedules", "step", "transforms",
+    "resume", "rule", "schedules", "step", "stream", "transforms",
 ]  # fmt: skip

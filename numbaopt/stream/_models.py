@@ -1,0 +1,55 @@
+"""Chunks as models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..losses import as_loss
+from ..problems.linear_model import LinearModel
+from .sources import Source
+
+
+class Models:
+    """The chunks of a source as linear models, all with the same classes.
+
+    Attributes
+    ----------
+    model : LinearModel
+        Without data: what the chunks have in common.
+    """
+
+    def __init__(self, source: Source, loss: Any, l1: float, l2: float, fit_intercept: bool, classes: Any):
+        from scipy.sparse import csr_matrix
+
+        loss = as_loss(loss)
+        self.source, self._settings = source, {"loss": loss, "l1": l1, "l2": l2, "fit_intercept": fit_intercept}
+        labels: Any = np.ones(1)
+        if "classes" in loss.takes:
+            labels = np.unique(source.classes() if classes is None else np.asarray(classes))
+            if labels.size < 2:
+                raise ValueError(f"loss={loss.names[0]!r} needs at least 2 classes, there is only {labels.tolist()}")
+            self._settings["classes"] = labels
+        elif classes is not None:
+            raise ValueError(f"classes={classes!r}: loss={loss.names[0]!r} takes numbers, not classes")
+        empty = csr_matrix((labels.size, source.n_features), dtype=source.dtype)
+        self.model = LinearModel(empty, labels, **self._settings)
+
+    def read(self, chunk: int) -> LinearModel | bool | None:
+        """A chunk as a model; None after the last one, False for a chunk without rows."""
+        found = self.source.read(chunk)
+        if found is None:
+            return None
+        X, y, *weight = found
+        X = X if hasattr(X, "tocsr") else np.asarray(X)
+        if X.ndim == 2 and X.shape[0] == 0:
+            return False
+        try:
+            if X.ndim == 2 and X.shape[1] != self.model.n_features:
+                raise ValueError(f"X has {X.shape[1]} features, but the stream has {self.model.n_features} features")
+            if X.dtype.kind == "f":
+                X = X.astype(self.model.dtype, copy=False)
+            return LinearModel(X, y, **self._settings, sample_weight=weight[0] if weight else None)
+        except ValueError as error:
+            raise ValueError(f"{self.source.where(chunk)}: {error}") from None

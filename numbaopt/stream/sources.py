@@ -1,0 +1,363 @@
+"""Where chunks of a table come from: arrays, memory maps, ``.npy`` files, iterables; what every source can do."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arguments import count
+from ._files import File
+
+CHUNK_BYTES = 1 << 24  # of the numbers in a chunk where nobody says how many rows it has
+Chunk = tuple[Any, ...]  # (X, y) or (X, y, sample_weight)
+
+
+class Source:
+    """A table in chunks.  A source of one's own has these attributes and `read`; the other methods may stay.
+
+    Attributes
+    ----------
+    n_features : int
+        Columns of every chunk.
+    dtype : numpy.dtype
+        float32 or float64: what the chunks are trained in.
+    n_chunks : int or None
+        None where only reading to the end tells.
+    sizes : sequence of int or None
+        Rows of each chunk, where they are known.
+    ordered : bool
+        Whether chunks can only be read one after the other: their order is then not shuffled, only the rows within.
+    """
+
+    n_features: int
+    dtype: np.dtype
+    n_chunks: int | None = None
+    sizes: Sequence[int] | None = None
+    MOST_CLASSES = 1000
+    ordered: bool = False
+
+    def read(self, chunk: int) -> Chunk | None:
+        """Chunk number ``chunk`` as ``(X, y)`` or ``(X, y, sample_weight)``; None after the last one.
+
+        It is called from a thread, by one call at a time.  Every call gives the same rows.
+        """
+        raise NotImplementedError
+
+    def labels(self, chunk: int) -> Any:
+        """``y`` of a chunk; None after the last one."""
+        found = self.read(chunk)
+        return None if found is None else found[1]
+
+    def __repr__(self) -> str:
+        chunks = "" if self.n_chunks is None else f"{self.n_chunks} chunks, "
+        return f"<{type(self).__name__}: {chunks}{self.n_features} features, {self.dtype}>"
+
+    def digest(self) -> str:
+        """What tells this source from others: checkpoints ask."""
+        return f"{type(self).__name__} {self.n_chunks} {self.n_features} {self.dtype}"
+
+    def where(self, chunk: int) -> str:
+        """How errors call a chunk."""
+        return f"chunk {chunk}"
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Steps in an epoch, as schedules want to know it: a batch never reaches across two chunks."""
+        if self.sizes is None:
+            raise ValueError(f"{type(self).__name__} does not know how many rows its chunks have")
+        return sum(-(-size // batch_size) for size in self.sizes)
+
+    def classes(self) -> np.ndarray:
+        """The sorted labels of all chunks, which are read for it."""
+        found: Any = None
+        for k in itertools.count() if self.n_chunks is None else range(self.n_chunks):
+            labels = self.labels(k)
+            if labels is None:
+                break
+            here = np.unique(np.asarray(labels))
+            found = here if found is None else np.union1d(found, here)
+            if found.size > self.MOST_CLASSES:
+                break
+        return found
+
+
+class Arrays(Source):
+    """Tables in memory, memory maps or ``.npy`` files, cut into chunks of equally many rows.
+
+    Parameters
+    ----------
+    X : array, sparse matrix, numpy.memmap or path of shape (n_samples, n_features)
+        A path is that of a ``.npy`` file.  Files and memory maps are read chunk by chunk into memory, never as a whole.
+    y : array, numpy.memmap or path of shape (n_samples,)
+    chunk_rows : int, optional
+        Rows of a chunk (the last one may have fewer); by default as many as take some 16 MB.
+
+    Examples
+    --------
+    >>> import numpy as np, numbaopt as no
+    >>> source = no.stream.Arrays(np.ones((10, 3)), np.arange(10.0), chunk_rows=4)
+    >>> source.n_chunks, source.read(2)[1], source.steps_per_epoch(batch_size=3)
+    (3, array([8., 9.]), 5)
+    """
+
+    def __init__(self, X: Any, y: Any, chunk_rows: int | None = None):
+        self._X, self._y = _table(X, "X", 2), _table(y, "y", 1)
+        rows, self.n_features = self._X.shape
+        if self._y.shape[0] != rows:
+            numbers = [rows, self._y.shape[0]]
+            raise ValueError(f"Found input variables with inconsistent numbers of samples: {numbers}")
+        if rows < 1 or self.n_features < 1:
+            what = "sample" if rows < 1 else "feature"
+            raise ValueError(f"Found array with 0 {what}(s) (shape={self._X.shape}) while a minimum of 1 is required.")
+        self.dtype = working_dtype(self._X.dtype)
+        if chunk_rows is None:
+            stored = self._X.bytes / rows
+            chunk_rows = rounded(int(CHUNK_BYTES / max(stored, 1)))
+        self.chunk_rows = min(count("chunk_rows", chunk_rows, 1), rows)
+        self.n_chunks = -(-rows // self.chunk_rows)
+        last = rows - (self.n_chunks - 1) * self.chunk_rows
+        self.sizes = [self.chunk_rows] * (self.n_chunks - 1) + [last]
+
+    def _span(self, chunk: int) -> tuple[int, int]:
+        first = chunk * self.chunk_rows
+        return first, min(first + self.chunk_rows, self._X.shape[0])
+
+    def read(self, chunk: int) -> Chunk:
+        span = self._span(chunk)
+        return self._X.rows(*span), self._y.rows(*span)
+
+    def labels(self, chunk: int) -> Any:
+        return self._y.rows(*self._span(chunk))
+
+    def digest(self) -> str:
+        return f"{self._X.digest()} {self._y.digest()} {self._X.shape} by {self.chunk_rows}"
+
+    def where(self, chunk: int) -> str:
+        first, end = self._span(chunk)
+        return f"chunk {chunk} (rows {first} to {end - 1}{self._X.name})"
+
+
+class Chunks(Source):
+    """Chunks that Python makes.
+
+    Parameters
+    ----------
+    chunks : sequence, callable or iterable of (X, y) or (X, y, sample_weight)
+        A sequence (anything with ``len`` and ``[k]``) is read in any order.  A callable returns a new iterator for
+        every epoch, an iterable gives one by ``iter``; their chunks come in their own order.  An iterator, such as a
+        generator, can be read once: it is good for one epoch.
+
+    Examples
+    --------
+    >>> import numpy as np, numbaopt as no
+    >>> def chunks():
+    ...     for k in range(3):
+    ...         yield np.full((2, 1), k), np.zeros(2)
+    >>> no.stream.Chunks(chunks).read(1)[0].ravel()
+    array([1, 1])
+    """
+
+    def __init__(self, chunks: Any):
+        self.once = False
+        self._first: Any = None
+        if hasattr(chunks, "__getitem__") and hasattr(chunks, "__len__"):
+            self.n_chunks, self._take = len(chunks), chunks.__getitem__
+            if self.n_chunks < 1:
+                raise ValueError("chunks is empty: there is nothing to train on")
+        else:
+            self.ordered, self.once = True, isinstance(chunks, Iterator)
+            if not callable(chunks) and not isinstance(chunks, Iterable):
+                raise TypeError(f"chunks must be a sequence, a callable or an iterable, not {type(chunks).__name__}")
+            self._take = InOrder(chunks if callable(chunks) else lambda: iter(chunks), self.once)
+        self._first = self._take(0)
+        if self._first is None:
+            raise ValueError("chunks is empty: there is nothing to train on")
+        X = _pair(self._first)[0]
+        X = X if hasattr(X, "tocsr") else np.asarray(X)
+        if X.ndim != 2:
+            raise ValueError(f"chunk 0: Expected 2D array, got {X.ndim}D array instead.")
+        self.n_features, self.dtype = X.shape[1], working_dtype(X.dtype)
+        self._digest = digest_of(X)
+        if not self.ordered:
+            self._first = None  # can be had again
+
+    def classes(self) -> np.ndarray:
+        if self.once:
+            raise ValueError("classes must be given: an iterator cannot be read for its labels and then once more")
+        return super().classes()
+
+    def read(self, chunk: int) -> Chunk | None:
+        if chunk == 0 and self._first is not None:  # looked at already
+            found, self._first = self._first, None
+        else:
+            found = self._take(chunk)
+        return None if found is None else _pair(found)
+
+    def digest(self) -> str:
+        return f"{self.n_chunks} chunks, the first {self._digest}"
+
+
+class InOrder:
+    """Random access to what can only be had in order, by starting again and skipping where need be."""
+
+    def __init__(self, begin: Callable[[], Iterator[Any]], once: bool = False):
+        self._begin, self._once, self._next = begin, once, 0
+        self._items: Iterator[Any] | None = None
+
+    def __call__(self, k: int) -> Any:
+        if self._items is None or k < self._next:
+            if self._once and self._items is not None:
+                raise ValueError("an iterator can be read once, for one epoch in order; pass a function that returns a "
+                                 "new iterator, or a sequence of chunks, for more")  # fmt: skip
+            self._items, self._next = iter(self._begin()), 0
+        found = None
+        while self._next <= k:
+            found = next(self._items, None)
+            if found is None:
+                return None
+            self._next += 1
+        return found
+
+
+def _pair(chunk: Any) -> Chunk:
+    if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
+        raise ValueError(f"a chunk must be (X, y) or (X, y, sample_weight), not {type(chunk).__name__}")
+    return tuple(chunk)
+
+
+class _Memory:
+    """An array or sparse matrix, whole in memory or mapped by someone else."""
+
+    name = ""
+
+    def __init__(self, values: Any):
+        self._values, self.shape, self.dtype = values, values.shape, values.dtype
+        sparse = hasattr(values, "indptr")
+        self.bytes = values.data.nbytes + values.indices.nbytes if sparse else values.nbytes
+
+    def rows(self, first: int, end: int) -> Any:
+        return self._values[first:end]
+
+    def digest(self) -> str:
+        return digest_of(self._values)
+
+
+class _Stored:
+    """An array in a file, from ``offset`` on."""
+
+    def __init__(self, file: File, offset: int, shape: tuple[int, ...], dtype: np.dtype):
+        self._file, self._offset, self.shape, self.dtype = file, offset, shape, dtype
+        self._width = dtype.itemsize * int(np.prod(shape[1:]))
+        self.bytes = self._width * shape[0]
+        self.name = f" of {file}"
+        if file.size < offset + self.bytes:
+            raise ValueError(f"{file} is truncated: it has {file.size} bytes, {offset + self.bytes} are needed for "
+                             f"shape {shape}")  # fmt: skip
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        values = np.empty((end - first, *self.shape[1:]), self.dtype)
+        self._file.read_into(values.view(np.uint8).reshape(-1), self._offset + first * self._width)
+        return values
+
+    def digest(self) -> str:
+        return self._file.digest()
+
+
+def _table(values: Any, name: str, ndim: int) -> _Memory | _Stored:
+    """``values`` as something that gives rows."""
+    if isinstance(values, str | os.PathLike):
+        table: Any = _npy(File(values))
+    elif hasattr(values, "tocsr"):
+        table = _Memory(values.tocsr())
+    elif isinstance(values, np.memmap) and isinstance(values.base, mmap.mmap) and values.filename is not None and (
+            values.mode != "c" and values.flags.c_contiguous):  # fmt: skip
+        table = _Stored(File(values.filename), values.offset, values.shape, values.dtype)
+    else:
+        table = _Memory(np.asarray(values))
+    if len(table.shape) != ndim:
+        raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, not shape {table.shape}")
+    return table
+
+
+def _npy(file: File) -> _Stored:
+    try:
+        with file.open() as stream:
+            version = np.lib.format.read_magic(stream)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, by_columns, dtype = header(stream)
+            offset = stream.tell()
+    except ValueError as error:
+        raise ValueError(f"{file} is not a usable .npy file: {error}") from None
+    if dtype.hasobject:
+        raise ValueError(f"{file} holds Python objects; only arrays of numbers or strings are read")
+    if by_columns and len(shape) > 1:
+        raise ValueError(f"{file} is stored by columns (Fortran order); save numpy.ascontiguousarray(X) to read rows")
+    return _Stored(file, offset, shape, dtype)
+
+
+def working_dtype(dtype: np.dtype) -> np.dtype:
+    """float32 for floats of at most 32 bits, else float64."""
+    return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
+
+
+def rounded(rows: int) -> int:
+    """A number of rows that usual batch sizes divide."""
+    return rows // 1024 * 1024 if rows > 1024 else max(rows, 1)
+
+
+def digest_of(values: Any) -> str:
+    """A short hash of an array or sparse matrix; of large ones, of a part."""
+    digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode())
+    parts = (values.data, values.indices) if hasattr(values, "indptr") else (values,)
+    for part in parts:
+        digest.update(np.ascontiguousarray(part[:: 1 + (part.nbytes >> 20)]).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def open_source(data: Any, y: Any = None, **options: Any) -> Source:
+    """The source that fits what it is given.
+
+    Parameters
+    ----------
+    data : path, array, iterable or Source
+        ``X.npy``, an array or a memory map (with ``y``), or a pair of arrays (X, y): `Arrays`.  A ``.parquet`` file or
+        a folder or sequence of such (with ``target``): `Parquet`.  Any other path: `Libsvm`.  A sequence, callable or
+        iterable of chunks: `Chunks`.
+    y : array or path, optional
+        The target, for arrays.
+    **options
+        Handed to the source.
+
+    Examples
+    --------
+    >>> import numpy as np, numbaopt as no
+    >>> no.stream.open(np.ones((10, 3)), np.arange(10.0), chunk_rows=4)
+    <Arrays: 3 chunks, 3 features, float64>
+    """
+    from .libsvm import Libsvm
+    from .parquet import Parquet
+
+    kind: Any = Chunks
+    if isinstance(data, Source):
+        if y is not None or options:
+            raise TypeError("a source takes no further arguments")
+        return data
+    if isinstance(data, tuple) and len(data) == 2 and [getattr(part, "ndim", 0) for part in data] == [2, 1]:
+        data, y = data
+    if y is not None or hasattr(data, "tocsr") or isinstance(data, np.ndarray):
+        if y is None:
+            raise TypeError("y is missing: an array of X alone cannot be trained on")
+        kind, options = Arrays, {"y": y, **options}
+    elif isinstance(data, str | os.PathLike):
+        path = os.fspath(data)
+        if path.endswith(".npy"):
+            raise TypeError(f"y is missing: {path} holds X alone")
+        kind = Parquet if path.endswith(".parquet") or os.path.isdir(path) else Libsvm
+    elif isinstance(data, Sequence) and data and all(isinstance(item, str | os.PathLike) for item in data):
+        kind = Parquet
+    return kind(data, **options)

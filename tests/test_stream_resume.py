@@ -1,0 +1,186 @@
+"""Streams that end in the middle of something: read ahead, interrupted, resumed to the last bit."""
+
+import copy
+import json
+import os
+import signal
+import time
+import weakref
+
+import pytest
+from streams import COMMON, OPTIONS, chunks_of, data, same, threads
+
+import numbaopt as no
+from numbaopt import checkpoint
+from numbaopt.stream._ahead import ReadAhead
+from numbaopt.stream._trainer import Trainer
+
+# ---- reading ahead ---------------------------------------------------------------------------------------------------
+
+
+def test_at_most_two_items_are_alive():
+    alive = []
+
+    class Item:
+        pass
+
+    def items():
+        for _ in range(6):
+            alive.append(weakref.ref(item := Item()))
+            yield item
+            del item
+
+    most = 0
+    with ReadAhead(items()) as ahead:
+        for item in ahead:
+            time.sleep(0.01)  # the thread reads on as far as it may
+            most = max(most, sum(ref() is not None for ref in alive))
+            del item
+    assert most == 2
+    assert len(alive) == 6
+
+
+class Trouble(Exception):
+    pass
+
+
+class Failing:
+    """Chunks of which the reading of one fails at some time."""
+
+    def __init__(self, chunks, error, reads):
+        self.chunks, self.error, self.reads = chunks, error, reads
+
+    def __len__(self):
+        return len(self.chunks)
+
+    def __getitem__(self, k):
+        self.reads -= 1
+        if self.reads == 0:
+            raise self.error
+        return self.chunks[k]
+
+
+@pytest.mark.parametrize("error", [Trouble("boom"), KeyboardInterrupt("boom"), MemoryError("boom")])
+def test_exceptions_of_the_source_come_out_and_the_run_goes_on(tmp_path, error):
+    X, y = data()
+    chunks, path = chunks_of(X, y), tmp_path / "run.npz"
+    settings = {**COMMON, "classes": [-1, 1]}
+    for reads in (2, 3, 9, 16):
+        with pytest.raises(type(error), match=r"boom|interrupted"):
+            no.stream.minimize(Failing(chunks, error, reads), **settings, options={**OPTIONS, "checkpoint": path})
+        assert threads() == []
+        resumed = no.stream.resume(path, chunks)
+        same(resumed, no.stream.minimize(chunks, **settings, options=OPTIONS))
+
+
+# ---- stop and go on --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("history", ["progressive", "whole"])
+@pytest.mark.parametrize("lr", [0.05, no.schedules.ReduceOnPlateau(0.5, patience=0, threshold=0.3)],
+                         ids=["constant", "plateau"])  # fmt: skip
+def test_resumed_at_any_moment_to_the_last_bit(tmp_path, monkeypatch, history, lr):
+    """A checkpoint at every tick, within chunks, between them, between passes: each leads to the same end."""
+    X, y = data()
+    source = no.stream.open(X, y, chunk_rows=70)
+    settings = {**COMMON, "method": no.Adam(lr=lr), "options": {**OPTIONS, "history": history}}
+    expected = no.stream.minimize(source, **settings)
+    saved = []
+
+    def tick(self):
+        self._turn = 4  # steps between ticks within a chunk
+        self.path = tmp_path / f"{len(saved)}.npz"
+        saved.append(int(self.now.step))
+        self.save()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_tick", tick)
+        settings["options"]["checkpoint"] = tmp_path / "run.npz"
+        same(no.stream.minimize(source, **settings), expected)
+    within = [step for step in saved if step % 27 not in (0, 9, 18, 27)]
+    assert len(within) > 5
+    for k in range(len(saved)):
+        same(no.stream.resume(tmp_path / f"{k}.npz", no.stream.open(X, y, chunk_rows=70)), expected)
+
+
+def test_more_epochs_than_planned(tmp_path):
+    X, y = data()
+    source, path = no.stream.open(X, y, chunk_rows=30), tmp_path / "run.npz"
+    no.stream.minimize(source, **COMMON, options={**OPTIONS, "epochs": 1, "checkpoint": path})
+    longer = no.stream.resume(path, source, options={"epochs": 3})
+    same(longer, no.stream.minimize(source, **COMMON, options=OPTIONS))
+    same(no.stream.resume(path, source), longer)  # nothing is left to do
+    with pytest.warns(Warning, match="unknown option 'epoch'; did you mean 'epochs'"):
+        no.stream.resume(path, source, options={"epoch": 3})
+
+
+def test_parameters_of_losses_and_rules_are_remembered(tmp_path):
+    X, y = data()
+    path, settings = tmp_path / "run.npz", {"method": no.transforms.chain(no.transforms.ClipByNorm(0.5), no.Adam(0.1)),
+                                            "loss": no.losses.Huber(delta=0.3), "l1": 0.01}  # fmt: skip
+    no.stream.minimize((X, y), **settings, options={**OPTIONS, "epochs": 1, "checkpoint": path})
+    resumed = no.stream.resume(path, (X, y), options={"epochs": 3})
+    same(resumed, no.stream.minimize((X, y), **settings, options=OPTIONS))
+
+
+def test_checkpoints_of_something_else(tmp_path):
+    X, y = data()
+    source, path = no.stream.open(X, y, chunk_rows=30), tmp_path / "run.npz"
+    options = {**OPTIONS, "epochs": 1, "checkpoint": path}
+    no.stream.minimize(source, **COMMON, options=options)
+    other = X.copy()
+    other[3, 3] += 1
+    for wrong in (no.stream.open(other, y, chunk_rows=30), no.stream.open(X, y, chunk_rows=31)):
+        with pytest.raises(ValueError, match=r"run\.npz is of another source"):
+            no.stream.resume(path, wrong)
+    with pytest.raises(ValueError, match="is of another problem"):
+        no.resume(path, no.LinearModel(X, y, "logistic"))
+    no.minimize(no.LinearModel(X, y, "logistic"), method="adam", options=options)
+    with pytest.raises(ValueError, match="is no checkpoint of a stream"):
+        no.stream.resume(path, source)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        no.stream.minimize(source, **COMMON, options={**options, "checkpoint": tmp_path / "no" / "run.npz"})
+
+
+@pytest.mark.parametrize("edit", [
+    {"place": {"begun": -1}}, {"place": {"position": 1.5}}, {"place": {"begun": "0"}}, {"plan": {"batch_size": 0}},
+    {"plan": {"classes": 3}}, {"place": None}, {"plan": {"loss": "logistic"}}, {"place": {"rows": -3}},
+])  # fmt: skip
+def test_hostile_checkpoints(tmp_path, edit):
+    X, y = data()
+    source, path = no.stream.open(X, y, chunk_rows=30), tmp_path / "run.npz"
+    no.stream.minimize(source, **COMMON, options={**OPTIONS, "epochs": 1, "checkpoint": path})
+    run, settings = checkpoint.load(path)
+    settings = copy.deepcopy(settings)
+    del settings["format"]
+    for part, fields in edit.items():
+        settings[part] = fields if fields is None else {**settings[part], **fields}
+    checkpoint.save(path, run, json.loads(json.dumps(settings)))
+    with pytest.raises(ValueError, match=r"run\.npz is no checkpoint of a stream"):
+        no.stream.resume(path, source, options={"epochs": 3})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to oneself")
+def test_ctrl_c_leaves_a_result_a_checkpoint_and_no_thread(tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    X, y = data()
+    source, path = no.stream.open(X, y, chunk_rows=30), tmp_path / "run.npz"
+    expected = no.stream.minimize(source, **COMMON, options=OPTIONS)
+    judge, calls = Trainer._judge, []
+
+    def judge_late(self, *arguments):
+        calls.append(1)
+        if len(calls) == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+        judge(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_judge", judge_late)
+    try:
+        with pytest.raises(KeyboardInterrupt, match=r"interrupted after step \d+; .*run\.npz keeps the run") as stop:
+            no.stream.minimize(source, **COMMON, options={**OPTIONS, "checkpoint": path})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stop.value.result.status == 99
+    assert len(stop.value.result.history) == 1
+    assert threads() == []
+    same(no.stream.resume(path, source), expected)
