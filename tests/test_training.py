@@ -132,7 +132,8 @@ def test_validation_keeps_the_best_point_and_patience_ends_the_run():
     np.testing.assert_allclose(held_out.value(res.x), -scores.max(), rtol=1e-12)
     by_function = no.minimize(train, method="adam", options={**options, "validation": lambda x: -held_out.value(x)})
     same(by_function, res)
-    by_loss = no.minimize(train, method="sgd", options={"lr": 1.0, "batch_size": 1, "epochs": 500, "patience": 3})
+    penalised = no.LinearModel(X[:60], labels[:60], loss="logistic", l2=0.1)
+    by_loss = no.minimize(penalised, method="sgd", options={"lr": 1.0, "batch_size": 1, "epochs": 500, "patience": 3})
     assert by_loss.nit < 500 * 60
     assert by_loss.fun == by_loss.history.fun.min()
 
