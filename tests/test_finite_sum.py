@@ -116,6 +116,61 @@ def test_no_call_is_given_more_terms_than_a_chunk_and_none_is_left_out(batch_siz
     np.testing.assert_allclose(res.x, textbook(lambda _: np.array(order), 1, batch_size or ROWS)[-1], rtol=1e-12)
 
 
+@pytest.mark.parametrize("size", [1, 5])
+def test_accumulated_batches_make_the_step_of_a_larger_one(size):
+    most = [0]
+
+    def watched(x, idx, X, y):
+        most[0] = max(most[0], idx.size)
+        return plain(x, idx, X, y), plain_jac(x, idx, X, y)
+
+    terms = no.FiniteSum(watched, ROWS, (X, Y), True, chunk_size=size)
+    options = {"lr": 0.1, "epochs": 2, "seed": 3, "jit": False}
+    res = no.minimize(terms, START, method="adam", options={**options, "batch_size": size, "accumulate": 20 // size})
+    alone = no.FiniteSum(pair, ROWS, (X, Y), True)
+    told = no.minimize(alone, START, method="adam", options={**options, "batch_size": 20})
+    assert most == [size]
+    assert res.nit == told.nit == 12
+    np.testing.assert_allclose(res.x, told.x, rtol=1e-10)
+
+
+def test_batches_that_accumulate_are_given_apart_whatever_the_chunk(tmp_path):
+    @numba.njit
+    def watched(x, idx, X, y, most):
+        most[0] = max(most[0], idx.size) if idx.size < 100 else most[0]  # the whole objective is one chunk
+        return pair(x, idx, X, y)
+
+    most, path = np.zeros(1, int), tmp_path / "run.npz"
+    terms = no.FiniteSum(watched, ROWS, (X, Y, most), True)
+    terms.digest = lambda: "whatever was seen"
+    options = {"lr": 0.1, "batch_size": 4, "accumulate": 6, "epochs": 4}
+    once = no.minimize(terms, START, method="adam", options=options)
+    no.minimize(terms, START, method="adam", options={**options, "maxiter": 7, "checkpoint": path})
+    same(no.resume(path, terms, options={"epochs": 4}), once)
+    assert most == 4
+
+
+def test_validation_by_a_sum_of_held_out_terms():
+    train, held_out = (no.FiniteSum(fun, 20, (X[rows], Y[rows] + 0.0), jac) for rows in (slice(20), slice(20, 40)))
+    res = no.minimize(train, START, method="sgd", options={"lr": 0.2, "batch_size": 4, "epochs": 60,
+                                                          "validation": held_out, "patience": 5})  # fmt: skip
+    scores = res.history.score[1:]
+    assert -held_out.value(res.x) == scores.max()
+    assert scores.argmax() == len(scores) - 6 or len(scores) == 60
+    with pytest.raises(ValueError, match="validation has 8 unknowns, the problem 7"):
+        no.minimize(train, START, method="sgd", options={"batch_size": 4, "validation": no.LinearModel(X, Y)})
+
+
+def test_calls_on_pieces_equal_one_call():
+    pieces = [no.FiniteSum(pair, 50, (X[rows], Y[rows]), True) for rows in (slice(50), slice(50, 100))]
+    whole, run = no.FiniteSum(pair, 100, (X[:100], Y[:100]), True), None
+    options = {"lr": 0.05, "batch_size": 10, "shuffle": False, "epochs": 1, "history": False}
+    for piece in pieces:
+        run = no.minimize(piece, START, method="adam", options={**options, "run": run}).run
+    once = no.minimize(whole, START, method="adam", options=options)
+    np.testing.assert_array_equal(run.x, once.x)
+
+
 def test_batches_ask_for_the_gradient_alone():
     @numba.njit
     def counted(x, idx, X, y, calls):

@@ -156,8 +156,10 @@ class BoundSum(Function):
 
     def pack(self) -> Packed:
         """What the loops of this file work on."""
-        return Packed(Chunks(self.evaluate, self._inner, self.length, self._wanted, self.index, np.zeros(self.n, self.dtype),
-                             np.zeros(self.n), self.n_terms, min(self.at_once, self.index.size)), _kind(self.dtype))  # fmt: skip
+        chunks = Chunks(self.evaluate, self._inner, self.length, self._wanted, self.index,
+                        np.zeros(self.n, self.dtype), np.zeros(self.n), self.n_terms,
+                        min(self.at_once, self.index.size))  # fmt: skip
+        return Packed(chunks, _kind(self.dtype))
 
     def value_and_grad(self, x: Any) -> tuple[float, np.ndarray]:
         """Mean of all terms, and its gradient."""
@@ -257,5 +259,5 @@ def _loops(dtype: np.dtype) -> Loops:
         p = unpack(data)
         return mean(p, 1, p.which.size, vector(x, n), vector(g, n), n, p.which[:0], p.n_terms)
 
-    made = jit_for_address(evaluate), jit_for_address(batch)
-    return Loops(*map(address, made, (EVALUATE, BATCH)), made)
+    evaluate, batch = jit_for_address(evaluate), jit_for_address(batch)
+    return Loops(address(evaluate, EVALUATE), address(batch, BATCH), (evaluate, batch))
