@@ -38,7 +38,10 @@ def cross_entropy(scores, idx, y):
     """The mean of -log softmax(scores)[y]; the scores are replaced by its derivative."""
     loss, share = 0.0, scores.dtype.type(1.0 / idx.size)
     for i in range(idx.size):
-        row, top, right, total = scores[i], scores[i].max(), scores[i, y[idx[i]]], 0.0
+        row, right, total = scores[i], scores[i, y[idx[i]]], 0.0
+        top = right
+        for j in range(row.size):
+            top = row[j] if row[j] > top else top
         for j in range(row.size):
             row[j] = math.exp(row[j] - top)
             total += row[j]
@@ -75,7 +78,8 @@ def network(x, idx, X, y, sizes, relu):
     """
     batch = np.empty((idx.size, X.shape[1]), X.dtype)
     for i in range(idx.size):
-        batch[i] = X[idx[i]]
+        for j in range(X.shape[1]):  # X[idx] and batch[i] = ... take long to compile
+            batch[i, j] = X[idx[i], j]
     signals = forward(x, batch, sizes, relu)
     error = signals[sizes.size - 1]
     loss = cross_entropy(error, idx, y)

@@ -137,7 +137,7 @@ class Network(TableProblem):
         relu = self.activation == "relu"
         labels, y = np.unique(table.y, return_inverse=True)
         if labels.size < 2 or (labels.dtype.kind == "f" and (labels != labels.round()).any()):
-            raise ValueError(f"a network tells classes apart; the target has {labels.size} values from {labels[0]!r}")
+            raise ValueError(f"a network tells classes apart; the target has {labels.size} values such as {labels[-1]}")
         X, X_test = (np.asarray(A.toarray() if hasattr(A, "toarray") else A, self.precision)
                      for A in (table.X, table.X_test))  # fmt: skip
         largest = max(abs(X).max(), np.finfo(X.dtype).tiny)
