@@ -34,7 +34,7 @@ class FiniteSum:
         functions of `numbaopt.minimize`: jitted by Numba it is compiled into the loops; else that is tried, and a
         warning says why it cannot be done.  ``x`` and ``idx`` are only lent: to keep them, copy them.
     n : int
-        Number of terms.
+        Number of terms: ``idx`` holds numbers from 0 to n - 1, which jitted functions usually do not check.
     args : tuple
         What ``fun`` and ``jac`` are given besides, such as a table and a target.
     jac : callable, True, {"2-point", "3-point", "cs"} or None
