@@ -210,6 +210,15 @@ def test_scipy_minimizes_sums_too(method, form):
     np.testing.assert_allclose(res.x, np.linalg.lstsq(X[:, :2], Y, rcond=None)[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["lbfgs", "auto"])
+def test_compiled_quasi_newton_minimizes_sums_too(method):
+    res = no.minimize(no.FiniteSum(pair, ROWS, (X, Y), True, chunk_size=30), START, method=method)
+    assert res.success
+    np.testing.assert_allclose(res.x, np.linalg.lstsq(X, Y, rcond=None)[0], atol=1e-4)
+    with pytest.raises(ValueError, match="newton"):
+        no.minimize(no.FiniteSum(pair, ROWS, (X, Y), True), START, method="newton")
+
+
 def test_float32_stays_float32():
     single = no.FiniteSum(pair, ROWS, (X.astype(np.float32), Y.astype(np.float32)), True, dtype=np.float32)
     options = {"lr": 0.1, "batch_size": 8, "epochs": 3}
