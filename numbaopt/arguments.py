@@ -11,7 +11,6 @@ import numpy as np
 from ._fields import nearest
 from .optimizers._program import parts_of
 from .optimizers.after import Proximal
-from .problems.linear_model import LinearModel
 from .run import Batches
 
 MAXITER = 10_000
@@ -49,13 +48,14 @@ def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any]) ->
     if terms is None:
         for key in BATCH_OPTIONS:
             if key in given:
-                warn(f"option {key!r} has no effect: fun is not a sum of terms such as LinearModel")
+                warn(f"option {key!r} has no effect: fun is not a sum of terms such as LinearModel or FiniteSum")
         return None, MAXITER if maxiter is None else maxiter
     if settings["batch_size"] is None:
         return None, min((v for v in (maxiter, epochs) if v is not None), default=MAXITER)  # an epoch is one step
-    size = min(count("batch_size", settings["batch_size"], 1) * count("accumulate", settings["accumulate"], 1), terms)
+    batch = count("batch_size", settings["batch_size"], 1)
+    size = min(batch * count("accumulate", settings["accumulate"], 1), terms)
     seed = count("seed", settings["seed"])
-    batches = Batches(terms, size, bool(settings["shuffle"]), seed, settings["history"] is not False)
+    batches = Batches(terms, size, bool(settings["shuffle"]), seed, settings["history"] is not False, min(batch, size))
     limits = [maxiter] if maxiter is not None else []
     if epochs is not None or maxiter is None:
         limits.append(batches.per_epoch * (EPOCHS if epochs is None else epochs))
@@ -93,8 +93,8 @@ def score_of(validation: Any, n: int) -> Any:
     """``validation`` as a function of a point, the higher the better."""
     if validation is None:
         return None
-    if hasattr(validation, "pack"):
-        if validation.n != n:
+    if hasattr(validation, "n_terms"):
+        if getattr(validation, "n", n) != n:
             raise ValueError(f"validation has {validation.n} unknowns, the problem {n}")
         return lambda x: -validation.value(x)
     if not callable(validation):
@@ -114,7 +114,12 @@ def unknowns(x0: Any) -> np.ndarray:
     return np.array(np.atleast_1d(array), np.float64)
 
 
-def start_of(model: LinearModel, x0: Any) -> np.ndarray:
+def start_of(model: Any, x0: Any) -> np.ndarray:
+    """Where to start on a problem that has its own data."""
+    if hasattr(model, "bind"):
+        if x0 is None:
+            raise ValueError("x0=None is not possible: only x0 tells how many unknowns the function of a FiniteSum has")
+        return unknowns(x0)
     x0 = np.zeros(model.n) if x0 is None else unknowns(x0)
     if x0.size != model.n:
         intercept = " and an intercept" if model.fit_intercept else ""

@@ -109,7 +109,7 @@ def _are_settings(settings: dict[str, Any]) -> bool:
 
     batches = settings.get("batches", ())
     if batches is not None and not (
-        numbers("batches", 5, int, bool) and min(batches) >= 0 and 1 <= batches[1] <= batches[0]
+        numbers("batches", 6, int, bool) and min(batches) >= 0 and 1 <= batches[5] <= batches[1] <= batches[0]
     ):
         return False
     if not (isinstance(settings.get("after"), list) and numbers("waited", 2, int, float)):

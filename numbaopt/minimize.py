@@ -38,12 +38,12 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
 
     Parameters
     ----------
-    fun : callable or LinearModel
+    fun : callable, LinearModel or FiniteSum
         ``fun(x, *args) -> float`` with x a float64 vector that is only lent: to keep it, copy it.  Functions jitted by
         Numba run compiled throughout; plain ones are compiled if they can be, with indices checked, else called back
         from the compiled loop, and a warning says why.
     x0 : array of shape (n,)
-        Where to start; never written to.  For a model None means zeros.
+        Where to start; never written to.  For a LinearModel None means zeros.
     args : tuple
         Further arguments of ``fun`` and ``jac``.
     method : str or optimizer
@@ -73,8 +73,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             when for 10 steps in a row the objective changes by less than ``ftol * max(1, |fun|)``, or every unknown by
             less than ``xtol * max(1, |x|)``.
         batch_size, epochs, shuffle, seed
-            Minibatch training of a model: terms a step (None: all), passes over them (10), whether each pass takes a
-            new random order, and the seed of those orders.
+            Minibatch training of a model or FiniteSum: terms a step (None: all), passes over them (10), whether each
+            pass takes a new random order, and the seed of those orders.
         history : bool or int
             Most rows of the history (True: 1000).  False also spares minibatch training the pass over all data after
             every epoch; then ``x`` is the last point, the best one being unknown.
@@ -130,14 +130,14 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     known = automatic or name is not None and (not isinstance(name, str) or name in OPTIMIZERS or name in SOLVERS)
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
         raise ValueError(f"unknown method {method!r}; {nearest(name, ['auto', *OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
-    model = hasattr(fun, "pack")
+    model = hasattr(fun, "n_terms")
     x0 = start_of(fun, x0) if model else unknowns(x0)
     lower, upper = limits_of(bounds, x0)
     if not isinstance(args, tuple):
         args = (args,)
     if model and (args or jac is not None):
-        raise ValueError(f"{'args' if args else 'jac'}: a model has its own data and gradient")
-    problem = fun if model else Function(fun, jac, args, x0.size, lower, upper, options.get("jit"))
+        raise ValueError(f"{'args' if args else 'jac'}: a {type(fun).__name__} has its own data and gradient")
+    problem = _problem_of(fun, jac, args, x0.size, lower, upper, options.get("jit"))
     if automatic:
         name, defaults = choose(problem, lower.size > 0)
         options = {**defaults, **options}
@@ -151,6 +151,13 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     opt = SOLVERS[name]() if isinstance(name, str) and name in SOLVERS else as_optimizer(name)
     opt, options = split_options(opt, options)
     return _minimize(problem, x0, opt, lower, upper, tol, callback, options)
+
+
+def _problem_of(fun, jac, args, n, lower, upper, jit):
+    """What a run with ``n`` unknowns works on."""
+    if hasattr(fun, "bind"):
+        return fun.bind(n, lower, upper, jit)
+    return fun if hasattr(fun, "pack") else Function(fun, jac, args, n, lower, upper, jit)
 
 
 def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
@@ -258,11 +265,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     usable = ("maxiter", "epochs", "progress", "disp", "jit", "checkpoint", "validation", "patience")
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
-    if hasattr(fun, "pack"):
-        problem = fun
-    else:
-        problem = Function(fun, jac, args if isinstance(args, tuple) else (args,), run.x.size,
-                           run.lower.astype(float), run.upper.astype(float), options.get("jit"))  # fmt: skip
+    problem = _problem_of(fun, jac, args if isinstance(args, tuple) else (args,), run.x.size,
+                          run.lower.astype(float), run.upper.astype(float), options.get("jit"))  # fmt: skip
     batches = Batches(*remember["batches"]) if remember["batches"] is not None else None
     found = (problem.n, str(problem.dtype), batches.n if batches else None)
     told = (run.x.size, str(run.x.dtype), getattr(problem, "n_terms", None) if batches else None)

@@ -167,6 +167,44 @@ def trajectories(
     return ax
 
 
+def by_layer(norms: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """How large a gradient is in every layer of a network: where it vanishes or explodes on its way back.
+
+    Parameters
+    ----------
+    norms : dict of str to sequence of float
+        A norm for each layer, from the input on, by the name to show; zeros are left out.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from numbaopt.plotting import by_layer
+    >>> ax = by_layer({"start": [1e-6, 1e-3, 1.0], "after Adam": [0.2, 0.3, 0.1]})
+    >>> ax.get_yscale()
+    'log'
+    >>> matplotlib.pyplot.close(ax.figure)
+    """
+    _not_empty("norms", norms)
+    ax, lines = _axes(ax), []
+    for (name, values), (colour, dashes) in zip(norms.items(), styles(norms).values(), strict=True):
+        heights = np.asarray(values, float)
+        heights = np.where((heights > 0) & np.isfinite(heights), heights, np.nan)
+        lines += ax.plot(np.arange(1, heights.size + 1), heights, "o", color=colour, linestyle=dashes, linewidth=1.6,
+                         markersize=4, label=name)  # fmt: skip
+    ax.set_yscale("log")
+    ax.locator_params("x", integer=True)
+    ax.set(xlabel="layer", ylabel="norm of the gradient")
+    _label_ends(ax, lines)
+    return ax
+
+
 def schedules(rates: Mapping[str, Any], steps: int, ax: Axes | None = None) -> Axes:
     """Learning rates as they change with the step.
 

@@ -44,6 +44,7 @@ class Batches(NamedTuple):
     shuffle: bool
     seed: int
     whole: bool  # whether the whole objective is judged every epoch
+    at_once: int  # most terms that a sum's own function is given: less than ``size`` where gradients accumulate
 
     @property
     def per_epoch(self) -> int:
@@ -88,6 +89,8 @@ class Driver:
         self.seconds = float(settings.get("seconds", 0.0))
         self.now = run.now[0]  # a view: what the loops write is seen here
         self.stamps = np.asarray(run.history["seconds"])
+        if batches is not None and hasattr(problem, "at_once"):
+            problem.at_once = batches.at_once
         self.lr = np.zeros(0)
         self.solver = solver_of(opt)(Job(problem, opt, run, limits, batches, self.after))
 

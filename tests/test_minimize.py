@@ -362,7 +362,7 @@ def test_a_jitted_objective_that_cannot_be_called_is_one_sentence_and_no_warning
 def test_a_model_has_no_args_and_no_jac():
     model = no.LinearModel([[1.0], [2.0]], [1.0, 2.0])
     for given in ({"args": (1,)}, {"jac": bowl_grad}):
-        with pytest.raises(ValueError, match=f"^{next(iter(given))}: a model has its own data and gradient"):
+        with pytest.raises(ValueError, match=f"^{next(iter(given))}: a LinearModel has its own data and gradient"):
             no.minimize(model, method="adam", **given)
 
 

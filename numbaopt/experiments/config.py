@@ -17,7 +17,8 @@ A file names methods once and lists, under each problem, those that run on it an
     Adam = { lr = { schedule = "cosine", lr = 0.1, steps = 500 } }
 
 Settings of a problem hold for its methods unless they set them themselves; a problem without ``methods`` runs them all.
-What the first table says of batches has no effect on functions.
+What the first table says of batches has no effect on functions.  ``clip_norm`` and ``clip_value`` of a method clip the
+gradient before its rule.
 Names come from registries: nothing in a file is imported or evaluated.
 """
 
@@ -31,10 +32,12 @@ from typing import Any, NamedTuple
 from .._fields import nearest
 from .._schedule import SCHEDULES
 from ..optimizers._rule import OPTIMIZERS
+from ..transforms import ClipByNorm, ClipByValue, chain
 from .problems import PROBLEMS
 from .schema import Batches, ExperimentError, Limits, Strict, check, unknown
 
 MAX_RUNS = 1000
+CLIPS = {"clip_norm": ClipByNorm, "clip_value": ClipByValue}
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -105,8 +108,8 @@ def _with_data(trials: list[Trial], data: str | Path) -> list[Trial]:
     if not path.is_file():
         raise ExperimentError(f"--data: no file {str(data)!r}")
     if not any(hasattr(trial.problem, "data") for trial in trials):
-        raise ExperimentError("--data has no use here: no problem takes a table; those that do are logistic_regression "
-                              "and linear_regression")  # fmt: skip
+        able = (name for name, kind in PROBLEMS.items() if "data" in kind.model_fields)
+        raise ExperimentError(f"--data has no use here: no problem takes a table; those that do are {', '.join(able)}")
     return [
         trial._replace(problem=trial.problem.model_copy(update={"data": str(path)}))
         if hasattr(trial.problem, "data") else trial
@@ -151,9 +154,11 @@ def _method(where: str, table: dict[str, Any], common: dict[str, Any], settings:
     cls = OPTIMIZERS[kind.lower()]
     fields = {key: _rate(f"{where}.{key}", value) if key == "lr" else value
               for key, value in table.items() if key in cls._fields}  # fmt: skip
-    rest = {key: value for key, value in table.items() if key not in cls._fields}
-    options = check(settings, {**common, **rest}, where, cls._fields).model_dump(exclude_none=True)
-    return Method(_make(cls, fields, where), options)
+    clips = [_make(CLIPS[key], {"limit": value}, f"{where}.{key}") for key, value in table.items() if key in CLIPS]
+    rest = {key: value for key, value in table.items() if key not in (*cls._fields, *CLIPS)}
+    options = check(settings, {**common, **rest}, where, (*cls._fields, *CLIPS)).model_dump(exclude_none=True)
+    opt = _make(cls, fields, where)
+    return Method(chain(*clips, opt) if clips else opt, options)
 
 
 def _rate(where: str, value: Any) -> Any:

@@ -46,7 +46,14 @@ def diabetes() -> tuple[np.ndarray, np.ndarray]:
     return load_diabetes(return_X_y=True, scaled=False)
 
 
-BUNDLED = {"breast_cancer": breast_cancer, "diabetes": diabetes}
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """1,797 handwritten digits of 8 x 8 pixels (UCI 80)."""
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
+
+
+BUNDLED = {"breast_cancer": breast_cancer, "diabetes": diabetes, "digits": digits}
 
 
 def load_data(data: str, folder: Path, test_fraction: float, seed: int, standardize: bool) -> Data:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numba
 import numpy as np
 from pydantic import Field
 
 from ..minimize import minimize
+from ..problems.finite_sum import FiniteSum
 from ..problems.linear_model import LinearModel
+from . import network
 from .data import Data, load_data
-from .schema import Batches, Limits
+from .schema import Batches, Limits, Positive
 
 PROBLEMS: dict[str, type[Limits]] = {}
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -32,6 +34,7 @@ class Task(NamedTuple):
     value: Callable[[np.ndarray], float]
     minima: np.ndarray  # (m, 2), for pictures
     domain: tuple[float, float, float, float] | None  # what pictures show: left, right, bottom, top
+    by_layer: Callable[[np.ndarray], list[float]] | None = None  # norms of a network's gradient
 
 
 def problem(cls: type[Limits]) -> type[Limits]:
@@ -64,11 +67,16 @@ class TutorialRegression(Batches):
 
 
 class TableProblem(Batches):
-    """A linear model of a table: bundled data by name, LIBSVM or CSV files by path."""
+    """A model of a table: bundled data by name, LIBSVM or CSV files by path."""
 
     data: str
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
     standardize: bool = True
+
+
+class LinearProblem(TableProblem):
+    """A linear model."""
+
     l2: Annotated[float, Field(ge=0)] = 1e-3
 
     def table_task(self, folder: Path, kind: str, loss: str, judge: Callable[..., dict[str, float]]) -> Task:
@@ -81,7 +89,7 @@ class TableProblem(Batches):
 
 
 @problem
-class LogisticRegression(TableProblem):
+class LogisticRegression(LinearProblem):
     """Two classes, judged by accuracy and log-loss on the rows held out."""
 
     data: str = "breast_cancer"
@@ -91,7 +99,7 @@ class LogisticRegression(TableProblem):
 
 
 @problem
-class LinearRegression(TableProblem):
+class LinearRegression(LinearProblem):
     """Least squares, judged by R² and the root of the mean squared error on the rows held out."""
 
     data: str = "diabetes"
@@ -110,6 +118,48 @@ def held_out_numbers(model: LinearModel, table: Data, x: np.ndarray) -> dict[str
     """R² and root-mean-square error on the rows held out."""
     squares = float(np.mean((table.X_test @ x[:-1] + x[-1] - table.y_test) ** 2))
     return {"R2": 1.0 - squares / float(np.var(table.y_test)), "RMSE": squares**0.5}
+
+
+@problem
+class Network(TableProblem):
+    """Fully connected layers that tell classes apart, judged by accuracy; columns are divided by the largest entry."""
+
+    data: str = "digits"
+    standardize: bool = False
+    hidden: Annotated[list[Positive], Field(max_length=100)] = [64]
+    activation: Literal["tanh", "relu"] = "tanh"
+    initialization: Literal["zeros", "normal", "xavier", "he"] = "xavier"
+    scale: Annotated[float, Field(ge=0)] = 0.01
+    precision: Literal["float32", "float64"] = "float32"
+
+    def task(self, folder: Path) -> Task:
+        table = load_data(self.data, folder, self.test_fraction, self.seed, self.standardize)
+        relu = self.activation == "relu"
+        labels, y = np.unique(table.y, return_inverse=True)
+        if labels.size < 2 or (labels.dtype.kind == "f" and (labels != labels.round()).any()):
+            raise ValueError(f"a network tells classes apart; the target has {labels.size} values such as {labels[-1]}")
+        X, X_test = (np.asarray(A.toarray() if hasattr(A, "toarray") else A, self.precision)
+                     for A in (table.X, table.X_test))  # fmt: skip
+        largest = max(abs(X).max(), np.finfo(X.dtype).tiny)
+        X, X_test = (X, X_test) if self.standardize else (X / largest, X_test / largest)
+        sizes = np.array([X.shape[1], *self.hidden, labels.size])
+        terms = FiniteSum(network.network, len(X), (X, y, sizes, relu), jac=True, dtype=self.precision)
+        start = network.initial(sizes, self.initialization, self.scale, self.seed)
+
+        def by_layer(x: np.ndarray) -> list[float]:
+            g = terms.value_and_grad(x)[1].astype(float)
+            return [float(np.linalg.norm(weights)) for weights, _ in network.layers(sizes, g)]
+
+        def judge(x: np.ndarray) -> dict[str, float]:
+            right = labels[network.classify(x, X_test, sizes, relu)] == table.y_test
+            norms = by_layer(x)
+            accuracy = {"accuracy": float(np.mean(right))} if right.size else {}
+            return {**accuracy, "first |g|": norms[0], "last |g|": norms[-1]}
+
+        how = f"normal ({self.scale:g})" if self.initialization == "normal" else self.initialization
+        about = f"a network {'-'.join(map(str, sizes))}, {self.activation}, weights {how}, on {table.about}"
+        return Task(about, terms, None, start, (), judge, ("start", start), lambda x: terms.value_and_grad(x)[0],
+                    np.empty((0, 2)), None, by_layer)  # fmt: skip
 
 
 @numba.njit

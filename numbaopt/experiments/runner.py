@@ -143,7 +143,8 @@ def _write_trial(trial: Trial, task: Task, records: dict[str, Record], out: Path
     name, answer = task.reference
     best = min([task.value(answer), *(result.fun for result in results.values() if np.isfinite(result.fun))])
     write(out / f"{trial.name}.csv", as_csv({label: result.history for label, result in results.items()}))
-    curves = partial(plotting.convergence, results, optimum=best)
+    convergence = partial(plotting.convergence, results)
+    curves = partial(convergence, optimum=best)
     pictures: dict[str, tuple[Callable[[Any], Any], float]] = {}
     pictures["convergence"] = lambda ax: curves("epoch" if on_data else "step", ax=ax), plotting.HEIGHT
     if task.x0.size == 2:
@@ -155,6 +156,10 @@ def _write_trial(trial: Trial, task: Task, records: dict[str, Record], out: Path
         )
     else:
         pictures["time"] = lambda ax: curves("seconds", ax=ax), plotting.HEIGHT
+    if task.by_layer is not None:
+        norms = {label: task.by_layer(x) for label, x in [(name, answer), *((k, r.x) for k, r in results.items())]}
+        pictures["gradient"] = lambda ax: convergence("epoch", "grad_norm", ax=ax), plotting.HEIGHT
+        pictures["layers"] = lambda ax: plotting.by_layer(norms, ax), plotting.HEIGHT
     for kind, (draw, height) in pictures.items():
         write(out / f"{trial.name}-{kind}.png", picture(draw, height))
     return [

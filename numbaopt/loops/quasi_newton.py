@@ -10,7 +10,7 @@ import numpy as np
 from numba import from_dtype, types
 
 from .._jit import array_at, invoke_value, jit, jit_inside, pointer, precompile
-from ..status import CONVERGED, NO_PROGRESS, RUNNING
+from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
 from .state import judge, larger, open_run
 
 DECREASE, CURVATURE = 1e-4, 0.9  # Wolfe's conditions on the objective and on the slope along the direction
@@ -97,6 +97,9 @@ def lbfgs(run, zero, k, values, room, memory, evaluate, data, gtol, ftol, xtol):
             extra[0] = 0.0
             find_direction(g, state, extra, memory)
             slope = inner(g, d)
+        if not math.isfinite(slope):
+            now.status = NOT_FINITE
+            return
         fun = now.fun
         for i in range(n):
             x0[i], g0[i] = x[i], g[i]

@@ -11,7 +11,7 @@ from .._jit import jit
 from ..loops.shuffle import epoch_order
 from ..loops.state import observe
 from ..problems.curvature import Curvature, Second, dot
-from ..status import CONVERGED, NO_PROGRESS, RUNNING
+from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
 from ._solver import Job, Solver, method
 
 DECREASE = 1e-4  # of what the slope promises, that a step must achieve
@@ -78,8 +78,11 @@ class NewtonSteps(Solver):
         here = self._second(run.x)
         columns, x = self._columns(), run.x.astype(float)
         direction, promised = self._direction(x, here, columns)
-        self._update_set(x, here)
         now.step += 1
+        if not np.isfinite(promised):
+            now.status, now.lr = NOT_FINITE, 1.0
+            return
+        self._update_set(x, here)
         now.lr = 1.0
         fun, length = here.fun + self._l1(x), 1.0
         for _ in range(HALVINGS):
@@ -144,8 +147,8 @@ class NewtonSteps(Solver):
     def _direction(self, x: np.ndarray, at: Second, columns: np.ndarray) -> tuple[np.ndarray, float]:
         """Where to go, and by how much the objective changes to first order."""
         direction = np.zeros(x.size)
-        if not np.isfinite(at.fun) or not np.all(np.isfinite(at.g)):
-            return direction, 0.0
+        if not (np.isfinite(at.fun) and np.all(np.isfinite(at.g)) and np.all(np.isfinite(at.matrix))):
+            return direction, np.nan
         if not self.dense:
             direction = self._conjugate_gradients(at.g)
         elif self.model.l1:
@@ -204,7 +207,9 @@ def _samples(model: Any, opt: Any, dense: bool) -> list[int]:
 def _mean_square(model: Any) -> float:
     """Of the entries of the matrix of data, zeros included; of many rows, of the first ones."""
     rows = model.X[:1000]
-    return float(np.sum(np.square(rows if isinstance(rows, np.ndarray) else rows.data, dtype=float))) / (rows.shape[0] * rows.shape[1])
+    with np.errstate(over="ignore"):
+        squares = np.square(rows if isinstance(rows, np.ndarray) else rows.data, dtype=float)
+    return float(squares.sum()) / (rows.shape[0] * rows.shape[1])
 
 
 def _solve(matrix: np.ndarray, b: np.ndarray) -> np.ndarray:
