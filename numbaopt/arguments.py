@@ -20,8 +20,8 @@ HISTORY_ROWS = 1000
 OPTIONS = {
     "maxiter": None, "gtol": None, "ftol": 0.0, "xtol": 0.0, "batch_size": None, "epochs": None, "shuffle": True,
     "seed": 0, "history": True, "progress": False, "disp": False, "checkpoint": None, "jit": None, "accumulate": 1,
-    "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "patience": None, "validation": None,
-    "run": None,
+    "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "patience": None, "min_delta": 0.0,
+    "validation": None, "run": None,
 }  # fmt: skip
 BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "average", "average_from", "ema_decay")
 
@@ -85,7 +85,8 @@ def average_of(settings: dict[str, Any], batches: Batches | None, first: int) ->
     decay = nonnegative("ema_decay", settings["ema_decay"])
     if decay >= 1:
         raise ValueError(f"ema_decay={decay} must be in [0, 1)")
-    start = first + count("average_from", settings["average_from"]) * batches.per_epoch
+    later = count("average_from", settings["average_from"]) * batches.per_epoch
+    start = first + later if later else 0  # a run that is taken over goes on with its average
     return start, 1.0 if average == "polyak" else decay
 
 

@@ -112,7 +112,7 @@ def _are_settings(settings: dict[str, Any]) -> bool:
         numbers("batches", 6, int, bool) and min(batches) >= 0 and 1 <= batches[5] <= batches[1] <= batches[0]
     ):
         return False
-    if not (isinstance(settings.get("after"), list) and numbers("waited", 2, int, float)):
+    if not (isinstance(settings.get("after"), list) and numbers("waited", 3, int, float)):
         return False
     return (numbers("limits", 4, int, float) and type(settings["limits"][0]) is int
             and numbers("plateau", len(Plateau._fields), int, float) and type(settings.get("seconds")) is float

@@ -90,8 +90,9 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         validation : model or callable
             Judges every epoch: a model of held-out data by its objective, a function of x by its score, the higher the
             better.  The best x by it is returned, and ``history.score`` tells of it.
-        patience : int
-            Epochs without a better score, or objective, after which the run ends as converged.
+        patience, min_delta : int, float
+            Epochs after which the run ends as converged if the score, or the objective, has not become better by more
+            than ``min_delta`` (0).
         run : Run
             The attribute ``run`` of a former result: goes on from there (unknowns, state of the rule, number of steps),
             with the data and options of this call.
@@ -202,7 +203,7 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
 def _drive(problem, opt, run, limits, batches, callback, settings, saved, remember):
     patience = None if settings["patience"] is None else count("patience", settings["patience"], 1)
     hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved, score_of(settings["validation"], run.x.size),
-                  patience)  # fmt: skip
+                  patience, nonnegative("min_delta", settings["min_delta"]))  # fmt: skip
     driver = Driver(problem, opt, run, limits, batches, hooks, remember)
     try:
         driver.solve()
@@ -262,7 +263,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     """
     run, remember = checkpoints.load(path)
     options = dict(options or {})
-    usable = ("maxiter", "epochs", "progress", "disp", "jit", "checkpoint", "validation", "patience")
+    usable = ("maxiter", "epochs", "progress", "disp", "jit", "checkpoint", "validation", "patience", "min_delta")
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
     problem = _problem_of(fun, jac, args if isinstance(args, tuple) else (args,), run.x.size,

@@ -11,31 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._look import DASH, HEIGHT, INK, STYLES, WIDTH, axes, label_ends, legend_above, styles
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow that white paper swallows.
-BLACK, BLUE, SKY, GREEN = "#000000", "#0072B2", "#56B4E9", "#009E73"
-ORANGE, VERMILLION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
-SOLID, DASH, DOT = "-", (0, (5, 1.6)), (0, (1.2, 1.3))
-DASH_DOT, DASH_DOT_DOT = (0, (7, 1.5, 1.2, 1.5)), (0, (4, 1.3, 1.2, 1.3, 1.2, 1.3))
+__all__ = ["HEIGHT", "STYLES", "WIDTH", "by_layer", "convergence", "learning_curve", "schedules", "styles",
+           "trajectories"]  # fmt: skip
 
-# The look of every method, wherever it is drawn.  Pairs are unique, so that greyscale prints can be read by the dashes.
-STYLES: dict[str, tuple[str, Any]] = {
-    "gd": (BLACK, SOLID), "sgd": (SKY, DASH), "momentum": (GREEN, DASH_DOT), "nesterov": (BLUE, DASH),
-    "adagrad": (ORANGE, DOT), "rmsprop": (PURPLE, DASH_DOT_DOT), "adam": (VERMILLION, SOLID),
-    "adamw": (BLUE, SOLID), "amsgrad": (GREEN, DOT), "adamax": (PURPLE, SOLID), "nadam": (SKY, SOLID),
-    "radam": (BLACK, DASH), "adabelief": (PURPLE, DASH), "adadelta": (ORANGE, DASH), "yogi": (ORANGE, SOLID),
-    "lion": (BLACK, DOT), "adan": (GREEN, SOLID), "rprop": (SKY, DOT), "l-bfgs-b": (BLACK, DASH_DOT),
-}  # fmt: skip
-ALIASES = {"gradient descent": "gd", "heavy ball": "momentum", "stochastic gradient descent": "sgd"}
-DASHES = (SOLID, DASH, DOT, DASH_DOT, DASH_DOT_DOT)
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-
-INK, FAINT = "0.15", "0.88"
 X_LABELS = {"step": "step", "epoch": "epoch", "seconds": "time [s]"}
 Y_LABELS = {"fun": "objective", "grad_norm": "largest component of the gradient"}
-WIDTH, HEIGHT = 5.4, 3.4  # inches; everything stays legible at 3.3 inches, one column of a journal
 
 
 def convergence(
@@ -81,7 +66,7 @@ def convergence(
     _choice("y", y, Y_LABELS)
     curves = {name: _curve(name, result.history, x, y, optimum) for name, result in results.items()}
     _not_empty("results", curves)
-    ax, scale = _axes(ax), 1.0
+    ax, scale = axes(ax), 1.0
     longest = max(float(across[-1]) for across, _ in curves.values())
     if x == "seconds" and longest < 1.0:
         scale = 1e3
@@ -89,14 +74,12 @@ def convergence(
         ax.plot(scale * across, up, color=colour, linestyle=dashes, linewidth=1.6, label=name)[0]
         for (name, (across, up)), (colour, dashes) in zip(curves.items(), styles(curves).values(), strict=True)
     ]
-    values = np.concatenate([up[np.isfinite(up)] for _, up in curves.values()])
-    wide = values.size > 0 and values.min() > 0 and values.max() > 100 * values.min()
-    if optimum is not None or wide:
+    if optimum is not None or _wide(np.concatenate([up for _, up in curves.values()])):
         ax.set_yscale("log")
     ax.margins(x=0)
     ax.set_xlabel("time [ms]" if scale > 1 else X_LABELS[x])
     ax.set_ylabel("objective − optimum" if y == "fun" and optimum is not None else Y_LABELS[y])
-    _label_ends(ax, lines)
+    label_ends(ax, lines)
     return ax
 
 
@@ -152,7 +135,7 @@ def trajectories(
     _not_empty("paths", tracks)
     stars = np.empty((0, 2)) if minimum is None else np.asarray(minimum, float).reshape(-1, 2)
     left, right, bottom, top = domain or _surrounding(np.concatenate([stars, *tracks.values()]))
-    ax = _axes(ax, height=1.2 * HEIGHT, grid=False)
+    ax = axes(ax, height=1.2 * HEIGHT, grid=False)
     _contours(ax, fun, np.linspace(left, right, 301), np.linspace(bottom, top, 301), levels)
     for k, (name, (colour, dashes)) in enumerate(styles(tracks).items()):  # the lower, the wider
         _draw_path(ax, name, tracks[name], colour, dashes, 1.5 + 0.3 * (len(tracks) - 1 - k), 3 + k / len(tracks))
@@ -163,8 +146,65 @@ def trajectories(
         ax.plot(*stars.T, "*", markersize=12, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.0,
                 linestyle="none", label="minimum" if len(stars) == 1 else "minima", zorder=9)  # fmt: skip
     ax.set(xlim=(left, right), ylim=(bottom, top), xlabel=names[0], ylabel=names[1])
-    _legend_above(ax)
+    legend_above(ax)
     return ax
+
+
+def learning_curve(estimator: Any, ax: Axes | None = None) -> Axes:
+    """How an estimator learned: its objective and, if rows were kept apart, the score on them, epoch by epoch.
+
+    Where each class has its own model, each has its own line.  A ring marks the epoch whose coefficients were kept for
+    their score.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted, from `numbaopt.linear_model`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.  The score gets an axis of its own on the right.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Of the objective.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from sklearn.datasets import load_iris
+    >>> from numbaopt.linear_model import SGDClassifier
+    >>> from numbaopt.plotting import learning_curve
+    >>> model = SGDClassifier(loss="multinomial", early_stopping=True, random_state=0).fit(*load_iris(return_X_y=True))
+    >>> ax = learning_curve(model)
+    >>> ax.get_xlabel(), ax.get_ylabel(), ax.figure.axes[1].get_ylabel()
+    ('epoch', 'objective', 'validation score (dashed)')
+    >>> matplotlib.pyplot.close(ax.figure)
+    """
+    if not hasattr(estimator, "history_"):
+        raise ValueError(f"{estimator!r} has no history_: it is not fitted, or not from numbaopt.linear_model")
+    history = estimator.history_
+    curves = [history[history.output == output] for output in np.unique(history.output)]
+    names = [str(label) for label in estimator.classes_] if len(curves) > 1 else ["objective"]
+    left, right = axes(ax), None
+    if np.isfinite(history.validation_score).any():
+        right = left.twinx()
+        right.spines["top"].set_visible(False)
+        right.set_ylabel("validation score (dashed)")
+    for curve, (name, (colour, _)) in zip(curves, styles(names).items(), strict=True):
+        left.plot(curve.epoch, curve.loss, color=colour, linewidth=1.6, label=name)
+        if right is not None:
+            right.plot(curve.epoch, curve.validation_score, color=colour, linestyle=DASH, linewidth=1.2)
+            best = curve[np.nanargmax(curve.validation_score)]
+            right.plot(best.epoch, best.validation_score, "o", markersize=6, markerfacecolor="white",
+                       markeredgecolor=colour, zorder=6)  # fmt: skip
+    if len(curves) > 1:
+        legend_above(left)
+    if _wide(history.loss):
+        left.set_yscale("log")
+    left.margins(x=0)
+    left.set(xlabel="epoch" if estimator._stochastic else "iteration", ylabel="objective")
+    return left
 
 
 def by_layer(norms: Mapping[str, Any], ax: Axes | None = None) -> Axes:
@@ -192,7 +232,7 @@ def by_layer(norms: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     >>> matplotlib.pyplot.close(ax.figure)
     """
     _not_empty("norms", norms)
-    ax, lines = _axes(ax), []
+    ax, lines = axes(ax), []
     for (name, values), (colour, dashes) in zip(norms.items(), styles(norms).values(), strict=True):
         heights = np.asarray(values, float)
         heights = np.where((heights > 0) & np.isfinite(heights), heights, np.nan)
@@ -201,7 +241,7 @@ def by_layer(norms: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     ax.set_yscale("log")
     ax.locator_params("x", integer=True)
     ax.set(xlabel="layer", ylabel="norm of the gradient")
-    _label_ends(ax, lines)
+    label_ends(ax, lines)
     return ax
 
 
@@ -235,7 +275,7 @@ def schedules(rates: Mapping[str, Any], steps: int, ax: Axes | None = None) -> A
     _not_empty("rates", rates)
     if steps < 1:
         raise ValueError(f"steps={steps!r} must be at least 1")
-    ax, at = _axes(ax), np.unique(np.linspace(0, steps - 1, 1500).astype(int))
+    ax, at = axes(ax), np.unique(np.linspace(0, steps - 1, 1500).astype(int))
     lines = []
     for (name, lr), (colour, dashes) in zip(rates.items(), styles(rates).values(), strict=True):
         heights = [lr(int(step)) if callable(lr) else float(lr) for step in at]
@@ -243,37 +283,8 @@ def schedules(rates: Mapping[str, Any], steps: int, ax: Axes | None = None) -> A
     ax.margins(x=0)
     ax.set_ylim(bottom=0)
     ax.set(xlabel="step", ylabel="learning rate")
-    _label_ends(ax, lines)
+    label_ends(ax, lines)
     return ax
-
-
-def styles(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
-    """Colour and dashes for each name: a method's own, else the next that is free.
-
-    Where a method occurs twice (``"Adam, lr=0.1"``, ``"Adam, lr=0.01"``), it keeps its colour and changes its dashes.
-
-    Examples
-    --------
-    >>> from numbaopt.plotting import styles
-    >>> styles(["Adam (lr=0.1)"]) == {"Adam (lr=0.1)": styles(["adam"])["adam"]}
-    True
-    """
-    chosen: dict[str, tuple[str, Any]] = {}
-    keys = {name: _method(name) for name in names}
-    spare = [(COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]) for k in range(len(COLOURS) * len(DASHES))]
-    own = {STYLES[key] for key in keys.values() if key in STYLES}
-    for name, key in keys.items():
-        wanted = [STYLES[key], *((STYLES[key][0], dashes) for dashes in DASHES)] if key in STYLES else []
-        others = [style for style in spare if style not in own]
-        free = [style for style in (*wanted, *others, *spare) if style not in chosen.values()]
-        chosen[name] = (free or spare)[0]
-    return chosen
-
-
-def _method(name: str) -> str:
-    """The key in `STYLES` that a label begins with, or the label itself."""
-    word = name.lower().split("(")[0].split(",")[0].strip()
-    return ALIASES.get(word, word)
 
 
 def _choice(argument: str, value: str, valid: Iterable[str]) -> None:
@@ -284,6 +295,12 @@ def _choice(argument: str, value: str, valid: Iterable[str]) -> None:
 def _not_empty(argument: str, value: Mapping[str, Any]) -> None:
     if not value:
         raise ValueError(f"{argument} is empty: there is nothing to draw")
+
+
+def _wide(values: np.ndarray) -> bool:
+    """Whether values span more than two orders of magnitude."""
+    values = values[np.isfinite(values)]
+    return bool(values.size and values.min() > 0 and values.max() > 100 * values.min())
 
 
 def _curve(name: str, history: Any, x: str, y: str, optimum: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -301,19 +318,6 @@ def _path(name: str, path: Any) -> np.ndarray:
     if track.ndim != 2 or track.shape[1] != 2 or not len(track):
         raise ValueError(f"the path of {name!r} has shape {track.shape}; it must be (k, 2)")
     return track
-
-
-def _axes(ax: Axes | None, height: float = HEIGHT, grid: bool = True) -> Axes:
-    """``ax`` or the Axes of a new figure, with a quiet look."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(WIDTH, height), layout="constrained")[1]
-    if grid:
-        ax.grid(color=FAINT, linewidth=0.6)
-        ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
 
 
 def _surrounding(points: np.ndarray) -> tuple[float, float, float, float]:
@@ -351,62 +355,3 @@ def _draw_path(ax: Axes, name: str, track: np.ndarray, colour: str, dashes: Any,
             markeredgewidth=0.5, zorder=zorder + 1)  # fmt: skip
     ax.plot(*track[-1], "o", color=colour, markersize=width + 4.5, markeredgecolor="white", markeredgewidth=1.0,
             zorder=zorder + 4)  # fmt: skip
-
-
-def _legend_above(ax: Axes) -> None:
-    """A legend over the axes, in as many columns as there is room for."""
-    from matplotlib.font_manager import FontProperties
-
-    em = FontProperties(size="small").get_size_in_points() * ax.figure.dpi / 72
-    column = em * (3.4 + 0.55 * max(map(len, ax.get_legend_handles_labels()[1])))
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=int(np.clip(1.2 * ax.bbox.width / column, 1, 3)),
-              frameon=False, fontsize="small", handlelength=2.4, handletextpad=0.6, columnspacing=1.0, borderpad=0.2,
-              borderaxespad=0.2)  # fmt: skip
-
-
-def _label_ends(ax: Axes, lines: list[Any]) -> None:
-    """Name each line to the right of the axes, at the height of its end; names that would overlap are pushed apart.
-
-    The heights are found whenever the figure is drawn, so that zooming, resizing and new limits keep them right.
-    """
-    from matplotlib.transforms import Affine2D
-    from scipy.optimize import isotonic_regression
-
-    ends: list[tuple[Any, np.ndarray]] = []
-    labels: list[Any] = []
-    for line in lines:
-        points = line.get_xydata()
-        points = points[np.isfinite(points).all(axis=1)]
-        if len(points):
-            ends.append((line, points[-1]))
-
-    def place(rank: int) -> Callable[[Any], Affine2D]:
-        def spread(renderer: Any) -> Affine2D:
-            box = ax.get_window_extent()
-            pixel = ax.figure.dpi / 72
-            gap = 1.2 * pixel * labels[0].get_size()
-            heights = np.clip(ax.transData.transform([end for _, end in ends])[:, 1], box.y0, box.y1)
-            order = np.argsort(heights, kind="stable")
-            steps = gap * np.arange(len(ends))
-            apart = isotonic_regression(heights[order] - steps).x
-            apart = np.clip(apart, box.y0, max(box.y0, box.y1 - steps[-1])) + steps
-            return Affine2D().translate(box.x1 + 10 * pixel, float(apart[list(order).index(rank)]))
-
-        return spread
-
-    for rank, (line, end) in enumerate(ends):
-        colour = line.get_color()
-        ax.plot(*end, "o", color=colour, markersize=4, clip_on=False, zorder=3, label="_end")
-        labels.append(ax.annotate(
-            str(line.get_label()), xy=(end[0], end[1]), xytext=(0, 0), textcoords=place(rank), color=_ink(colour),
-            fontsize="small", va="center_baseline", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 2,
-                        "relpos": (0.0, 0.5)},
-        ))  # fmt: skip
-
-
-def _ink(colour: str) -> tuple[float, ...]:
-    """A colour dark enough for letters."""
-    from matplotlib.colors import to_rgb
-
-    return tuple(0.72 * part for part in to_rgb(colour))

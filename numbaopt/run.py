@@ -60,6 +60,7 @@ class Hooks(NamedTuple):
     checkpoint: str | None = None
     score: Callable[[np.ndarray], float] | None = None  # of a point, the higher the better, after every epoch
     patience: int | None = None  # epochs without a better score, or objective, before the run ends
+    min_delta: float = 0.0  # by how much it must be better to count
 
 
 class Driver:
@@ -84,7 +85,7 @@ class Driver:
         self.hooks, self.settings = hooks, settings
         self.plateau = plateau_of(opt.lr)
         self.stands = Plateau(*settings.get("plateau", ()))
-        self.best_score, self.waited = settings.get("waited", (-np.inf, 0))
+        self.best_score, self.waited, self.mark = settings.get("waited", (-np.inf, 0, -np.inf))
         self.after = tuple(settings.get("after", ()))
         self.seconds = float(settings.get("seconds", 0.0))
         self.now = run.now[0]  # a view: what the loops write is seen here
@@ -168,9 +169,11 @@ class Driver:
         if hooks.score is not None and now.records:
             self.run.history[now.records - 1].score = score
         if score > self.best_score:
-            self.best_score, self.waited = score, 0
+            self.best_score = score
             if not now.keeps_best:
                 self.run.best[:], now.best_step = self.point, now.step
+        if score > self.mark + hooks.min_delta:
+            self.mark, self.waited = score, 0
         else:
             self.waited += 1
         if hooks.patience is not None and self.waited >= hooks.patience:
@@ -228,7 +231,7 @@ class Driver:
         """Write the checkpoint."""
         settings = {**self.settings, "plateau": list(self.stands), "seconds": self.seconds,
                     "after": [checkpoint.describe(part) for part in self.after],
-                    "waited": [self.best_score, self.waited]}  # fmt: skip
+                    "waited": [self.best_score, self.waited, self.mark]}  # fmt: skip
         checkpoint.save(str(self.hooks.checkpoint), self.run, settings)
 
     def message(self) -> str:
