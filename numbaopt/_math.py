@@ -1,7 +1,7 @@
 """Exponentials for loops over rows: without branches or calls, so that LLVM makes vector code of them.
 
-``math.exp`` in a compiled loop is a call for every number.  These are written as LLVM instructions, one text for float32
-and float64; nothing around them (fast-math, literals) changes how they round.  The polynomials interpolate at
+``math.exp`` in a compiled loop is a call for every number.  These are written as LLVM instructions, one text for
+float32 and float64; nothing around them (fast-math, literals) changes how they round.  The polynomials interpolate at
 Chebyshev's nodes; their truncation error is below half a unit in the last place.
 """
 

@@ -70,7 +70,8 @@ def after_of(problem: Any, opt: Any) -> tuple[Any, ...]:
     if not hasattr(rule, "scale"):
         raise ValueError(f"l1={l1} needs a rule with scale(c, s, i), by how much it moves a coordinate for a unit of "
                          f"gradient; {rule.__name__} has none")  # fmt: skip
-    return (Proximal(l1, problem.n - problem.n_penalised),)
+    proximal: Any = Proximal
+    return (proximal(l1, problem.n - problem.n_penalised),)
 
 
 def average_of(settings: dict[str, Any], batches: Batches | None, first: int) -> tuple[int, float] | None:

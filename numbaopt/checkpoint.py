@@ -87,7 +87,8 @@ def save(path: str | os.PathLike, run: Run, settings: dict[str, Any]) -> None:
 def _is_run(run: Run) -> bool:
     """Whether compiled code, which checks nothing, may be given these arrays."""
     n, dtype = run.x.size, run.x.dtype
-    shapes = {"x": (n,), "g": (n,), "work": (n,), "best": (n,), "state": (len(run.state), n), "now": (1,), "extra": (run.extra.size,),
+    shapes = {"x": (n,), "g": (n,), "work": (n,), "best": (n,), "state": (len(run.state), n), "now": (1,),
+              "extra": (run.extra.size,),
               "history": (2 * max(1, run.history.size // 2),)}  # fmt: skip
     dtypes = {"now": NOW, "history": RECORD, "extra": np.dtype(float)}
     for name, array in run._asdict().items():
@@ -109,7 +110,7 @@ def _are_settings(settings: dict[str, Any]) -> bool:
 
     batches = settings.get("batches", ())
     if batches is not None and not (
-        numbers("batches", 6, int, bool) and min(batches) >= 0 and 1 <= batches[5] <= batches[1] <= batches[0]
+        numbers("batches", 6, int, bool) and min(batches) >= 0 and 1 <= batches[1] <= batches[0] and batches[5] >= 1
     ):
         return False
     if not (isinstance(settings.get("after"), list) and numbers("waited", 3, int, float)):

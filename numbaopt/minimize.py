@@ -47,7 +47,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     args : tuple
         Further arguments of ``fun`` and ``jac``.
     method : str or optimizer
-        ``"auto"`` (see ``numbaopt.solvers.auto`` for what is chosen when); a name from `numbaopt.methods` in any case, an optimizer such as ``numbaopt.Adam(lr=0.1)`` or a chain
+        ``"auto"`` (see ``numbaopt.solvers.auto`` for what is chosen when); a name from `numbaopt.methods` in any case,
+        an optimizer such as ``numbaopt.Adam(lr=0.1)`` or a chain
         (`numbaopt.transforms.chain`).  Names that only SciPy has are handed on to SciPy with the compiled objective and
         gradient, and so is None: SciPy's choice (BFGS, or L-BFGS-B with bounds), for a model L-BFGS-B.
     jac : callable, True, {"2-point", "3-point", "cs"} or None
@@ -128,7 +129,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     options = dict(options or {})
     name = method.lower() if isinstance(method, str) else method
     automatic = isinstance(name, str) and name == "auto"
-    known = automatic or name is not None and (not isinstance(name, str) or name in OPTIMIZERS or name in SOLVERS)
+    known = automatic or (name is not None and (not isinstance(name, str) or name in OPTIMIZERS or name in SOLVERS))
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
         raise ValueError(f"unknown method {method!r}; {nearest(name, ['auto', *OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
     model = hasattr(fun, "n_terms")
@@ -288,8 +289,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     found, needed = (len(run.state) - (run.now[0].shown >= 0), run.extra.size), solver_of(opt).sizes(opt, problem)
     if found != needed:
         (rows, numbers), (rows_now, numbers_now) = found, needed
-        raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} now "
-                         f"has {rows_now} and {numbers_now}")  # fmt: skip
+        raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} "
+                         f"now has {rows_now} and {numbers_now}")  # fmt: skip
     saved = os.fspath(options.get("checkpoint") or path)
     remember = {**remember, "limits": limits, "after": after}
     return _drive(problem, opt, run, limits, batches, callback, {**OPTIONS, **options}, saved, remember)

@@ -26,7 +26,8 @@ def result_of(driver: Driver, interrupted: bool = False):
     if judged and np.isinf(fun):  # no finite point was ever seen
         fun = float(now.fun)
     elif not interrupted and driver.within_epoch and now.status != NOT_FINITE:
-        fun, jac, evaluations = *problem.value_and_grad(driver.point), evaluations + 1  # within an epoch: not yet judged
+        fun, jac = problem.value_and_grad(driver.point)  # within an epoch: not yet judged
+        evaluations += 1
         if kept and not (now.keeps_best and fun <= now.best_fun):
             fun, jac = problem.value_and_grad(x)
         else:

@@ -44,7 +44,7 @@ class Batches(NamedTuple):
     shuffle: bool
     seed: int
     whole: bool  # whether the whole objective is judged every epoch
-    at_once: int  # most terms that a sum's own function is given: less than ``size`` where gradients accumulate
+    at_once: int = 1 << 40  # most terms a sum's own function is given: less than ``size`` where gradients accumulate
 
     @property
     def per_epoch(self) -> int:

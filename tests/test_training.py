@@ -24,7 +24,8 @@ def cancer():
 def l1_objective(model):
     """The optimum of an l1-logistic model, by scikit-learn."""
     C = 1 / (len(model.y) * (model.l1 + model.l2))
-    told = LogisticRegression(C=C, l1_ratio=model.l1 / (model.l1 + model.l2), solver="saga", tol=1e-11, max_iter=100_000)
+    ratio = model.l1 / (model.l1 + model.l2)
+    told = LogisticRegression(C=C, l1_ratio=ratio, solver="saga", tol=1e-11, max_iter=100_000)
     told.fit(model.X, model.y)
     return np.r_[told.coef_[0], told.intercept_]
 
@@ -110,7 +111,7 @@ def test_accumulated_batches_are_larger_batches():
 
 
 def test_max_norm():
-    X, y, labels = table()
+    X, y, _ = table()
     for model in (no.LinearModel(X, y), no.LinearModel(X, np.digitize(y, [-1, 1]), loss="multinomial")):
         res = no.minimize(model, method="adam", options={"lr": 0.1, "batch_size": 16, "epochs": 20, "max_norm": 0.7})
         norms = np.linalg.norm(np.atleast_2d(model.split(res.x)[0]), axis=1)
@@ -174,7 +175,7 @@ def test_wrong_options_are_told():
     model = no.LinearModel(X, y)
     for options, match in (({"average": "mean", "batch_size": 8}, "average='mean' is not known"),
                            ({"average": "ema"}, "needs minibatches"),
-                           ({"average": "ema", "ema_decay": 1.5, "batch_size": 8}, r"ema_decay=1.5 must be in \[0, 1\)"),
+                           ({"average": "ema", "ema_decay": 1.5, "batch_size": 8}, r"ema_decay=1.5 must be in"),
                            ({"patience": 0}, "patience=0"), ({"max_norm": -1}, "max_norm=-1"),
                            ({"accumulate": 0, "batch_size": 8}, "accumulate=0"),
                            ({"validation": no.LinearModel(X[:, :2], y)}, "validation has 3 unknowns")):  # fmt: skip
@@ -187,8 +188,9 @@ def test_wrong_options_are_told():
 def test_an_epochs_order_depends_on_what_came_before_only_by_the_seed():
     X, y, _ = table(rows=64)
     model, x = no.LinearModel(X, y), np.zeros(8)
-    first = no.minimize(model, method="sgd", options={"batch_size": 8, "epochs": 1, "seed": 4, "lr": 0.1})
-    second = no.minimize(model, method="sgd", options={"batch_size": 8, "epochs": 1, "seed": 9, "lr": 0.1, "run": first.run})
+    options = {"batch_size": 8, "epochs": 1, "lr": 0.1}
+    first = no.minimize(model, method="sgd", options={**options, "seed": 4})
+    second = no.minimize(model, method="sgd", options={**options, "seed": 9, "run": first.run})
     for seed in (4, 9):
         order = epoch_order(64, seed, 0)
         for begin in range(0, 64, 8):

@@ -18,7 +18,7 @@ ROUNDING = 1e-13  # relative: where the objective changes by less, only the slop
 EVALUATIONS = 30  # at most, along one direction
 GROWTH = 10.0  # of the length, while the slope still falls
 EDGE = 0.1  # of a bracket, that a new length keeps away from its ends
-MORE_ROWS = 3  # of the state, after memory steps and memory changes of the gradient: direction, former x, former gradient
+MORE_ROWS = 3  # of the state, after steps and changes of the gradient: direction, former x, former gradient
 MORE_NUMBERS = 2  # before 2 a pair: how many pairs there are, where the next one goes
 
 
@@ -32,7 +32,7 @@ def inner(a, b):
 
 @jit_inside
 def find_direction(g, state, extra, memory):
-    """-H g into row 2 ``memory`` of the state, with the inverse Hessian that the pairs stand for (two-loop recursion)."""
+    """-H g into row 2 ``memory`` of the state, H the inverse Hessian that the pairs stand for (two-loop recursion)."""
     d, pairs, head = state[2 * memory], int(extra[0]), int(extra[1])
     for i in range(g.size):
         d[i] = -g[i]

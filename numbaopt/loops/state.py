@@ -86,8 +86,8 @@ def take_over(run: Run, former: Run) -> None:
     for name in ("x", "state", "extra"):
         mine, theirs = getattr(run, name), getattr(former, name)
         if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
-            raise ValueError(f"run: its {name} is {theirs.dtype} of shape {theirs.shape}, this problem and optimizer need "
-                             f"{mine.dtype} of shape {mine.shape}")  # fmt: skip
+            raise ValueError(f"run: its {name} is {theirs.dtype} of shape {theirs.shape}, this problem and optimizer "
+                             f"need {mine.dtype} of shape {mine.shape}")  # fmt: skip
         mine[:] = theirs
     run.best[:] = former.x
     run.now[0].step = run.now[0].origin = former.now[0].step

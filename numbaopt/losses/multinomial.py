@@ -14,8 +14,8 @@ from ._loss import loss
 class Multinomial(NamedTuple):
     r""":math:`\log \sum_k e^{z_k} - z_y`, the cross-entropy of the softmax of the margins; without overflow.
 
-    Its functions work on the margins ``z`` of a tile of rows at a time: ``z[k, j]`` is that of row j for class k, in two
-    rows more there is room for the largest and the sum.
+    Its functions work on the margins ``z`` of a tile of rows at a time: ``z[k, j]`` is that of row j for class k, in
+    two rows more there is room for the largest and the sum.
     """
 
     takes = "classes"

@@ -7,7 +7,7 @@
     The new value of one coordinate with value ``x`` and gradient ``g``: the coefficients come as the tuple ``c`` in the
     dtype of ``x``, the state of coordinate ``i`` is read from and written to ``s[slot, i]``.  State starts at zero.
 ``scale(c, s, i)``, optional
-    By how much the rule, having seen a steady gradient of 1 for long, moves coordinate ``i`` in a step; after ``update``.
+    By how much the rule, having seen a steady gradient of 1 for long, moves coordinate ``i``; after ``update``.
     Penalties that need a proximal step (l1) are applied in this metric.
 
 ``update`` sees neither hyper-parameters nor (in arithmetic) literals, so float32 stays float32 everywhere, and no loop

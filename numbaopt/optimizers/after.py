@@ -41,7 +41,8 @@ class Proximal(NamedTuple):
     References
     ----------
     Duchi, J., Singer, Y. (2009). Efficient online and batch learning using forward backward splitting.
-    Duchi, J., Hazan, E., Singer, Y. (2011). Adaptive subgradient methods for online learning and stochastic optimization.
+    Duchi, J., Hazan, E., Singer, Y. (2011). Adaptive subgradient methods for online learning and stochastic
+    optimization.
     """
 
     l1: float = 0.0

@@ -1,8 +1,8 @@
 """Second derivatives of a linear model's objective: passes over rows for Newton's method, shared among threads.
 
-One pass gives value, gradient and, on a set of columns, the matrix of second derivatives; another one the product of the
-matrix with a vector.  Rows are visited in an order of the caller's, so a pass may be over a sample of them.  Sums are
-made part by part, and the parts do not depend on the number of threads.
+One pass gives value, gradient and, on a set of columns, the matrix of second derivatives; another one the product of
+the matrix with a vector.  Rows are visited in an order of the caller's, so a pass may be over a sample of them.  Sums
+are made part by part, and the parts do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ def _rank_update(block, h, rows, matrix):
             if s0 == 0 and s1 == 0 and s2 == 0 and s3 == 0 and s4 == 0 and s5 == 0 and s6 == 0 and s7 == 0:
                 continue
             for b in range(np.uint64(a), np.uint64(w)):
-                target[b] += (s0 * block[r, b] + s1 * block[r + 1, b] + s2 * block[r + 2, b] + s3 * block[r + 3, b]
-                              + s4 * block[r + 4, b] + s5 * block[r + 5, b] + s6 * block[r + 6, b] + s7 * block[r + 7, b])  # fmt: skip
+                target[b] += (s0 * block[r, b] + s1 * block[r + 1, b] + s2 * block[r + 2, b]
+                              + s3 * block[r + 3, b] + s4 * block[r + 4, b] + s5 * block[r + 5, b]
+                              + s6 * block[r + 6, b] + s7 * block[r + 7, b])  # fmt: skip
 
 
 rank_update = jit_inside(_rank_update, fastmath=FUSED)
@@ -87,8 +88,8 @@ def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
 
     def outer_dense(h, order, count, matrix, columns, where, w, n, data):
         _, rows = unpack(data)
-        h, order, columns, matrix = doubles(h, count), numbers(order, count), numbers(columns, w), doubles(matrix, w * w)
-        matrix = matrix.reshape(w, w)
+        h, order, columns = doubles(h, count), numbers(order, count), numbers(columns, w)
+        matrix = doubles(matrix, w * w).reshape(w, w)
         X, block, weight = rows.X, np.zeros((BLOCK, w)), np.zeros(BLOCK)
         own = w - 1 if columns[w - 1] == X.shape[1] else w  # the intercept's column is of ones
         for first in range(0, count, BLOCK):
@@ -200,8 +201,10 @@ class Curvature:
     """
 
     def __init__(self, model: LinearModel):
-        self.model, storage = model, type(model.rows)
-        self.curvatures, self._loss = curvatures_of(type(model.loss), model.dtype)
+        self.model = model
+        storage: Any = type(model.rows)
+        loss: Any = type(model.loss)
+        self.curvatures, self._loss = curvatures_of(loss, model.dtype)
         self.outer, self._outer = outer_of(storage, model.dtype)
         self._second, self._product = passes(model.dtype)
         self.by_tile = sums_by_tile(storage, model.dtype)
@@ -230,8 +233,9 @@ class Curvature:
         def work(k: int, thread: int) -> None:
             rows = order[parts[k]]
             funs[k] = self._second(
-                at(x), at(self._g[thread]), at(totals[k]), n, at(rows), rows.size, at(self._h[parts[k]]), at(matrices[k]),
-                at(columns), at(where), w, self.curvatures, self.outer, self.by_tile, self._data[thread].address)  # fmt: skip
+                at(x), at(self._g[thread]), at(totals[k]), n, at(rows), rows.size, at(self._h[parts[k]]),
+                at(matrices[k]), at(columns), at(where), w, self.curvatures, self.outer, self.by_tile,
+                self._data[thread].address)  # fmt: skip
 
         share_out(work, len(parts), len(self._data))
         penalty = self._penalty = np.full(n, model.intercept_l2)

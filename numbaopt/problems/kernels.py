@@ -15,7 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .._jit import EXACT, address, array, array_at, invoke, invoke_value, jit_for_address, native, pointer, pointer_to, scalar
+from .._jit import (
+    EXACT,
+    address,
+    array,
+    array_at,
+    invoke,
+    invoke_value,
+    jit_for_address,
+    native,
+    pointer,
+    pointer_to,
+    scalar,
+)
 from .._packed import open_at, unpacker
 from ..loops.descent import EVALUATE
 from ..loops.minibatch import BATCH
@@ -101,8 +113,8 @@ class Loops(NamedTuple):
 def shared_type(dtype: np.dtype) -> Any:
     """Numba's type of `Shared`."""
     vector, matrix, double, whole = array(dtype), array(dtype, 2), array(np.float64), types.int64
-    kinds = (matrix, vector, vector, array(np.int64), array(np.float64, 2), double, vector, vector, array(np.float64, 2),
-             *(whole,) * 3, *(types.float64,) * 3, *(whole,) * 7)  # fmt: skip
+    kinds = (matrix, vector, vector, array(np.int64), array(np.float64, 2), double, vector, vector,
+             array(np.float64, 2), *(whole,) * 3, *(types.float64,) * 3, *(whole,) * 7)  # fmt: skip
     return types.BaseTuple.from_types(kinds, Shared)
 
 
@@ -310,5 +322,6 @@ def loops(dtype: np.dtype, by_tile: bool) -> Loops:
             invoke(p.part, (x, g, k, n, data))
         return invoke_value(p.combine, (x, g, n, data))
 
-    made = tuple(map(jit_for_address, (evaluate, batch, part, combine)))
-    return Loops(*map(address, made, (EVALUATE, BATCH, PART, COMBINE)), made)
+    made = tuple(jit_for_address(function) for function in (evaluate, batch, part, combine))
+    found = [address(*pair) for pair in zip(made, (EVALUATE, BATCH, PART, COMBINE), strict=True)]
+    return Loops(found[0], found[1], found[2], found[3], made)

@@ -117,15 +117,17 @@ class LinearModel:
         chunk = -(-self.n_terms // (chunks * tile)) * tile
         chunks = -(-self.n_terms // chunk)
         storage: Any = type(self.rows)
-        rows, loss = row_functions(storage, self.dtype, self.many), loss_functions(type(self.loss), self.dtype)
+        kind: Any = type(self.loss)
+        rows, loss = row_functions(storage, self.dtype, self.many), loss_functions(kind, self.dtype)
         shared = Shared(
             z=np.zeros((self.n_outputs + 2 * self.many, tile), self.dtype), target=np.zeros(tile, self.dtype),
             weight=np.ones(tile, self.dtype), order=np.zeros(tile, np.int64),
             parts=np.zeros((chunks, self.n)) if parts is None else parts,
-            funs=np.zeros(chunks) if funs is None else funs, y=self.y, weights=self.sample_weight, constants=np.array([constants(self.loss)], float),
-            outputs=self.n_outputs, n_columns=self.n_features, chunk=chunk, l1=self.l1, l2=self.l2,
-            intercept_l2=self.intercept_l2, margins=rows.margins, gather=rows.gather, gather_part=rows.gather_part,
-            values=loss.values, slopes=loss.slopes, part=self.kernels.part, combine=self.kernels.combine)  # fmt: skip
+            funs=np.zeros(chunks) if funs is None else funs, y=self.y, weights=self.sample_weight,
+            constants=np.array([constants(self.loss)], float), outputs=self.n_outputs, n_columns=self.n_features,
+            chunk=chunk, l1=self.l1, l2=self.l2, intercept_l2=self.intercept_l2, margins=rows.margins,
+            gather=rows.gather, gather_part=rows.gather_part, values=loss.values, slopes=loss.slopes,
+            part=self.kernels.part, combine=self.kernels.combine)  # fmt: skip
         return Packed(LinearData(shared, self.rows), data_type(self.dtype, storage))
 
     @property

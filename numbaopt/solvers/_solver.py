@@ -9,8 +9,8 @@ A method that is no rule (it needs more of a problem than one gradient a step) i
 ``steps(opt, problem, batches)``, optional
     what the driver counts as an epoch: steps of methods that choose their own batches.
 
-All that a run depends on stands in the arrays of `Run` (``state``: vectors like x, ``extra``: float64 numbers), so it can
-be cut anywhere between steps, saved and resumed bit for bit.
+All that a run depends on stands in the arrays of `Run` (``state``: vectors like x, ``extra``: float64 numbers), so it
+can be cut anywhere between steps, saved and resumed bit for bit.
 """
 
 from __future__ import annotations

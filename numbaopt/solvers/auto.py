@@ -7,7 +7,7 @@ linear model, one margin a row, loss with curvature   ``newton`` (with l1: worki
                                                       gradients)
 the same with several margins (multinomial), l1 = 0   ``lbfgs``
 the same, l1 > 0                                      ``nesterov``, whole objective, rate 1/L
-linear model, loss with a kink (hinge, quantile, ...) ``adagrad``, 30,000 minibatches of 32, half averaged  
+linear model, loss with a kink (hinge, quantile, ...) ``adagrad``, 30,000 minibatches of 32, half averaged
 any function or sum of functions                      ``lbfgs``
 any of these with bounds                              SciPy's ``L-BFGS-B``; with l1 or a kink as without bounds, but by
                                                       a first-order rule
@@ -22,10 +22,14 @@ from typing import Any
 
 import numpy as np
 
+from .. import optimizers
 from ..losses._loss import lipschitz
-from ..optimizers import AdaGrad, Nesterov
-from .lbfgs import LBFGS
-from .newton import Newton
+from . import lbfgs, newton
+
+AdaGrad: Any = optimizers.AdaGrad  # the decorators of rules and methods hide their fields from type checkers
+Nesterov: Any = optimizers.Nesterov
+LBFGS: Any = lbfgs.LBFGS
+Newton: Any = newton.Newton
 
 KINKED_STEPS = 30_000  # of batches of 32
 
@@ -53,6 +57,4 @@ def largest_square(problem: Any) -> float:
     if isinstance(X, np.ndarray):
         return max(float(np.einsum("ij,ij->i", part, part, dtype=float).max())
                    for part in np.array_split(X, -(-X.size // 10_000_000)))  # fmt: skip
-    squares = np.square(X.data, dtype=float)
-    return float(np.add.reduceat(np.append(squares, 0.0), np.minimum(X.indptr[:-1], squares.size))[np.diff(X.indptr) > 0]
-                 .max(initial=0.0))  # fmt: skip
+    return float(X.multiply(X).sum(axis=1).max())

@@ -75,6 +75,7 @@ class LBFGS(NamedTuple):
     @staticmethod
     def check(opt, problem, batches, bounded):
         if getattr(problem, "l1", 0.0) > 0:
-            raise ValueError(f"method='lbfgs' takes no l1 (l1={problem.l1}); use 'newton', 'saga' or a first-order rule")
+            raise ValueError(f"method='lbfgs' takes no l1 (l1={problem.l1}); use 'newton', 'saga' or a first-order "
+                             "rule")  # fmt: skip
         if bounded:
             raise ValueError("method='lbfgs' takes no bounds; use 'L-BFGS-B' or a first-order rule")

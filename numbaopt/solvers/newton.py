@@ -23,7 +23,7 @@ SMALLEST_SAMPLE = 2000  # rows
 
 
 class NewtonSteps(Solver):
-    """Steps of `Newton`; ``extra`` is the stage (which sample of the rows), row 0 of the state marks the working set."""
+    """Steps of `Newton`; ``extra`` is the stage (which sample of the rows), the state marks the working set."""
 
     def __init__(self, job: Job):
         super().__init__(job)
@@ -90,7 +90,9 @@ class NewtonSteps(Solver):
             there = self._second(trial)
             value = there.fun + self._l1(trial.astype(float))
             close = abs(value - fun) <= ROUNDING * max(1.0, abs(fun))
-            if value <= fun + DECREASE * length * promised or (close and self._slope(trial, there) <= self._slope(x, here)):
+            if value <= fun + DECREASE * length * promised:
+                break
+            if close and self._slope(trial, there) <= self._slope(x, here):
                 break
             length *= 0.5
         else:
@@ -322,7 +324,7 @@ class Newton(NamedTuple):
     @staticmethod
     def check(opt, problem, batches, bounded):
         if not hasattr(problem, "rows") or not hasattr(problem.loss, "curvature") or problem.many:
-            raise ValueError("method='newton' needs a LinearModel with one margin a row whose loss has a curvature(c, z, y);"
-                             f" got {problem!r}")  # fmt: skip
+            raise ValueError("method='newton' needs a LinearModel with one margin a row whose loss has a "
+                             f"curvature(c, z, y); got {problem!r}")  # fmt: skip
         if bounded:
             raise ValueError("method='newton' takes no bounds; use 'L-BFGS-B' or a first-order rule")

@@ -231,7 +231,7 @@ class Trainer:
         """Write the checkpoint."""
         told = {**self.settings, "plateau": list(self.stands), "seconds": self.seconds, "plan": self.plan._asdict(),
                 "place": self.place._asdict(), "after": [checkpoint.describe(part) for part in self.settings["after"]],
-                "waited": [0.0, 0]}  # fmt: skip
+                "waited": [0.0, 0, 0.0]}  # fmt: skip
         checkpoint.save(str(self.path), self.run, told)
         self._saved = time.perf_counter()
 
