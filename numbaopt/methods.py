@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .optimizers._rule import OPTIMIZERS
+from .solvers import SOLVERS
 
 
 class Method(NamedTuple):
@@ -35,8 +36,11 @@ def methods() -> list[Method]:
     >>> [m.slots for m in no.methods() if m.name == "adam"]
     [('m', 'v')]
     """
-    return [
-        Method(cls.__name__.lower(), tuple(n for n in cls.names if n != cls.__name__.lower()), cls, tuple(cls.slots),
-               dict(cls._field_defaults), True, True, cls.__name__ != "Rprop")
-        for cls in dict.fromkeys(OPTIMIZERS.values())
-    ]  # fmt: skip
+    rules = [_row(cls, True, cls.__name__ != "Rprop") for cls in dict.fromkeys(OPTIMIZERS.values())]
+    return rules + [_row(cls, False, getattr(cls, "incremental", False)) for cls in dict.fromkeys(SOLVERS.values())]
+
+
+def _row(cls: Any, bounds: bool, stochastic: bool) -> Method:
+    name = cls.__name__.lower()
+    aliases = tuple(alias for alias in cls.names if alias != name)
+    return Method(name, aliases, cls, tuple(cls.slots), dict(cls._field_defaults), bounds, True, stochastic)

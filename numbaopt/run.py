@@ -20,7 +20,7 @@ from ._schedule import rates
 from .loops.state import Run
 from .schedules import Plateau, ReduceOnPlateau, plateau_of
 from .solvers import Job, solver_of
-from .status import CONVERGED, MESSAGES, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
+from .status import CONVERGED, MESSAGES, NO_PROGRESS, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 
 SLICE_SECONDS = 0.02
 MAX_SLICE = 1 << 16  # steps
@@ -166,7 +166,7 @@ class Driver:
         """Score the point, keep the best one, end the run when patience does."""
         now, hooks = self.now, self.hooks
         score = -float(now.fun) if hooks.score is None else float(hooks.score(self.point))
-        if hooks.score is not None and now.records:
+        if hooks.score is not None and now.records and self.run.history[now.records - 1].step == now.step:
             self.run.history[now.records - 1].score = score
         if score > self.best_score:
             self.best_score = score
@@ -177,7 +177,8 @@ class Driver:
         else:
             self.waited += 1
         if hooks.patience is not None and self.waited >= hooks.patience:
-            now.status, now.reason = CONVERGED, 4
+            better = now.best_step > now.origin or (not self.judges and now.keeps_best)
+            now.status, now.reason = (CONVERGED, 4) if better else (NO_PROGRESS, 0)
 
     def _next(self, size: int, step: int) -> int:
         """How many steps the slice that begins after ``step`` steps may take."""

@@ -15,7 +15,7 @@ import numbaopt as no
 from numbaopt import run as driver
 from numbaopt.transforms import ClipByNorm, ClipByValue, WeightDecay, chain
 
-OPTIMIZERS = [m.optimizer() for m in no.methods() if m.optimizer.__module__.startswith("numbaopt.")] + [
+OPTIMIZERS = [m.optimizer() for m in no.methods() if m.optimizer.__module__.startswith("numbaopt.optimizers")] + [
     chain(ClipByNorm(1.0), WeightDecay(0.01),
           no.Momentum(no.schedules.Warmup(no.schedules.Cosine(0.1, steps=90), steps=9))),
     chain(ClipByValue(0.5), no.Adam(no.schedules.ReduceOnPlateau(0.05, patience=1))),

@@ -139,6 +139,14 @@ def test_validation_keeps_the_best_point_and_patience_ends_the_run():
     assert by_loss.fun == by_loss.history.fun.min()
 
 
+def test_patience_with_an_objective_that_only_rises_is_no_convergence():
+    X, y, _ = table()
+    res = no.minimize(no.LinearModel(X, y, loss="huber"), method="sgd",
+                      options={"lr": 1e6, "batch_size": 16, "epochs": 50, "patience": 5})  # fmt: skip
+    assert (res.status, res.success) == (3, False)
+    np.testing.assert_array_equal(res.x, 0)
+
+
 def test_patience_survives_a_checkpoint(tmp_path):
     X, _, labels = table(rows=400, columns=30, seed=3)
     train, held_out = (no.LinearModel(X[part], labels[part], loss="logistic") for part in (slice(60), slice(60, None)))
