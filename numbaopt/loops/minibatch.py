@@ -40,8 +40,9 @@ def train(run, zero, hyper, rates, k, coefficients, ahead, order, places, prepar
     state, lower, upper, history, n = run.state, run.lower, run.upper, run.history, run.x.size
     shown = state[now.shown] if now.shown >= 0 else x
     per_epoch = (terms + size - 1) // size
-    row = -1
-    begin, known, last = 0, 0, terms  # positions [begin, known) of the epoch are in ``order``
+    epoch = (now.step - now.origin) // per_epoch
+    first = (now.step - now.origin - epoch * per_epoch) * size  # position of the next batch in the epoch
+    row, begin, known, last = -1, 0, 0, terms  # positions [begin, known) of the epoch are in ``order``
     for j in range(-1 if now.awaiting and whole else 0, k):
         if now.status != RUNNING:
             return
@@ -50,9 +51,6 @@ def train(run, zero, hyper, rates, k, coefficients, ahead, order, places, prepar
             if row == 0:
                 count = k - j if k - j < ahead else ahead
                 invoke(prepare, (hyper, pointer_to(rates, j), now.step + 1, coefficients, count))
-            done = now.step - now.origin
-            epoch = done // per_epoch
-            first = (done - epoch * per_epoch) * size
             last = min(first + size, terms)
             if j == 0 or first == 0 or last > known:
                 begin = first
@@ -70,6 +68,9 @@ def train(run, zero, hyper, rates, k, coefficients, ahead, order, places, prepar
             invoke(step, (coefficients, row, pointer(x), pointer(g), pointer(state), n, 0, n))
             now.step += 1
             now.lr = rates[j]
+            first = last
+            if first == terms:
+                first, epoch = 0, epoch + 1
             constrain(now, x, lower, upper)
             if now.shown >= 0:
                 average(now, x, shown)
