@@ -136,10 +136,11 @@ def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
 
 
 @functools.cache
-def passes(dtype: np.dtype) -> tuple[Any, Any]:
-    """Passes over the rows ``order[:count]``, called from Python: of value, gradient and matrix, and of a product.
+def passes(dtype: np.dtype) -> tuple[Any, Any, Any]:
+    """Passes over the rows ``order[:count]``, called from Python: of second order, of a product, along a line.
 
-    ``total`` gets the sum of the gradients, ``h`` the curvatures of the rows, ``matrix`` the second derivatives.
+    ``total`` gets the sum of the gradients, ``h`` the curvatures of the rows, ``bases`` their margins, ``matrix`` the
+    second derivatives.  The sum of losses along a line between two vectors of margins needs no data but the targets.
     """
     unpack, vector, numbers, doubles = shared_at(dtype), array_at(dtype), array_at(np.int64), array_at(np.float64)
 
@@ -156,11 +157,14 @@ def passes(dtype: np.dtype) -> tuple[Any, Any]:
 
     add_up = jit_inside(add_up)
 
-    def second_order(x, g, total, n, order, count, h, matrix, columns, where, w, curvatures, outer, by_tile, data):
-        p, fun, order, h = unpack(data), 0.0, numbers(order, count), doubles(h, count)
+    def second_order(x, g, total, n, order, count, bases, h, matrix, columns, where, w, curvatures, outer, by_tile,
+                     data):  # fmt: skip
+        p, fun, order, h, bases = unpack(data), 0.0, numbers(order, count), doubles(h, count), doubles(bases, count)
         for begin in range(0, count, p.target.size):
             rows, here, bent = min(p.target.size, count - begin), pointer_to(order, begin), pointer_to(h, begin)
             invoke_value(p.margins, (x, n, here, rows, count - begin, data))
+            for j in range(rows):
+                bases[begin + j] = p.z[0, j]
             fun += invoke_value(p.values, (rows, data))
             invoke(curvatures, (bent, rows, data))
             invoke(p.slopes, (rows, data))
@@ -178,17 +182,33 @@ def passes(dtype: np.dtype) -> tuple[Any, Any]:
                 z[j] = z[j] * h[begin + j]
             add_up(p, g, total, n, here, rows, by_tile, data)
 
+    def along(start, end, length, order, count, data):
+        p, fun, order = unpack(data), 0.0, numbers(order, count)
+        start, end = doubles(start, count), doubles(end, count)
+        for begin in range(0, count, p.target.size):
+            rows = min(p.target.size, count - begin)
+            for j in range(rows):
+                p.z[0, j] = start[begin + j] + length * (end[begin + j] - start[begin + j])
+                p.target[j] = p.y[order[begin + j]]
+            if p.weights.size > 0:
+                for j in range(rows):
+                    p.weight[j] = p.weights[order[begin + j]]
+            fun += invoke_value(p.values, (rows, data))
+        return fun
+
     whole, flag = types.intp, types.boolean
-    return (precompile(jit(second_order), (*(whole,) * 13, flag, whole), final=True),
-            precompile(jit(product), (*(whole,) * 7, flag, whole), final=True))  # fmt: skip
+    return (precompile(jit(second_order), (*(whole,) * 14, flag, whole), final=True),
+            precompile(jit(product), (*(whole,) * 7, flag, whole), final=True),
+            precompile(jit(along), (whole, whole, types.float64, *(whole,) * 3), final=True))  # fmt: skip
 
 
 class Second(NamedTuple):
-    """What one pass finds: the objective without l1, its gradient, the matrix on the columns asked for."""
+    """What one pass finds: the objective without l1, its gradient, the matrix on the columns asked for, the margins."""
 
     fun: float
     g: np.ndarray
     matrix: np.ndarray
+    margins: np.ndarray
 
 
 class Curvature:
@@ -206,7 +226,7 @@ class Curvature:
         loss: Any = type(model.loss)
         self.curvatures, self._loss = curvatures_of(loss, model.dtype)
         self.outer, self._outer = outer_of(storage, model.dtype)
-        self._second, self._product = passes(model.dtype)
+        self._second, self._product, self._along = passes(model.dtype)
         self.by_tile = sums_by_tile(storage, model.dtype)
         self._data = [model.pack() for _ in range(numba.get_num_threads())]
         self._g = np.zeros((len(self._data), model.n), model.dtype)
@@ -227,25 +247,38 @@ class Curvature:
         parts = self._parts(order, w)
         where = np.full(n, -1)
         where[columns] = np.arange(w)
-        self._h, self._order, self._slices = np.empty(order.size), order, parts
+        self._h, self._order, self._slices, margins = np.empty(order.size), order, parts, np.empty(order.size)
         totals, matrices, funs = np.zeros((len(parts), n)), np.zeros((len(parts), w, w)), np.zeros(len(parts))
 
         def work(k: int, thread: int) -> None:
             rows = order[parts[k]]
             funs[k] = self._second(
-                at(x), at(self._g[thread]), at(totals[k]), n, at(rows), rows.size, at(self._h[parts[k]]),
-                at(matrices[k]), at(columns), at(where), w, self.curvatures, self.outer, self.by_tile,
+                at(x), at(self._g[thread]), at(totals[k]), n, at(rows), rows.size, at(margins[parts[k]]),
+                at(self._h[parts[k]]), at(matrices[k]), at(columns), at(where), w, self.curvatures, self.outer, self.by_tile,
                 self._data[thread].address)  # fmt: skip
 
         share_out(work, len(parts), len(self._data))
-        penalty = self._penalty = np.full(n, model.intercept_l2)
+        penalty = self.penalty = np.full(n, model.intercept_l2)
         penalty[: model.n_penalised] = l2
         matrix = matrices.sum(axis=0) / order.size
         matrix = np.triu(matrix) + np.triu(matrix, 1).T
         matrix[np.arange(w), np.arange(w)] += penalty[columns]
         x = x.astype(float)
         return Second(funs.sum() / order.size + 0.5 * dot(penalty * x, x),
-                      totals.sum(axis=0) / order.size + penalty * x, matrix)  # fmt: skip
+                      totals.sum(axis=0) / order.size + penalty * x, matrix, margins)  # fmt: skip
+
+    def along(self, start: Second, end: Second, length: float) -> float:
+        """The mean of the losses between two points of the last order, ``length`` of the way; no penalties."""
+        funs = np.zeros(len(self._slices))
+
+        def work(k: int, thread: int) -> None:
+            part = self._slices[k]
+            rows = self._order[part]
+            funs[k] = self._along(at(start.margins[part]), at(end.margins[part]), length, at(rows), rows.size,
+                                  self._data[thread].address)  # fmt: skip
+
+        share_out(work, len(self._slices), len(self._data))
+        return funs.sum() / self._order.size
 
     def product(self, v: np.ndarray) -> np.ndarray:
         """The matrix of second derivatives of the last `second_order` times ``v``."""
@@ -258,7 +291,7 @@ class Curvature:
                           at(self._h[self._slices[k]]), self.by_tile, self._data[thread].address)  # fmt: skip
 
         share_out(work, len(self._slices), len(self._data))
-        return totals.sum(axis=0) / self._order.size + self._penalty * v
+        return totals.sum(axis=0) / self._order.size + self.penalty * v
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> float:
