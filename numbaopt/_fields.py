@@ -133,6 +133,8 @@ def _typeof_rule_class(value, context):
 
 def _checked(cls: type, name: str, value: Any, ranges: dict[str, str]) -> Any:
     shown = f"{cls.__name__}({name}={value!r})"
+    if value is None and cls._field_defaults.get(name, 0) is None:
+        return None
     kind = str(cls.__annotations__.get(name))
     if "bool" in kind:
         if value not in (False, True):

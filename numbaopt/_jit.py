@@ -28,6 +28,7 @@ from ._cache import DiskCache
 # Nor "afn": with it LLVM makes float ** int32 a call of ``__powidf2``, a symbol that is not there.
 FASTMATH = frozenset({"reassoc", "nsz", "arcp", "contract"})
 EXACT = frozenset({"nsz"})  # every operation rounded as written: the same bits from vector code and its scalar twin
+FUSED = EXACT | {"contract"}  # for loops that store: no reordering
 
 
 def jit(function: Callable[..., Any], *, cache: bool = True, **options: Any) -> Any:

@@ -15,15 +15,16 @@ from .run import Batches
 
 MAXITER = 10_000
 EPOCHS = 10
+LINEAR_EPOCHS = 1000  # of methods that converge linearly
 HISTORY_ROWS = 1000
 # Options that are not fields of an optimizer, with their defaults.
 OPTIONS = {
     "maxiter": None, "gtol": None, "ftol": 0.0, "xtol": 0.0, "batch_size": None, "epochs": None, "shuffle": True,
     "seed": 0, "history": True, "progress": False, "disp": False, "checkpoint": None, "jit": None, "accumulate": 1,
     "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "patience": None, "min_delta": 0.0,
-    "validation": None, "run": None,
+    "validation": None, "run": None, "lazy_update": False,
 }  # fmt: skip
-BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "average", "average_from", "ema_decay")
+BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "average", "average_from", "ema_decay", "lazy_update")
 
 
 def split_options(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -40,7 +41,8 @@ def split_options(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any
     return opt, options
 
 
-def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any]) -> tuple[Batches | None, int]:
+def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any],
+               incremental: bool = False) -> tuple[Batches | None, int]:
     """How the terms are visited, if in batches; and the most steps."""
     maxiter = None if settings["maxiter"] is None else count("maxiter", settings["maxiter"])
     epochs = None if settings["epochs"] is None else count("epochs", settings["epochs"])
@@ -50,15 +52,21 @@ def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any]) ->
             if key in given:
                 warn(f"option {key!r} has no effect: fun is not a sum of terms such as LinearModel or FiniteSum")
         return None, MAXITER if maxiter is None else maxiter
+    if incremental:
+        for key in ("batch_size", "accumulate"):
+            if settings[key] not in (None, 1):
+                raise ValueError(f"{key}={settings[key]!r}: a step of this method is of one term; leave it out")
+        settings = {**settings, "batch_size": 1}
     if settings["batch_size"] is None:
         return None, min((v for v in (maxiter, epochs) if v is not None), default=MAXITER)  # an epoch is one step
     batch = count("batch_size", settings["batch_size"], 1)
     size = min(batch * count("accumulate", settings["accumulate"], 1), terms)
     seed = count("seed", settings["seed"])
-    batches = Batches(terms, size, bool(settings["shuffle"]), seed, settings["history"] is not False, min(batch, size))
+    batches = Batches(terms, size, bool(settings["shuffle"]), seed, settings["history"] is not False, min(batch, size),
+                      bool(settings["lazy_update"]))
     limits = [maxiter] if maxiter is not None else []
     if epochs is not None or maxiter is None:
-        limits.append(batches.per_epoch * (EPOCHS if epochs is None else epochs))
+        limits.append(batches.per_epoch * ((LINEAR_EPOCHS if incremental else EPOCHS) if epochs is None else epochs))
     return batches, min(limits)
 
 
@@ -89,6 +97,13 @@ def average_of(settings: dict[str, Any], batches: Batches | None, first: int) ->
     later = count("average_from", settings["average_from"]) * batches.per_epoch
     start = first + later if later else 0  # a run that is taken over goes on with its average
     return start, 1.0 if average == "polyak" else decay
+
+
+def refuse_for_solvers(opt: Any, settings: dict[str, Any]) -> None:
+    """Options that belong to first-order rules."""
+    for key in ("average", "max_norm", "lazy_update"):
+        if settings[key]:
+            raise ValueError(f"{key}={settings[key]!r} needs a first-order rule, not {type(opt).__name__}")
 
 
 def score_of(validation: Any, n: int) -> Any:

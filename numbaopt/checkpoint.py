@@ -110,7 +110,7 @@ def _are_settings(settings: dict[str, Any]) -> bool:
 
     batches = settings.get("batches", ())
     if batches is not None and not (
-        numbers("batches", 6, int, bool) and min(batches) >= 0 and 1 <= batches[1] <= batches[0] and batches[5] >= 1
+        numbers("batches", 7, int, bool) and min(batches) >= 0 and 1 <= batches[1] <= batches[0] and batches[5] >= 1
     ):
         return False
     if not (isinstance(settings.get("after"), list) and numbers("waited", 3, int, float)):

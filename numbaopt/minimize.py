@@ -15,6 +15,7 @@ from .arguments import (
     count,
     limits_of,
     nonnegative,
+    refuse_for_solvers,
     score_of,
     split_options,
     start_of,
@@ -99,6 +100,10 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             with the data and options of this call.
         checkpoint : path
             Where the run is saved every 30 seconds and when it ends or is interrupted; see `numbaopt.resume`.
+        lazy_update : bool
+            In minibatch training on sparse data, update only the unknowns that the batch meets (as torch's SparseAdam
+            and TensorFlow's LazyAdam): the others keep value and state, and neither l2 nor l1 moves them.  Without it all
+            unknowns take every step, as on dense data; `SGD`, and `AdaGrad` without l2, do so at the same low cost.
         jit : bool
             True: an objective that cannot be compiled is an error.  False: do not try.
 
@@ -164,11 +169,15 @@ def _problem_of(fun, jac, args, n, lower, upper, jit):
 
 def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     settings = {**OPTIONS, **options}
-    batches, maxiter = batches_of(problem, settings, options)
+    batches, maxiter = batches_of(problem, settings, options, getattr(opt, "incremental", False))
     gtol = settings["gtol"] if settings["gtol"] is not None else tol
-    gtol = (1e-5 if batches is None else 0.0) if gtol is None else gtol
+    gtol = (1e-5 if batches is None or hasattr(opt, "solver") else 0.0) if gtol is None else gtol
     if hasattr(opt, "check"):
         opt.check(opt, problem, batches, lower.size > 0)
+    if hasattr(opt, "solver"):
+        refuse_for_solvers(opt, settings)
+    if hasattr(opt, "ready"):
+        opt = opt.ready(opt, problem)
     limits = Limits(maxiter, *(nonnegative(key, value) for key, value in
                                (("gtol", gtol), ("ftol", settings["ftol"]), ("xtol", settings["xtol"]))))  # fmt: skip
     rows = HISTORY_ROWS if settings["history"] in (True, False) else count("history", settings["history"], 2)
@@ -180,7 +189,7 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     first = 0 if former is None else int(former.now[0].step)
     limits = limits._replace(maxiter=first + limits.maxiter)
     after, average = after_of(problem, opt), average_of(settings, batches, first)
-    slots, extra = solver_of(opt).sizes(opt, problem)
+    slots, extra = solver_of(opt).sizes(opt, problem, batches)
     slots += average is not None
     run = new_run(x0.astype(problem.dtype), slots, lower.astype(problem.dtype), upper.astype(problem.dtype),
                   rows, limits.xtol > 0, extra)  # fmt: skip
@@ -286,7 +295,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     if run.now[0].status in (STEP_LIMIT, STOPPED):
         run.now[0].status = RUNNING
     opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
-    found, needed = (len(run.state) - (run.now[0].shown >= 0), run.extra.size), solver_of(opt).sizes(opt, problem)
+    found, needed = (len(run.state) - (run.now[0].shown >= 0), run.extra.size), solver_of(opt).sizes(opt, problem, batches)
     if found != needed:
         (rows, numbers), (rows_now, numbers_now) = found, needed
         raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} "

@@ -45,6 +45,7 @@ class Batches(NamedTuple):
     seed: int
     whole: bool  # whether the whole objective is judged every epoch
     at_once: int = 1 << 40  # most terms a sum's own function is given: less than ``size`` where gradients accumulate
+    lazy: bool = False  # whether a step on sparse data updates only the unknowns of its batch
 
     @property
     def per_epoch(self) -> int:
@@ -155,7 +156,7 @@ class Driver:
     @property
     def point(self) -> np.ndarray:
         """What is judged and returned: x, or an average of the iterates."""
-        return self.run.x if self.now.shown < 0 else self.run.state[self.now.shown]
+        return self.solver.point() if self.now.shown < 0 else self.run.state[self.now.shown]
 
     @property
     def looks(self) -> bool:

@@ -44,6 +44,23 @@ def scramble(value, half, low_mask, high_mask, k0, k1, k2, k3, k4, k5):
 
 
 @jit
+def key_of(seed, epoch):
+    """What makes the order of an epoch another one for every seed."""
+    return mix(mix(seed & MASK) ^ mix((seed >> 32) & MASK) ^ mix((epoch + 0x9E3779B9) & MASK))
+
+
+@jit
+def fill_draws(order, count, n, seed, epoch, first):
+    """As `fill_order`, but every position draws one of all ``n`` terms, with replacement."""
+    key = key_of(seed, epoch)
+    for p in range(count):
+        place = first + p
+        high = mix((key + place) & MASK)
+        low = mix(high ^ mix((key ^ (place >> 32)) & MASK))
+        order[p] = int((high * 2.0**-32 + (low >> 11) * 2.0**-53) * n)
+
+
+@jit
 def fill_order(order, count, n, shuffle, seed, epoch, first):
     """Write the terms at the positions ``first``, ``first + 1``, ... of an epoch over ``n`` terms into ``order``."""
     if not shuffle or n < 2:
@@ -55,7 +72,7 @@ def fill_order(order, count, n, shuffle, seed, epoch, first):
         bits += 1
     half = (bits + 1) // 2
     low_mask, high_mask = (1 << half) - 1, (1 << (bits - half)) - 1
-    key = mix(mix(seed & MASK) ^ mix((seed >> 32) & MASK) ^ mix((epoch + 0x9E3779B9) & MASK))
+    key = key_of(seed, epoch)
     k0, k1, k2 = mix((key + 1) & MASK), mix((key + 2) & MASK), mix((key + 3) & MASK)
     k3, k4, k5 = mix((key + 4) & MASK), mix((key + 5) & MASK), mix((key + 6) & MASK)
     for p in range(count):

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numba import types
 
-from .._jit import bits, from_bits, jit, jit_inside, native, scalar
+from .._jit import EXACT, bits, from_bits, jit, jit_inside, native, scalar
 from .._packed import open_at
 from ..status import CONVERGED, NOT_FINITE, RUNNING
 
@@ -85,6 +85,8 @@ def take_over(run: Run, former: Run) -> None:
     """Let a new run begin where another one stands: its unknowns, the state of its rule, its number of steps."""
     for name in ("x", "state", "extra"):
         mine, theirs = getattr(run, name), getattr(former, name)
+        if name == "extra" and mine.shape != theirs.shape and not theirs.any():  # nothing is owed there
+            continue
         if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
             raise ValueError(f"run: its {name} is {theirs.dtype} of shape {theirs.shape}, this problem and optimizer "
                              f"need {mine.dtype} of shape {mine.shape}")  # fmt: skip
@@ -125,7 +127,13 @@ def _clipped(value, low, high):
     return low if value < low else (high if value > high else value)
 
 
+def _soft(x, threshold):
+    part = x if x < threshold else threshold  # two conditions apart: the smaller and the larger, without a branch
+    return x - (part if part > -threshold else -threshold)
+
+
 clipped = scalar(_clipped)
+soft = scalar(_soft, EXACT)
 larger = scalar(lambda a, b: a if a > b else b)  # not max(), which takes longer to compile than the rest of a function
 
 

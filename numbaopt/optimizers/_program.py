@@ -9,6 +9,12 @@ functions, and kept on disk.  All programs have one signature, so a loop takes a
     the step with row ``j`` of the coefficients on the coordinates ``low`` to ``high`` of ``n``, after what needs a sum
     over all of them (clipping by norm).
 
+``advance_some(coefficients, j, x, g, s, n, which, count)``
+    the same on the coordinates ``which``, whose gradients are ``g``, for parts that need no sum;
+``pay(coefficients, j, x, s, n, which, count, owed)``
+    the proximal steps that these coordinates missed while they had no gradient: ``owed[0] - owed[1 + i]`` is the sum of
+    the rule's first coefficients over those steps.
+
 All arguments are integers, arrays their addresses.
 """
 
@@ -157,6 +163,16 @@ def scalar_join(function: Callable[..., Any]) -> Any:
     return jit_inside(function, forceinline=True, fastmath=EXACT)
 
 
+def join_owed(classes: tuple[type, ...], counts: tuple[int, ...], rule: int) -> Callable[..., Any]:
+    """``pay(c, owed, x, s, i)``: the proximal step that is owed to a coordinate without a gradient.
+
+    ``owed`` is the sum of the rule's first coefficients over the steps it missed: its scale is in proportion to that.
+    """
+    start, end = sum(counts[:rule]) + 1, sum(counts[: rule + 1])
+    scale, after = scalar(classes[rule].scale, EXACT), scalar(classes[rule + 1].after, EXACT)
+    return scalar_join(lambda c, owed, x, s, i: after(c[end:], scale((owed,) + c[start:end], s, i), x))  # noqa: RUF005
+
+
 PREPARE = types.void(*(types.intp,) * 5)
 ADVANCE = types.void(*(types.intp,) * 8)
 
@@ -216,6 +232,49 @@ class Program:
 
         self._advance = jit_for_address(advance, fastmath=EXACT)
         return address(self._advance, ADVANCE)
+
+    @functools.cached_property
+    def advance_some(self) -> Any:
+        """The address of ``advance_some``."""
+        classes, counts, rule, kind = self.classes, self.counts, self.rule, numba.from_dtype(self.dtype)
+        update, update_free = join_after(classes, counts, rule), join_after(classes[: rule + 1], counts, rule)
+        split, where = len(classes) > rule + 1, sum(counts[: rule + 1])  # the last unknowns are left alone
+        load, load_lr = row_loader(kind, 1, self.width - 1, self.width), row_loader(kind, 0, 1, self.width)
+        vector, state, whole = array_at(self.dtype), array_at(self.dtype, rows=self.slots), array_at(np.int64)
+
+        def advance_some(coefficients, j, x, g, s, n, which, count):
+            x, g, s, which = vector(x, n), vector(g, count), state(s, n), whole(which, count)
+            c, (lr,) = load(coefficients, j), load_lr(coefficients, j)
+            end = np.uint64(n - int(c[where]) if split else n)
+            for k in range(count):
+                i = np.uint64(which[k])
+                if i < end:
+                    x[i] = update(c, lr, x[i], g[k], s, i)
+                elif split:
+                    x[i] = update_free(c, lr, x[i], g[k], s, i)
+
+        self._advance_some = jit_for_address(advance_some, fastmath=EXACT)
+        return address(self._advance_some, ADVANCE)
+
+    @functools.cached_property
+    def pay(self) -> Any:
+        """The address of ``pay``."""
+        pay, where, kind = join_owed(self.classes, self.counts, self.rule), sum(self.counts[: self.rule + 1]), self.dtype
+        load, doubles = row_loader(numba.from_dtype(kind), 1, self.width - 1, self.width), array_at(np.float64)
+        vector, state, whole = array_at(kind), array_at(kind, rows=self.slots), array_at(np.int64)
+
+        def pay_some(coefficients, j, x, s, n, which, count, owed):
+            x, s, which, owed = vector(x, n), state(s, n), whole(which, count), doubles(owed, n + 1)
+            c = load(coefficients, j)
+            end = np.uint64(n - int(c[where]))
+            for k in range(count):
+                i = np.uint64(which[k])
+                missed = owed[0] - owed[i + np.uint64(1)]
+                if i < end and missed != 0:
+                    x[i] = pay(c, x.dtype.type(missed), x[i], s, i)
+
+        self._pay = jit_for_address(pay_some, fastmath=EXACT)
+        return address(self._pay, ADVANCE)
 
 
 def _builder(classes: tuple[type, ...]) -> Callable[..., Any]:

@@ -10,6 +10,12 @@
     By how much the rule, having seen a steady gradient of 1 for long, moves coordinate ``i``; after ``update``.
     Penalties that need a proximal step (l1) are applied in this metric.
 
+``rests(opt)``, optional
+    Whether a coordinate without a gradient keeps value and state from the second step on, and ``scale`` is in proportion
+    to the first coefficient.  On sparse data only the coordinates of a batch are then looked at.
+``linear``, optional
+    Whether ``update``, where the rule rests, is ``x - c[0] * g``.
+
 ``update`` sees neither hyper-parameters nor (in arithmetic) literals, so float32 stays float32 everywhere, and no loop
 ever knows a schedule or a hyper-parameter.  From these two functions follow the vector step, the step inside a user's
 ``@njit`` code, and every loop (see ``_program.py``).

@@ -66,6 +66,10 @@ class AdaGrad(NamedTuple):
         size = math.sqrt(s[0, i] + c[2]) + c[3]
         return c[0] / size if size > 0 else size
 
+    @staticmethod
+    def rests(opt):
+        return opt.weight_decay == 0
+
 
 @rule()
 class RMSprop(NamedTuple):

@@ -55,6 +55,12 @@ class SGD(NamedTuple):
     def scale(c, s, i):
         return c[0]
 
+    linear = True
+
+    @staticmethod
+    def rests(opt):
+        return opt.weight_decay == 0
+
 
 def momentum_update(c, x, g, s, i):
     keep, take, from_gradient, from_buffer, couple, shrink, _ = c

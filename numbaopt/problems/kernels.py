@@ -17,6 +17,7 @@ from numba import types
 
 from .._jit import (
     EXACT,
+    FUSED,
     address,
     array,
     array_at,
@@ -36,7 +37,6 @@ from ..optimizers._program import cast_all, row_loader
 from .rows import DenseRows, prefetch_item
 
 FETCH_AHEAD = 16  # rows between asking for one and using it
-FUSED = EXACT | {"contract"}  # these loops store: no reordering
 
 # All arguments are integers or addresses; n counts the items of x or g.
 MARGINS = types.float64(*(types.intp,) * 6)  # (x, n, order, count, known, data) -> largest: of rows order[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import Any
 
@@ -22,7 +23,7 @@ from .kernels import (
     row_functions,
     sums_by_tile,
 )
-from .rows import as_rows
+from .rows import as_rows, narrowest
 from .validation import check_matrix, check_target, check_weights
 
 TILE_BYTES = 1 << 17  # rows that are read twice should still be in the cache the second time
@@ -129,6 +130,11 @@ class LinearModel:
             gather=rows.gather, gather_part=rows.gather_part, values=loss.values, slopes=loss.slopes,
             part=self.kernels.part, combine=self.kernels.combine)  # fmt: skip
         return Packed(LinearData(shared, self.rows), data_type(self.dtype, storage))
+
+    @functools.cached_property
+    def narrow_rows(self) -> Any:
+        """The rows in the storage that is fastest to read, for methods that read one at a time."""
+        return narrowest(self.rows)
 
     @property
     def kernels(self) -> Loops:

@@ -98,16 +98,20 @@ class SparseRows(NamedTuple):
         return types.BaseTuple.from_types((array(dtype), array(np.int32), array(np.int64)), SparseRows)
 
     @staticmethod
+    def value(rows, k, scale):
+        return scale * rows.values[k]
+
+    @staticmethod
     def margin(rows, i, x):
         total = x[0] - x[0]
-        for k in range(rows.starts[i], rows.starts[i + 1]):
-            total += rows.values[k] * x[rows.columns[k]]
+        for k in range(np.uint64(rows.starts[i]), np.uint64(rows.starts[i + 1])):
+            total += rows.values[k] * x[np.uint32(rows.columns[k])]
         return total
 
     @staticmethod
     def add(rows, i, scale, g):
-        for k in range(rows.starts[i], rows.starts[i + 1]):
-            g[rows.columns[k]] += scale * rows.values[k]
+        for k in range(np.uint64(rows.starts[i]), np.uint64(rows.starts[i + 1])):
+            g[np.uint32(rows.columns[k])] += scale * rows.values[k]
 
     @staticmethod
     def margin4(rows, i, j, k, l, x):  # noqa: E741
@@ -122,11 +126,62 @@ class SparseRows(NamedTuple):
 
     @staticmethod
     def fetch(rows, i):
-        begin = rows.starts[i]
-        prefetch_item(rows.values, begin)
-        prefetch_item(rows.columns, begin)
+        begin, end = rows.starts[i], rows.starts[i + 1]
+        for k in range(begin, end, 64 // rows.values.itemsize):  # items in a cache line
+            prefetch_item(rows.values, k)
+        for k in range(begin, end, 16):
+            prefetch_item(rows.columns, k)
 
 
+class UnitRows(NamedTuple):
+    """`SparseRows` whose values are all one, as of categories and of words: a third of the memory to read."""
+
+    columns: np.ndarray
+    starts: np.ndarray
+
+    @staticmethod
+    def type_for(dtype):
+        """Numba's type."""
+        return types.BaseTuple.from_types((array(np.int32), array(np.int64)), UnitRows)
+
+    @staticmethod
+    def value(rows, k, scale):
+        return scale
+
+    @staticmethod
+    def margin(rows, i, x):
+        total = x[0] - x[0]
+        for k in range(np.uint64(rows.starts[i]), np.uint64(rows.starts[i + 1])):
+            total += x[np.uint32(rows.columns[k])]
+        return total
+
+    @staticmethod
+    def add(rows, i, scale, g):
+        for k in range(np.uint64(rows.starts[i]), np.uint64(rows.starts[i + 1])):
+            g[np.uint32(rows.columns[k])] += scale
+
+    @staticmethod
+    def fetch(rows, i):
+        for k in range(rows.starts[i], rows.starts[i + 1], 16):  # items in a cache line
+            prefetch_item(rows.columns, k)
+
+
+def narrowest(rows: Any) -> Any:
+    """The same rows in the storage that is fastest to read."""
+    if not rows.sparse or not (np.all(rows.values[:1000] == 1) and np.all(rows.values == 1)):
+        return rows
+    return UnitRows(rows.columns, rows.starts)
+
+
+def distinct(rows: Any) -> bool:
+    """Whether the columns of every sparse row rise, so that none occurs twice."""
+    rises = np.diff(rows.columns[: rows.starts[-1]]) > 0
+    ends = rows.starts[1:-1]
+    rises[ends[(ends > 0) & (ends < rows.starts[-1])] - 1] = True
+    return bool(np.all(rises))
+
+
+DenseRows.sparse, SparseRows.sparse, UnitRows.sparse = False, True, True
 _margin, _add = scalar(SparseRows.margin), scalar(SparseRows.add)
 
 

@@ -4,5 +4,6 @@ from ._solver import SOLVERS, Job, solver_of
 from .auto import choose
 from .lbfgs import LBFGS
 from .newton import Newton
+from .variance_reduced import SAG, SAGA, SVRG
 
-__all__ = ["LBFGS", "SOLVERS", "Job", "Newton", "choose", "solver_of"]
+__all__ = ["LBFGS", "SAG", "SAGA", "SOLVERS", "SVRG", "Job", "Newton", "choose", "solver_of"]

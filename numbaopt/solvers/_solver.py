@@ -6,8 +6,10 @@ A method that is no rule (it needs more of a problem than one gradient a step) i
     its `Solver` class,
 ``check(opt, problem, batches, bounds)``
     raises a ValueError where it cannot solve such a problem,
-``steps(opt, problem, batches)``, optional
-    what the driver counts as an epoch: steps of methods that choose their own batches.
+``ready(opt, problem)``, optional
+    the settings that follow from the problem filled in: what the run, and its checkpoint, goes by,
+``incremental``, optional
+    whether a step is of one term, an epoch of as many as there are.
 
 All that a run depends on stands in the arrays of `Run` (``state``: vectors like x, ``extra``: float64 numbers), so it
 can be cut anywhere between steps, saved and resumed bit for bit.
@@ -68,9 +70,13 @@ class Solver:
         self.zero = problem.dtype.type(0)
 
     @staticmethod
-    def sizes(opt: Any, problem: Any) -> tuple[int, int]:
+    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
         """How many vectors of state and extra numbers a run has."""
         return len(opt.slots), 0
+
+    def point(self) -> np.ndarray:
+        """Where the run stands; not its ``x`` within an epoch, where that waits for what is put off."""
+        return self.job.run.x
 
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps; the objectives that are evaluated go into ``values``, as many as have room."""
@@ -82,7 +88,9 @@ def method(*names: str) -> Any:
 
     def register(cls: Any) -> Any:
         cls.names = names
-        cls.slots, cls.lr = (), 1.0
+        cls.slots = ()
+        if "lr" not in cls._fields:
+            cls.lr = 1.0
         for name in names:
             SOLVERS[name] = cls
         return checked_namedtuple(cls)

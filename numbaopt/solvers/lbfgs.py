@@ -23,7 +23,7 @@ class LBFGSSteps(Solver):
         self.loop = quasi_newton.compiled(job.problem.dtype)
 
     @staticmethod
-    def sizes(opt: Any, problem: Any) -> tuple[int, int]:
+    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
         """Pairs of vectors, and what goes with each pair."""
         memory = int(opt.memory)
         return 2 * memory + quasi_newton.MORE_ROWS, 2 * memory + quasi_newton.MORE_NUMBERS

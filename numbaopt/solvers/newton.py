@@ -41,7 +41,7 @@ class NewtonSteps(Solver):
         self.known: tuple[bytes, int, np.ndarray, Second] | None = None  # the last pass: where, of what, on which set
 
     @staticmethod
-    def sizes(opt: Any, problem: Any) -> tuple[int, int]:
+    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
         """One vector marks the working set; one number is the stage."""
         return 1, 1
 
