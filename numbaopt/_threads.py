@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -51,13 +51,17 @@ def in_parts(work: Callable[[int, int], None], size: int) -> None:
 
 def share_out(work: Callable[[int, int], None], parts: int, threads: int) -> None:
     """Call ``work(k, thread)`` for every part ``k``, on at most ``threads`` threads, each with a number of its own."""
-    threads, left = min(threads, parts), itertools.count()
+    threads = min(threads, parts)
+    left: Iterator[int] = itertools.count()
 
     def run(thread: int) -> None:
         while (k := next(left)) < parts:  # one step of the interpreter: no two threads get the same part
             work(k, thread)
 
     others = [_workers().submit(run, thread) for thread in range(1, threads)]
-    run(0)
-    for other in others:
-        other.result()
+    try:
+        run(0)
+    finally:  # whatever ends this thread: nobody may work on after it
+        left = itertools.repeat(parts)
+        for other in others:
+            other.result()

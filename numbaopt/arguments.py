@@ -101,7 +101,8 @@ def average_of(settings: dict[str, Any], batches: Batches | None, first: int) ->
 
 def refuse_for_solvers(opt: Any, settings: dict[str, Any]) -> None:
     """Options that belong to first-order rules."""
-    for key in ("average", "max_norm", "lazy_update"):
+    keys = ("average", "max_norm", "lazy_update") + (() if getattr(opt, "incremental", False) else ("batch_size",))
+    for key in keys:
         if settings[key]:
             raise ValueError(f"{key}={settings[key]!r} needs a first-order rule, not {type(opt).__name__}")
 

@@ -7,6 +7,7 @@ import os
 from . import checkpoint as checkpoints
 from ._fields import nearest
 from .arguments import (
+    BATCH_OPTIONS,
     HISTORY_ROWS,
     OPTIONS,
     after_of,
@@ -22,7 +23,7 @@ from .arguments import (
     unknowns,
     warn,
 )
-from .loops.state import Run, new_run, take_over
+from .loops.state import Run, make_feasible, new_run, take_over
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.step import as_optimizer
 from .problems.function import Function, mend_message
@@ -149,6 +150,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         name, defaults = choose(problem, lower.size > 0)
         options = {**defaults, **options}
         known, method = not isinstance(name, str), name
+    if name is None and any(options.get(key) is not None for key in BATCH_OPTIONS):
+        raise ValueError("minibatches need a first-order method such as method='adam'; none is given")
     if not known or (callable(method) and not hasattr(method, "slots")):
         method = "L-BFGS-B" if model and method is None and not constraints else method
         return hand_on(problem, x0, method, hess, hessp, bounds, constraints, tol, callback, options)
@@ -176,6 +179,8 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
         opt.check(opt, problem, batches, lower.size > 0)
     if hasattr(opt, "solver"):
         refuse_for_solvers(opt, settings)
+    if settings["patience"] is not None and settings["history"] is False and settings["validation"] is None:
+        raise ValueError("patience needs the objective of every epoch, which history=False spares, or a validation")
     if hasattr(opt, "ready"):
         opt = opt.ready(opt, problem)
     limits = Limits(maxiter, *(nonnegative(key, value) for key, value in
@@ -203,8 +208,10 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     now.penalised = getattr(problem, "n_penalised", problem.n)
     now.max_norm = 0.0 if settings["max_norm"] is None else nonnegative("max_norm", settings["max_norm"])
     now.keeps_best = settings["validation"] is None
+    make_feasible(run)
     saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
-    remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size, "after": after}
+    remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size, "after": after,
+                "patience": settings["patience"], "min_delta": settings["min_delta"]}  # fmt: skip
     if saved:
         remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
     return _drive(problem, opt, run, limits, batches, callback, settings, saved, remember)
@@ -289,7 +296,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
         raise ValueError(f"{os.fspath(path)} is of another problem: {remember['model']}, this one {_model_of(problem)}")
     limits = Limits(*remember["limits"])
     if options.get("epochs") is not None:
-        limits = limits._replace(maxiter=count("epochs", options["epochs"]) * (batches.per_epoch if batches else 1))
+        more = count("epochs", options["epochs"]) * (batches.per_epoch if batches else 1)
+        limits = limits._replace(maxiter=int(run.now[0].origin) + more)
     if options.get("maxiter") is not None:
         limits = limits._replace(maxiter=count("maxiter", options["maxiter"]))
     if run.now[0].status in (STEP_LIMIT, STOPPED):
@@ -300,6 +308,14 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
         (rows, numbers), (rows_now, numbers_now) = found, needed
         raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} "
                          f"now has {rows_now} and {numbers_now}")  # fmt: skip
+    now = run.now[0]
+    same = (getattr(problem, "l1", 0.0), getattr(problem, "n_outputs", 1), getattr(problem, "n_penalised", problem.n))
+    if not solver_of(opt).fits(opt, run) or (now.l1, now.outputs, now.penalised) != same:
+        raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: its numbers are not those of such a run")
+    if bool(now.keeps_best) != (options.get("validation") is None):
+        raise ValueError(f"{os.fspath(path)}: the run was {'not ' if now.keeps_best else ''}judged by a validation; "
+                         f"resume it {'without' if now.keeps_best else 'with the same'} one")  # fmt: skip
+    options = {key: remember.get(key) for key in ("patience", "min_delta") if remember.get(key) is not None} | options
     saved = os.fspath(options.get("checkpoint") or path)
     remember = {**remember, "limits": limits, "after": after}
     return _drive(problem, opt, run, limits, batches, callback, {**OPTIONS, **options}, saved, remember)

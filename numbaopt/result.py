@@ -23,8 +23,11 @@ def result_of(driver: Driver, interrupted: bool = False):
     kept = judged or now.status == NOT_FINITE or not now.keeps_best
     x = (run.best if kept else driver.point).copy()
     evaluations, fun, jac = int(now.evaluations), float(now.best_fun), run.g.copy()
-    if judged and np.isinf(fun):  # no finite point was ever seen
+    if judged and np.isinf(fun):  # no finite point was ever seen, or none at all
         fun = float(now.fun)
+        if np.isnan(fun) and not interrupted and now.evaluations == 0:
+            x, evaluations = driver.point.copy(), 1
+            fun, jac = problem.value_and_grad(x)
     elif not interrupted and driver.within_epoch and now.status != NOT_FINITE:
         fun, jac = problem.value_and_grad(driver.point)  # within an epoch: not yet judged
         evaluations += 1
@@ -32,7 +35,8 @@ def result_of(driver: Driver, interrupted: bool = False):
             fun, jac = problem.value_and_grad(x)
         else:
             x = driver.point.copy()
-    elif not interrupted and (batches is not None or now.best_step != now.step or now.status == NOT_FINITE):
+    elif not interrupted and (batches is not None or now.best_step != now.step or now.status == NOT_FINITE
+                                or not now.keeps_best):  # fmt: skip
         fun, jac = problem.value_and_grad(x)
         evaluations += 1
     if not np.isfinite(fun) and now.status != NOT_FINITE and not interrupted:  # history=False: nobody looked before

@@ -166,6 +166,8 @@ class Driver:
     def _look(self) -> None:
         """Score the point, keep the best one, end the run when patience does."""
         now, hooks = self.now, self.hooks
+        if hooks.score is None and now.awaiting:
+            return  # the objective of all terms is not known yet
         score = -float(now.fun) if hooks.score is None else float(hooks.score(self.point))
         if hooks.score is not None and now.records and self.run.history[now.records - 1].step == now.step:
             self.run.history[now.records - 1].score = score
@@ -249,6 +251,9 @@ class Driver:
         bad = np.flatnonzero(~np.isfinite(self.run.g))  # of the last batch, or the whole
         of_gradient = bad.size and (np.isfinite(now.fun) or self.batches is not None)
         what = f"component {bad[0]} of the gradient is not finite" if of_gradient else f"the objective is {now.fun}"
+        if np.isfinite(now.fun) and not bad.size:
+            return (f"Diverged at step {now.step}: a step from here is beyond all numbers; scale the data. x is the "
+                    f"best finite point, from step {now.best_step}.")  # fmt: skip
         if now.step == 0:
             return f"Diverged: at the starting point (step 0) {what}."
         return (f"Diverged at step {now.step}: {what} (the learning rate was {now.lr:g}). Try a smaller rate, such as "

@@ -17,6 +17,8 @@ def hand_on(problem: Any, x0: np.ndarray, method: Any, hess: Any, hessp: Any, bo
     """``scipy.optimize.minimize`` on a problem of ours."""
     from scipy.optimize import minimize
 
+    if getattr(problem, "l1", 0.0) > 0:
+        raise ValueError(f"SciPy's methods take no l1 (l1={problem.l1}), which is not smooth; use method='auto'")
     options = {key: value for key, value in options.items() if key not in ("jit", "history", "progress")}
     args = getattr(problem, "args", ())
 

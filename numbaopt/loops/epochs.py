@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
-from .._jit import array_at, invoke, invoke_value, jit, pointer, pointer_to, precompile
+from .._jit import invoke, invoke_value, jit, pointer, pointer_to, precompile
 from ..status import NOT_FINITE, RUNNING
 from .descent import floats
 from .minibatch import numbers

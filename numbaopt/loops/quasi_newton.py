@@ -14,12 +14,12 @@ from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
 from .state import judge, larger, open_run
 
 DECREASE, CURVATURE = 1e-4, 0.9  # Wolfe's conditions on the objective and on the slope along the direction
-ROUNDING = 1e-13  # relative: where the objective changes by less, only the slope tells
+STALL, PATIENCE = 0.9, 20  # steps in vain: no lower objective, no gradient below this part of the least
 EVALUATIONS = 30  # at most, along one direction
 GROWTH = 10.0  # of the length, while the slope still falls
 EDGE = 0.1  # of a bracket, that a new length keeps away from its ends
-MORE_ROWS = 3  # of the state, after steps and changes of the gradient: direction, former x, former gradient
-MORE_NUMBERS = 2  # before 2 a pair: how many pairs there are, where the next one goes
+MORE_ROWS = 3  # of the state, after steps and changes of the gradient: direction, trial x, its gradient
+MORE_NUMBERS = 4  # before 2 a pair: how many pairs there are, where the next one goes; steps in vain, least gradient
 
 
 @jit_inside
@@ -76,18 +76,23 @@ def between(low, f_low, s_low, high, f_high, s_high):
 
 
 @jit
-def lbfgs(run, zero, k, values, room, memory, evaluate, data, gtol, ftol, xtol):
-    """Take at most ``k`` steps; the first ``room`` objectives go into ``values``.  Arrays are addresses."""
+def lbfgs(run, zero, k, values, room, memory, rounding, evaluate, data, gtol, ftol,
+          xtol):  # fmt: skip
+    """Take at most ``k`` steps; the first ``room`` objectives go into ``values``.  Arrays are addresses.
+
+    ``rounding`` is relative: where the objective changes by less, only the slope tells.
+    """
     run, values = open_run(run, zero), floats(values, room)
     now, x, g, work, state, extra = run.now[0], run.x, run.g, run.work, run.state, run.extra
     best, previous, lower, upper, history, n = run.best, run.previous, run.lower, run.upper, run.history, run.x.size
-    d, x0, g0 = state[2 * memory], state[2 * memory + 1], state[2 * memory + 2]
-    before = now.evaluations
+    d, there, slopes = state[2 * memory], state[2 * memory + 1], state[2 * memory + 2]
+    noted = 0
     if now.awaiting:
         fun = invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), n, data))
         judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xtol)
+        extra[2], extra[3] = 0.0, now.grad_norm
         if room > 0:
-            values[0] = fun
+            values[0], noted = fun, 1
     for _ in range(k):
         if now.status != RUNNING:
             return
@@ -101,55 +106,66 @@ def lbfgs(run, zero, k, values, room, memory, evaluate, data, gtol, ftol, xtol):
             now.status = NOT_FINITE
             return
         fun = now.fun
-        for i in range(n):
-            x0[i], g0[i] = x[i], g[i]
-        for i in range(previous.size):
-            previous[i] = x[i]
         length = 1.0 if extra[0] > 0 else 1.0 / larger(1.0, math.sqrt(-slope))
         low, f_low, s_low, high, f_high, s_high = 0.0, fun, slope, math.inf, 0.0, 0.0
-        there, found, noise = fun, False, ROUNDING * larger(1.0, abs(fun))
-        for _ in range(EVALUATIONS):
-            for i in range(n):
-                x[i] = x0[i] + length * d[i]
-            there = invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), n, data))
-            steep = inner(g, d)
-            finite = math.isfinite(there) and math.isfinite(steep)
-            flat = there <= fun + noise and (2.0 * DECREASE - 1.0) * slope >= steep
-            if not finite or not (there <= fun + DECREASE * length * slope or flat):
-                high, f_high, s_high = length, there, steep
+        value, found, tries, noise = fun, False, 0, rounding * larger(1.0, abs(fun))
+        while tries < EVALUATIONS and not found:
+            tries += 1
+            for i in range(n):  # x and g stay as they are until the search has ended
+                there[i] = x[i] + length * d[i]
+            value = invoke_value(evaluate, (pointer(there), pointer(work), pointer(slopes), n, data))
+            steep = inner(slopes, d)
+            finite = math.isfinite(value) and math.isfinite(steep)
+            flat = value <= fun + noise and (2.0 * DECREASE - 1.0) * slope >= steep
+            if not finite or not (value <= fun + DECREASE * length * slope or flat):
+                high, f_high, s_high = length, value, steep
             elif steep < CURVATURE * slope:
-                low, f_low, s_low = length, there, steep
+                low, f_low, s_low = length, value, steep
             else:
                 found = True
+            if found or tries == EVALUATIONS:
                 break
-            if high == math.inf:
+            if tries == EVALUATIONS - 1 and low > 0.0:
+                length = low  # the best that is known to be lower
+            elif high == math.inf:
                 length *= GROWTH
             elif finite:
                 length = between(low, f_low, s_low, high, f_high, s_high)
             else:
                 length = low + 0.1 * (high - low)
         now.step += 1
-        now.lr = length
-        if not found and not there < fun:
-            for i in range(n):
-                x[i], g[i] = x0[i], g0[i]
+        now.evaluations += tries - 1  # the last one is judged
+        if not found and not value < fun:
+            now.evaluations += 1
             if extra[0] > 0:
                 extra[0] = 0.0  # once more, along the gradient
                 continue
             now.status, now.reason = (CONVERGED, 1) if now.grad_norm <= gtol else (NO_PROGRESS, 0)
             return
+        now.lr = length
         head = int(extra[1])
         s, y = state[head], state[memory + head]
+        for i in range(previous.size):
+            previous[i] = x[i]
         for i in range(n):
-            s[i], y[i] = x[i] - x0[i], g[i] - g0[i]
+            s[i], y[i] = there[i] - x[i], slopes[i] - g[i]
+            x[i], g[i] = there[i], slopes[i]
         bend = inner(s, y)
         if bend > 1e-14 * inner(y, y):
             extra[MORE_NUMBERS + head] = 1.0 / bend
             extra[0] = extra[0] + 1.0 if extra[0] < memory else extra[0]
             extra[1] = (head + 1) % memory
-        judge(now, x, g, best, previous, lower, upper, history, there, gtol, ftol, xtol)
-        if now.evaluations - before <= room:
-            values[now.evaluations - before - 1] = there
+        judge(now, x, g, best, previous, lower, upper, history, value, gtol, ftol, xtol)
+        if noted < room:
+            values[noted], noted = value, noted + 1
+        if fun - value > noise or now.grad_norm < STALL * extra[3]:
+            extra[2] = 0.0
+        else:
+            extra[2] += 1.0
+        extra[3] = now.grad_norm if now.grad_norm < extra[3] else extra[3]
+        if extra[2] >= PATIENCE and now.status == RUNNING:
+            now.status = NO_PROGRESS
+            return
 
 
 floats = array_at(np.float64)
@@ -158,4 +174,5 @@ floats = array_at(np.float64)
 @functools.cache
 def compiled(dtype: np.dtype) -> Any:
     """`lbfgs` compiled now, for unknowns of ``dtype``: once for all objectives."""
-    return precompile(lbfgs, (types.intp, from_dtype(dtype), *(types.intp,) * 6, *(types.float64,) * 3))
+    return precompile(lbfgs, (types.intp, from_dtype(dtype), *(types.intp,) * 4, types.float64, types.intp, types.intp,
+                              *(types.float64,) * 3))

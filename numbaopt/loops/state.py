@@ -74,6 +74,7 @@ def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, re
     n, dtype = x0.size, x0.dtype
     now = np.zeros(1, NOW).view(np.recarray)
     now[0].status, now[0].stride, now[0].best_fun, now[0].awaiting = RUNNING, 1, math.inf, 1
+    now[0].fun = math.nan  # not known yet
     now[0].keeps_best, now[0].shown, now[0].outputs, now[0].penalised = 1, -1, 1, n
     history = np.zeros(max(2, records + records % 2), RECORD).view(np.recarray)
     history.score = np.nan
@@ -93,6 +94,17 @@ def take_over(run: Run, former: Run) -> None:
         mine[:] = theirs
     run.best[:] = former.x
     run.now[0].step = run.now[0].origin = former.now[0].step
+
+
+def make_feasible(run: Run) -> None:
+    """Let a run begin within its bounds and its largest norm."""
+    now, width = run.now[0], int(run.now[0].penalised // run.now[0].outputs)
+    for point in (run.x, run.best, *(run.state[k] for k in [now.shown] if k >= 0)):
+        if run.lower.size:
+            np.clip(point, run.lower, run.upper, out=point)
+        for k in range(now.outputs if now.max_norm > 0 else 0):
+            vector = point[k * width : (k + 1) * width]
+            vector *= min(1.0, now.max_norm / max(float(np.linalg.norm(vector)), 1e-300))
 
 
 @functools.cache

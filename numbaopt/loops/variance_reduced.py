@@ -29,7 +29,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .._jit import FUSED, address, array, array_at, invoke, invoke_value, jit_for_address, jit_inside, pointer, pointer_to, scalar
+from .._jit import (
+    FUSED,
+    address,
+    array,
+    array_at,
+    invoke,
+    invoke_value,
+    jit_for_address,
+    jit_inside,
+    pointer,
+    scalar,
+)
 from .._packed import unpacker
 from .epochs import BEGIN, SETTLE, SWEEP, Functions
 from .minibatch import numbers

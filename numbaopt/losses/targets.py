@@ -12,9 +12,12 @@ Targets = tuple[np.ndarray, np.ndarray | None]  # as numbers; the classes, sorte
 def numeric(y: np.ndarray, name: str) -> Targets:
     """Any finite numbers."""
     try:
-        return np.asarray(y, np.float32 if y.dtype == np.float32 else np.float64), None
+        numbers = np.asarray(y, np.float32 if y.dtype == np.float32 else np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"y must be numeric, not of dtype {y.dtype}") from None
+    if np.any(np.isnan(numbers)):
+        raise ValueError("Input y contains NaN.")
+    return numbers, None
 
 
 def nonnegative(y: np.ndarray, name: str) -> Targets:
@@ -50,6 +53,8 @@ def classes(y: np.ndarray, name: str, classes: Any = None) -> Targets:
 def _classes_of(y: np.ndarray, told: Any) -> tuple[np.ndarray, np.ndarray]:
     if told is not None:
         told = np.asarray(told)
+        if told.ndim != 1 or told.size < 2 or np.any(told[1:] <= told[:-1]):
+            raise ValueError(f"classes must be at least 2, sorted, none twice; got {told.tolist()!r}")
         index = np.searchsorted(told, y).clip(max=told.size - 1)
         if np.any(told[index] != y):
             raise ValueError(f"y contains previously unseen labels: {np.unique(y[told[index] != y])[:3]!r}")
@@ -58,7 +63,7 @@ def _classes_of(y: np.ndarray, told: Any) -> tuple[np.ndarray, np.ndarray]:
     if found.size == 1:
         raise ValueError(
             "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
-            f"{found[0]!r}"
+            f"{found.tolist()[0]!r}"
         )
     if y.dtype.kind == "f" and np.any(y != np.round(y)):
         raise ValueError(f"Unknown label type: continuous. Maybe you are trying to fit a classifier, y has "

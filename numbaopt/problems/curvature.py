@@ -29,6 +29,7 @@ from .._jit import (
 )
 from .._packed import unpacker
 from .._threads import share_out
+from ..losses._loss import constants
 from ..optimizers._program import cast_all, row_loader
 from .kernels import FUSED, data_type, shared_at, sums_by_tile
 from .linear_model import LinearModel
@@ -44,10 +45,9 @@ OUTER = types.void(*(types.intp,) * 9)
 
 
 @functools.cache
-def curvatures_of(loss: type, dtype: np.dtype) -> tuple[Any, Any]:
+def curvatures_of(loss: type, dtype: np.dtype, count: int) -> tuple[Any, Any]:
     """The address of what computes the curvatures of a tile, and its function."""
     unpack, curvature = shared_at(dtype), scalar(loss.curvature)
-    count = len(loss.prepare(loss()) if hasattr(loss, "prepare") else loss._fields)
     load, doubles = row_loader(types.float64, 0, count, count), array_at(np.float64)
 
     def curvatures(out, count, data):
@@ -224,7 +224,7 @@ class Curvature:
         self.model = model
         storage: Any = type(model.rows)
         loss: Any = type(model.loss)
-        self.curvatures, self._loss = curvatures_of(loss, model.dtype)
+        self.curvatures, self._loss = curvatures_of(loss, model.dtype, len(constants(model.loss)))
         self.outer, self._outer = outer_of(storage, model.dtype)
         self._second, self._product, self._along = passes(model.dtype)
         self.by_tile = sums_by_tile(storage, model.dtype)
@@ -254,8 +254,8 @@ class Curvature:
             rows = order[parts[k]]
             funs[k] = self._second(
                 at(x), at(self._g[thread]), at(totals[k]), n, at(rows), rows.size, at(margins[parts[k]]),
-                at(self._h[parts[k]]), at(matrices[k]), at(columns), at(where), w, self.curvatures, self.outer, self.by_tile,
-                self._data[thread].address)  # fmt: skip
+                at(self._h[parts[k]]), at(matrices[k]), at(columns), at(where), w, self.curvatures, self.outer,
+                self.by_tile, self._data[thread].address)  # fmt: skip
 
         share_out(work, len(parts), len(self._data))
         penalty = self.penalty = np.full(n, model.intercept_l2)

@@ -138,12 +138,11 @@ def data_type(dtype: np.dtype, storage: Any) -> Any:
 
 
 @functools.cache
-def loss_functions(loss: type, dtype: np.dtype) -> LossFunctions:
-    """Compile what the loops need of a loss."""
+def loss_functions(loss: type, dtype: np.dtype, count: int) -> LossFunctions:
+    """Compile what the loops need of a loss with so many constants."""
     unpack, many = shared_at(dtype), getattr(loss, "many", False)
     fastmath = FUSED if many else EXACT
     value, slope = scalar(loss.value), scalar(loss.slope, fastmath)
-    count = len(loss.prepare(loss()) if hasattr(loss, "prepare") else loss._fields)
     load = row_loader(types.float64, 0, count, count)
 
     def values(count, data):

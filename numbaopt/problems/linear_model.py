@@ -24,7 +24,7 @@ from .kernels import (
     sums_by_tile,
 )
 from .rows import as_rows, narrowest
-from .validation import check_matrix, check_target, check_weights
+from .validation import check_finite, check_matrix, check_target, check_weights
 
 TILE_BYTES = 1 << 17  # rows that are read twice should still be in the cache the second time
 CHUNKS = 16  # at most, of rows whose sums are added up apart
@@ -98,13 +98,18 @@ class LinearModel:
         self.X = check_matrix(X)
         self.rows, self.n_terms, self.n_features = as_rows(self.X)
         read = TAKES[self.loss.takes]
+        if classes is not None and "classes" not in self.loss.takes:
+            raise ValueError(f"classes={classes!r}: loss={self.loss.names[0]!r} takes {self.loss.takes}, not classes")
         told = {} if classes is None else {"classes": classes}
         self.y, self.classes = read(check_target(y, self.n_terms), self.loss.names[0], **told)
         self.sample_weight = check_weights(sample_weight, self.n_terms)
         self.fit_intercept, self.many = bool(fit_intercept), bool(getattr(self.loss, "many", False))
         self.n_outputs = len(self.classes) if self.many and self.classes is not None else 1
         self.dtype = np.dtype(np.float32 if self.X.dtype == np.float32 else np.float64)
-        self.y, self.sample_weight = (np.ascontiguousarray(v, self.dtype) for v in (self.y, self.sample_weight))
+        with np.errstate(over="ignore"):
+            self.y, self.sample_weight = (np.ascontiguousarray(v, self.dtype) for v in (self.y, self.sample_weight))
+        check_finite(self.y, "y")  # float32 may not hold it
+        check_finite(self.sample_weight, "sample_weight")
         self.n = self.n_outputs * (self.n_features + self.fit_intercept)
         self.n_penalised = self.n_outputs * self.n_features
         self._spare: list[Packed] = []  # packed data between calls of value_and_grad; one a thread at work
@@ -119,7 +124,8 @@ class LinearModel:
         chunks = -(-self.n_terms // chunk)
         storage: Any = type(self.rows)
         kind: Any = type(self.loss)
-        rows, loss = row_functions(storage, self.dtype, self.many), loss_functions(kind, self.dtype)
+        rows = row_functions(storage, self.dtype, self.many)
+        loss = loss_functions(kind, self.dtype, len(constants(self.loss)))
         shared = Shared(
             z=np.zeros((self.n_outputs + 2 * self.many, tile), self.dtype), target=np.zeros(tile, self.dtype),
             weight=np.ones(tile, self.dtype), order=np.zeros(tile, np.int64),

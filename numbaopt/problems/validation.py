@@ -37,11 +37,11 @@ def check_matrix(X: Any) -> Any:
 def _check_csr(X: Any) -> Any:
     if X.ndim != 2:
         raise ValueError(f"Expected 2D array, got {X.ndim}D array instead.")
-    if X.format == "csr":
+    if X.format in ("csr", "csc"):
         _check_structure(X)
     X = X.tocsr()
-    if not X.has_canonical_format:  # sorted, nothing twice
-        X = X.copy()
+    if not _canonical(X):
+        X = type(X)((X.data, X.indices, X.indptr), shape=X.shape, copy=True)
         X.sum_duplicates()
     if X.dtype not in (np.float32, np.float64):
         X = X.astype(np.float64)
@@ -51,8 +51,16 @@ def _check_csr(X: Any) -> Any:
     return X
 
 
+def _canonical(X: Any) -> bool:
+    """Whether the columns of every row rise, none twice; SciPy's own flag may be out of date."""
+    used = X.indices[: X.indptr[-1]]
+    rises, ends = np.diff(used) > 0, X.indptr[1:-1]
+    rises[ends[(ends > 0) & (ends < used.size)] - 1] = True
+    return bool(np.all(rises))
+
+
 def _check_structure(X: Any) -> None:
-    rows, columns = X.shape
+    rows, columns = X.shape if X.format == "csr" else X.shape[::-1]
     starts = X.indptr
     if len(starts) != rows + 1 or starts[0] != 0 or np.any(np.diff(starts) < 0):
         raise ValueError(f"X is malformed: indptr must rise from 0 and have {rows + 1} entries")
@@ -102,6 +110,7 @@ def check_weights(sample_weight: Any, rows: int) -> np.ndarray:
     if sample_weight is None:
         return np.zeros(0)
     weights = _floating(check_target(sample_weight, rows, "sample_weight"), "sample_weight")
+    check_finite(weights, "sample_weight")
     if np.any(weights < 0):
         raise ValueError(f"sample_weight must not be negative; the smallest is {weights.min()}")
     if not np.any(weights > 0):

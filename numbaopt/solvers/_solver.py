@@ -78,6 +78,16 @@ class Solver:
         """Where the run stands; not its ``x`` within an epoch, where that waits for what is put off."""
         return self.job.run.x
 
+    @staticmethod
+    def fits(opt: Any, run: Run) -> bool:
+        """Whether the extra numbers of a run, perhaps from a file, may be given to compiled code."""
+        return True
+
+    def heed(self) -> None:
+        """A moment at which Ctrl-C may end a step: nothing of it has been written into the run."""
+        self.interrupts.allow(True)
+        self.interrupts.allow(False)
+
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps; the objectives that are evaluated go into ``values``, as many as have room."""
         raise NotImplementedError

@@ -44,7 +44,9 @@ def choose(problem: Any, bounded: bool) -> tuple[Any, dict[str, Any]]:
         return (AdaGrad(lr=1.0 / np.sqrt(largest_square(problem) + problem.fit_intercept)),
                 {"batch_size": 32, "epochs": epochs, "average": "polyak", "average_from": epochs // 2})  # fmt: skip
     if problem.l1 > 0 and (bounded or not bent):
-        bound = lipschitz(problem.loss) * (largest_square(problem) + problem.fit_intercept) + problem.l2
+        weight = float(problem.sample_weight.max(initial=0.0)) or 1.0
+        bound = weight * lipschitz(problem.loss) * (largest_square(problem) + problem.fit_intercept)
+        bound += max(problem.l2, problem.intercept_l2)
         return Nesterov(lr=1.0 / bound if np.isfinite(bound) else 1e-2), {"maxiter": 100_000}
     if bounded:
         return "L-BFGS-B", {}

@@ -28,11 +28,19 @@ class LBFGSSteps(Solver):
         memory = int(opt.memory)
         return 2 * memory + quasi_newton.MORE_ROWS, 2 * memory + quasi_newton.MORE_NUMBERS
 
+    @staticmethod
+    def fits(opt: Any, run: Any) -> bool:
+        """Whether the extra numbers count pairs."""
+        pairs, head = run.extra[:2]
+        return bool(pairs in range(int(opt.memory) + 1) and head in range(int(opt.memory)))
+
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps."""
         limits = self.job.limits
+        dtype = self.job.problem.dtype
         self.loop(self.packed_run.address, self.zero, steps, address_of(values), values.size, int(self.job.opt.memory),
-                  self.evaluate, self.where, limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
+                  8 * float(np.finfo(dtype).eps), self.evaluate, self.where, limits.gtol, limits.ftol,
+                  limits.xtol)  # fmt: skip
 
 
 @method("lbfgs", "l-bfgs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import scipy.linalg
 import scipy.optimize
@@ -11,13 +12,14 @@ import scipy.optimize
 from .._jit import jit
 from ..loops.shuffle import epoch_order
 from ..loops.state import observe
+from ..losses._loss import lipschitz
 from ..problems.curvature import Curvature, Second, dot
 from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
 from ._solver import Job, Solver, method
 
 DECREASE = 1e-4  # of what the slope promises, that a step must achieve
 HALVINGS = 30
-ROUNDING = 1e-12  # relative: smaller changes of the objective say nothing
+STALL = 0.9  # of the slope: where the objective shows only rounding, a step must bring at least this
 GROWTH = 64  # coefficients that a working set may always grow by; else it may double
 SLACK = 0.8  # a zero coefficient leaves the set where its gradient is below this part of l1
 SMALLEST_SAMPLE = 2000  # rows
@@ -36,14 +38,19 @@ class NewtonSteps(Solver):
         self.orders = [order[:size].copy() if order is not None else whole for size in self.sizes_of_samples[:-1]]
         self.orders.append(whole)
         # a sample may be separable where the whole is not: its coefficients are held together a little
-        square = _mean_square(self.model)
-        self.ridges = [square / order.size for order in self.orders[:-1]] + [0.0]
+        self.square = _mean_square(self.model)
+        self.ridges = [self.square / order.size for order in self.orders[:-1]] + [0.0]
         self.known: tuple[bytes, int, np.ndarray, Second] | None = None  # the last pass: where, of what, on which set
 
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
         """One vector marks the working set; one number is the stage."""
         return 1, 1
+
+    @staticmethod
+    def fits(opt: Any, run: Any) -> bool:
+        """Whether the extra numbers are a stage."""
+        return bool(np.isfinite(run.extra[0]) and run.extra[0] >= 0)
 
     @property
     def dense(self) -> bool:
@@ -58,59 +65,57 @@ class NewtonSteps(Solver):
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps."""
         run, limits = self.job.run, self.job.limits
-        now = run.now[0]
-        if now.awaiting and self.stage == len(self.orders) - 1:
-            self._judge(self._second(run.x))
+        now, whole = run.now[0], len(self.orders) - 1
+        if limits.maxiter - now.step <= 1:
+            run.extra[0] = whole  # the last step, and the point that is returned, are of all rows
+        if now.awaiting and self.stage == whole:
+            self._judge(self._second(run.x, self._columns()))
         for _ in range(steps):
             if now.status != RUNNING:
                 return
-            if limits.maxiter - now.step <= 1 and self.stage < len(self.orders) - 1:
-                self._go_on(len(self.orders) - 1)
-                self._judge(self._second(run.x))
-                continue
             self._step()
 
-    def _go_on(self, stage: int) -> None:
-        self.job.run.extra[0] = stage
-
     def _step(self) -> None:
-        run, model = self.job.run, self.model
-        now, last, stage = run.now[0], self.stage == len(self.orders) - 1, self.stage
-        here = self._second(run.x)
-        columns, x = self._columns(), run.x.astype(float)
+        """One step; what it leads to is written into the run at the end, so Ctrl-C may end it anywhere before."""
+        run, model, stage = self.job.run, self.model, self.stage
+        now, whole = run.now[0], stage == len(self.orders) - 1
+        here, x = self._second(run.x, self._columns()), run.x.astype(float)
+        columns = self._columns()
         direction, promised = self._direction(x, here, columns)
-        now.step += 1
         if not np.isfinite(promised):
-            now.status, now.lr = NOT_FINITE, 1.0
+            now.status, now.step = NOT_FINITE, now.step + 1
             return
-        self._update_set(x, here)
-        now.lr = 1.0
-        fun, length = here.fun + self._l1(x), 1.0
+        marked = self._working_set(x, here)
+        then = self._columns(marked)
+        fun, length, found = here.fun + self._l1(x), 1.0, False
+        noise = 8 * np.finfo(model.dtype).eps * max(1.0, abs(fun))
         for _ in range(HALVINGS):
             trial = (x + length * direction).astype(model.dtype)
-            there = self._second(trial)
+            there = self._second(trial, then)
             value = there.fun + self._l1(trial.astype(float))
-            if value <= fun + DECREASE * length * promised:
-                break
-            close = abs(value - fun) <= ROUNDING * max(1.0, abs(fun))
-            if close and self._slope(trial, there) <= self._slope(x, here):
+            if value < fun - noise and value <= fun + DECREASE * length * promised:
+                found = True
+            elif abs(value - fun) <= noise:  # the objective shows nothing any more: the slope must
+                found = self._slope(trial, there) <= STALL * self._slope(x, here)
+                if not found and length * -promised <= noise:
+                    break
+            if found:
                 break
             length = self._shorter(x, here, length * direction, there, length)
+        now.step, now.lr = now.step + 1, length
+        if found:
+            run.x[:], run.state[0] = trial, marked
+        elif whole and np.array_equal(marked, run.state[0]):
+            now.status, now.reason = (CONVERGED, 1) if now.grad_norm <= self.job.limits.gtol else (NO_PROGRESS, 0)
+            return
         else:
-            if last:
-                now.status = CONVERGED if now.grad_norm <= self.job.limits.gtol else NO_PROGRESS
-            self._go_on(stage + 1)
-            self.known = None
-            if last:
-                return
-            trial = run.x.copy()
-        run.x[:], now.lr = trial, length
-        if last:
-            self._judge(there)
-        elif -promised < 2.0 * max(columns.size, 1) / self.orders[stage].size:  # below what a sample can tell
-            self._go_on(stage + 1)
+            run.state[0] = marked
+        if whole:
+            self._judge(self._second(run.x, then))
+        elif not found or -promised < 2.0 * max(columns.size, 1) / self.orders[stage].size:
+            run.extra[0] = stage + 1  # less is left than a sample can tell
             if self.stage == len(self.orders) - 1:
-                self._judge(self._second(run.x))
+                self._judge(self._second(run.x, then))
 
     def _shorter(self, x: np.ndarray, here: Second, move: np.ndarray, there: Second, length: float) -> float:
         """A better length, at most half as long: the best one between two passes, by their margins alone."""
@@ -125,11 +130,11 @@ class NewtonSteps(Solver):
         found = scipy.optimize.minimize_scalar(objective, bounds=(0.0, 0.5), method="bounded", options={"xatol": 1e-3})
         return length * max(float(found.x), 1e-3)
 
-    def _slope(self, x: np.ndarray, at: Second) -> float:
-        """Largest component of a proximal gradient step."""
+    def _slope(self, x: np.ndarray, at: Second, columns: Any = slice(None)) -> float:
+        """Largest component, of some, of a proximal gradient step."""
         to, l1, penalised = x - at.g, self.model.l1, self.model.n_penalised
         to[:penalised] = np.sign(to[:penalised]) * np.maximum(np.abs(to[:penalised]) - l1, 0.0)
-        return float(np.max(np.abs(to - x)))
+        return float(np.max(np.abs(to - x)[columns], initial=0.0))
 
     def _judge(self, at: Second) -> None:
         run, limits = self.job.run, self.job.limits
@@ -140,21 +145,21 @@ class NewtonSteps(Solver):
     def _l1(self, x: np.ndarray) -> float:
         return self.model.l1 * float(np.abs(x[: self.model.n_penalised]).sum()) if self.model.l1 else 0.0
 
-    def _columns(self) -> np.ndarray:
+    def _columns(self, marked: np.ndarray | None = None) -> np.ndarray:
         """The unknowns that the matrix is made for, sorted."""
         if not self.dense:
             return np.zeros(0, np.int64)
         if not self.model.l1:
             return np.arange(self.model.n)
-        marked = self.job.run.state[0] != 0
-        marked[self.model.n_penalised :] = True
-        return np.flatnonzero(marked)
+        inside = (self.job.run.state[0] if marked is None else marked) != 0
+        inside[self.model.n_penalised :] = True
+        return np.flatnonzero(inside)
 
-    def _second(self, x: np.ndarray) -> Second:
-        """The pass at ``x``, unless it was the last one made."""
-        columns, stage = self._columns(), self.stage
-        key = x.tobytes()
+    def _second(self, x: np.ndarray, columns: np.ndarray) -> Second:
+        """The pass at ``x``, unless it is the last one made; between passes Ctrl-C is heeded."""
+        stage, key = self.stage, x.tobytes()
         if self.known is None or self.known[:2] != (key, stage) or not np.array_equal(self.known[2], columns):
+            self.heed()
             l2 = max(self.model.l2, self.ridges[stage])
             found = self.curvature.second_order(x, self.orders[stage], columns, l2)
             self.known = key, stage, columns, found
@@ -162,18 +167,28 @@ class NewtonSteps(Solver):
 
     def _direction(self, x: np.ndarray, at: Second, columns: np.ndarray) -> tuple[np.ndarray, float]:
         """Where to go, and by how much the objective changes to first order."""
-        direction = np.zeros(x.size)
         if not (np.isfinite(at.fun) and np.all(np.isfinite(at.g)) and np.all(np.isfinite(at.matrix))):
-            return direction, np.nan
+            return np.zeros(x.size), np.nan
         if not self.dense:
             direction = self._conjugate_gradients(at.g)
-        elif self.model.l1:
-            weights = np.where(columns < self.model.n_penalised, self.model.l1, 0.0)
-            direction[columns] = _lasso_step(at.matrix, at.g[columns], x[columns], weights)
-        else:
-            direction = _solve(at.matrix, -at.g)
-        change = self._l1(x + direction) - self._l1(x)
-        return direction, dot(at.g, direction) + change
+            return direction, dot(at.g, direction)
+        ridge, size = 0.0, self.square * min(lipschitz(self.model.loss), 1.0)
+        size = max(size, float(np.trace(at.matrix)) / max(columns.size, 1), 1e-12)
+        for power in range(12):  # where the matrix is singular or not positive, more and more of a gradient step
+            matrix = at.matrix + ridge * np.eye(columns.size)
+            direction = np.zeros(x.size)
+            if self.model.l1:
+                weights = np.where(columns < self.model.n_penalised, self.model.l1, 0.0)
+                direction[columns] = _lasso_step(matrix, at.g[columns], x[columns], weights)
+                solved = direction.any() or self._slope(x, at, columns) <= 1e-15 * float(np.max(np.abs(at.g)))
+            else:
+                direction = _solve(matrix, -at.g)
+                solved = float(np.max(np.abs(matrix @ direction + at.g))) <= 0.1 * float(np.max(np.abs(at.g)))
+            promised = dot(at.g, direction) + self._l1(x + direction) - self._l1(x)
+            if solved and promised <= 0.0 and np.all(np.isfinite(direction)):
+                break
+            ridge = 1e-3 * size * 10.0**power
+        return direction, promised if np.isfinite(promised) else np.nan
 
     def _conjugate_gradients(self, g: np.ndarray) -> np.ndarray:
         """An approximate solution of H d = -g."""
@@ -181,6 +196,7 @@ class NewtonSteps(Solver):
         p, square = r, dot(r, r)
         enough = self.job.opt.residual**2 * square
         for _ in range(int(self.job.opt.max_products)):
+            self.heed()
             product = self.curvature.product(p)
             bend = dot(p, product)
             if bend <= 0.0:
@@ -194,22 +210,22 @@ class NewtonSteps(Solver):
             p = r + (square / before) * p
         return d if d.any() else -g
 
-    def _update_set(self, x: np.ndarray, at: Second) -> None:
-        """Let coefficients into the working set that violate the optimality conditions, the worst first."""
+    def _working_set(self, x: np.ndarray, at: Second) -> np.ndarray:
+        """Marks of the next working set: coefficients that violate the optimality conditions come in, worst first."""
+        marked = self.job.run.state[0].copy()
         if not self.model.l1:
-            return
-        penalised, marked = self.model.n_penalised, self.job.run.state[0]
-        size = np.abs(at.g[:penalised])
-        support = x[:penalised] != 0
-        inside = (marked[:penalised] != 0) & (support | (size > SLACK * self.model.l1))
-        inside |= support
+            return marked
+        penalised, most = self.model.n_penalised, int(self.job.opt.max_dense)
+        size, support = np.abs(at.g[:penalised]), x[:penalised] != 0
+        inside = ((marked[:penalised] != 0) & (size > SLACK * self.model.l1)) | support
         outside = np.flatnonzero(~inside & (size > self.model.l1))
-        room = max(GROWTH, int(inside.sum()))
-        room = min(room, max(int(self.job.opt.max_dense) - int(inside.sum()), 0))
+        held = int(inside.sum())
+        room = min(max(GROWTH, held), max(most - held, 0))
         if outside.size > room:
             outside = outside[np.argpartition(-size[outside], room - 1)[:room]] if room else outside[:0]
         marked[:penalised] = inside
         marked[outside] = 1
+        return marked
 
 
 def _samples(model: Any, opt: Any, dense: bool) -> list[int]:
@@ -340,5 +356,7 @@ class Newton(NamedTuple):
         if not hasattr(problem, "rows") or not hasattr(problem.loss, "curvature") or problem.many:
             raise ValueError("method='newton' needs a LinearModel with one margin a row whose loss has a "
                              f"curvature(c, z, y); got {problem!r}")  # fmt: skip
+        if numba.config.DISABLE_JIT:
+            raise ValueError("method='newton' needs compiled code: NUMBA_DISABLE_JIT is set")
         if bounded:
             raise ValueError("method='newton' takes no bounds; use 'L-BFGS-B' or a first-order rule")
