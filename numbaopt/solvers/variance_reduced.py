@@ -132,7 +132,7 @@ class SAGA(NamedTuple):
 
     lr: float = None  # type: ignore[assignment]
 
-    solver, incremental = Incremental, True
+    solver, incremental, bounded = Incremental, True, True
     anew = False  # whether all slopes are recomputed every epoch
     drawn = False  # whether terms are drawn with replacement; else every epoch is a permutation
     check, ready = staticmethod(_check), staticmethod(_ready)
@@ -182,7 +182,7 @@ class SAG(NamedTuple):
 
     lr: float = None  # type: ignore[assignment]
 
-    solver, incremental = Incremental, True
+    solver, incremental, bounded = Incremental, True, True
     anew, drawn = False, True
     check, ready = staticmethod(_check), staticmethod(_ready)
 
@@ -230,7 +230,7 @@ class SVRG(NamedTuple):
 
     lr: float = None  # type: ignore[assignment]
 
-    solver, incremental = Incremental, True
+    solver, incremental, bounded = Incremental, True, True
     anew, drawn = True, False
     check, ready = staticmethod(_check), staticmethod(_ready)
 
