@@ -21,7 +21,7 @@ from .timing import race
 EPOCHS, L2 = 5, 1e-5
 ADAGRAD, SKLEARN, WABBIT, SKLEARN_SAGA = "AdaGrad", "sklearn SGD", "Vowpal Wabbit", "sklearn SAGA"
 NOTES = (
-    f"{OURS}: minimize(model, 'sgd') over {EPOCHS} epochs with l2 = {L2:g}, history=False; {ADAGRAD}: 'adagrad' without l2.",
+    f"{OURS}: minimize(model, 'sgd') in {EPOCHS} epochs, l2 = {L2:g}, history=False; {ADAGRAD}: 'adagrad' without l2.",
     f"{SKLEARN}: SGDClassifier(loss='log_loss', alpha={L2:g}, max_iter={EPOCHS}, tol=None), one row a step.",
     f"{WABBIT}: --sgd --loss_function logistic, {EPOCHS} passes over its own cache file, one row a step.",
     "Tables are generated; the environment variable NUMBAOPT_DATA names a folder of real ones (see suboptimality).",
@@ -37,21 +37,22 @@ def run(quick: bool = False) -> Iterator[Table]:
         title = f"{name} ({X.shape[0]:,} x {X.shape[1]:,}, {X.nnz / X.shape[0]:.0f} a row)"
         peers = {**sklearn_sgd(X, y, notes), **vowpal_wabbit(X, y, notes)}
         for batch in (1, 32, 256):
-            contestants = {OURS: ours(X, y, "sgd", L2, batch_size=batch), ADAGRAD: ours(X, y, "adagrad", 0.0, batch_size=batch),
-                           **peers}  # fmt: skip
+            contestants = {OURS: ours(X, y, "sgd", L2, batch_size=batch),
+                           ADAGRAD: ours(X, y, "adagrad", 0.0, batch_size=batch), **peers}  # fmt: skip
             goals = (Faster(3.0, (SKLEARN, WABBIT)),)
             cases.append(Case(f"{title}, batch {batch}", race(contestants, rounds, units=units), goals))
         contestants = {OURS: ours(X, y, "saga", L2), **sklearn_saga(X, y, notes)}
         incremental.append(Case(title, race(contestants, rounds, units=units), (Faster(1.0, (SKLEARN_SAGA,)),)))
     yield Table("One epoch of logistic regression on sparse rows", cases, [*notes, *NOTES])
-    yield Table("One epoch of SAGA on sparse rows", incremental, [*notes, f"{SKLEARN_SAGA}: LogisticRegression(solver='saga')."])
+    about = f"{SKLEARN_SAGA}: LogisticRegression(solver='saga')."
+    yield Table("One epoch of SAGA on sparse rows", incremental, [*notes, about])
 
 
 def tables(quick: bool) -> dict[str, tuple[Any, np.ndarray]]:
-    """Rows of categories, of words, of numbers at random; real ones of the first two kinds where there are some."""
+    """Rows of categories, words, numbers at random; real ones of the first two where there are some."""
     real = {k: v for k, v in real_tables(quick).items() if k in ("a9a", "farm_ads")}
-    made = {} if real else {"categories": categories(1500 if quick else 30_000), "words": words(200 if quick else 4_000)}
-    return {**real, **made, "wide": wide(1000, 10_000) if quick else wide(100_000, 1_000_000)}
+    made = {"categories": categories(1500 if quick else 30_000), "words": words(200 if quick else 4_000)}
+    return {**(real or made), "wide": wide(1000, 10_000) if quick else wide(100_000, 1_000_000)}
 
 
 def _labelled(columns: np.ndarray, values: np.ndarray, width: int, rng: Any) -> tuple[Any, np.ndarray]:

@@ -36,7 +36,8 @@ from .solvers import LBFGS, SAG, SAGA, SVRG, Newton
 
 __version__ = "0.1.0"
 __all__ = [
-    "LBFGS", "SAG", "SAGA", "SGD", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "FiniteSum",
-    "LinearModel", "Lion", "Momentum", "NAdam", "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Yogi", "init_state",
-    "losses", "methods", "minimize", "resume", "rule", "schedules", "step", "stream", "transforms",
+    "LBFGS", "SAG", "SAGA", "SGD", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW",
+    "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam", "Nesterov", "Newton", "RAdam",
+    "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize", "resume", "rule", "schedules",
+    "step", "stream", "transforms",
 ]  # fmt: skip

@@ -23,6 +23,8 @@ STYLES: dict[str, tuple[str, Any]] = {
     "adamw": (BLUE, SOLID), "amsgrad": (GREEN, DOT), "adamax": (PURPLE, SOLID), "nadam": (SKY, SOLID),
     "radam": (BLACK, DASH), "adabelief": (PURPLE, DASH), "adadelta": (ORANGE, DASH), "yogi": (ORANGE, SOLID),
     "lion": (BLACK, DOT), "adan": (GREEN, SOLID), "rprop": (SKY, DOT), "l-bfgs-b": (BLACK, DASH_DOT),
+    "lbfgs": (BLUE, DASH_DOT), "l-bfgs": (BLUE, DASH_DOT_DOT), "newton": (VERMILLION, DASH_DOT),
+    "saga": (VERMILLION, DASH), "sag": (VERMILLION, DOT), "svrg": (GREEN, DASH),
 }  # fmt: skip
 ALIASES = {"gradient descent": "gd", "heavy ball": "momentum", "stochastic gradient descent": "sgd"}
 DASHES = (SOLID, DASH, DOT, DASH_DOT, DASH_DOT_DOT)

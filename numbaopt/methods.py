@@ -37,7 +37,8 @@ def methods() -> list[Method]:
     [('m', 'v')]
     """
     rules = [_row(cls, True, cls.__name__ != "Rprop") for cls in dict.fromkeys(OPTIMIZERS.values())]
-    return rules + [_row(cls, getattr(cls, "bounded", False), getattr(cls, "incremental", False)) for cls in dict.fromkeys(SOLVERS.values())]
+    return rules + [_row(cls, getattr(cls, "bounded", False), getattr(cls, "incremental", False))
+                    for cls in dict.fromkeys(SOLVERS.values())]  # fmt: skip
 
 
 def _row(cls: Any, bounds: bool, stochastic: bool) -> Method:

@@ -103,8 +103,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             Where the run is saved every 30 seconds and when it ends or is interrupted; see `numbaopt.resume`.
         lazy_update : bool
             In minibatch training on sparse data, update only the unknowns that the batch meets (as torch's SparseAdam
-            and TensorFlow's LazyAdam): the others keep value and state, and neither l2 nor l1 moves them.  Without it all
-            unknowns take every step, as on dense data; `SGD`, and `AdaGrad` without l2, do so at the same low cost.
+            and TensorFlow's LazyAdam): the others keep value and state, and neither l2 nor l1 moves them.  Without it
+            all unknowns take every step, as on dense data; `SGD`, and `AdaGrad` without l2, do so at the same low cost.
         jit : bool
             True: an objective that cannot be compiled is an error.  False: do not try.
 
@@ -303,7 +303,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     if run.now[0].status in (STEP_LIMIT, STOPPED):
         run.now[0].status = RUNNING
     opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
-    found, needed = (len(run.state) - (run.now[0].shown >= 0), run.extra.size), solver_of(opt).sizes(opt, problem, batches)
+    found = len(run.state) - (run.now[0].shown >= 0), run.extra.size
+    needed = solver_of(opt).sizes(opt, problem, batches)
     if found != needed:
         (rows, numbers), (rows_now, numbers_now) = found, needed
         raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} "

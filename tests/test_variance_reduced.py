@@ -9,6 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import ElasticNet, LogisticRegression
 
 import numbaopt as no
+from numbaopt import checkpoint
 from numbaopt.loops.shuffle import epoch_order, fill_draws
 
 METHODS = ("saga", "sag", "svrg")
@@ -29,8 +30,8 @@ def sparse_table(seed=0, dtype=np.float64, ones=False):
 def twice(X):
     """CSR whose entries are two halves each, in falling order."""
     X = sp.csr_matrix(X)
-    halves = [np.repeat(part[X.indptr[i] : X.indptr[i + 1]][::-1], 2) for part in (X.data / 2, X.indices) for i in range(ROWS)]
-    return sp.csr_matrix((np.concatenate(halves[:ROWS]), np.concatenate(halves[ROWS:]), 2 * X.indptr), X.shape)
+    order = np.concatenate([np.arange(X.indptr[i], X.indptr[i + 1])[::-1] for i in range(ROWS)])
+    return sp.csr_matrix((np.repeat(X.data[order] / 2, 2), np.repeat(X.indices[order], 2), 2 * X.indptr), X.shape)
 
 
 STORAGES = {"dense": lambda X: X, "sparse": sp.csr_matrix, "twice": twice}
@@ -88,7 +89,8 @@ def test_steps_are_the_textbooks(method, storage, loss):
     for l1, l2, intercept, bounds in ((0, 0, True, None), (0.01, 0, False, None), (0, 0.1, True, None),
                                       (0.01, 0.1, True, (-0.1, 0.15)), (0, 0.01, False, (0.02, 0.1))):  # fmt: skip
         weights = np.ones(ROWS) if l2 == 0.1 else rng.random(ROWS)
-        model = no.LinearModel(STORAGES[storage](X), y, loss, l1=l1, l2=l2, fit_intercept=intercept, sample_weight=weights)
+        model = no.LinearModel(STORAGES[storage](X), y, loss, l1=l1, l2=l2, fit_intercept=intercept,
+                               sample_weight=weights)  # fmt: skip
         x0 = np.zeros(model.n) if bounds is None else np.clip(0, *bounds) * np.ones(model.n)
         options = {"lr": 0.15, "epochs": 4, "seed": 7}
         res = no.minimize(model, x0, method=method, bounds=bounds and [bounds] * model.n, options=options)
@@ -244,6 +246,20 @@ def test_what_cannot_be_solved_is_refused():
         no.minimize(lambda x: (x**2).sum(), np.zeros(2), method="saga", options={"jit": False})
     res = no.minimize(no.LinearModel(X, counts, "poisson", l2=0.1), method="svrg", options={"lr": 0.01})
     assert res.success
+
+
+def test_numbers_that_compiled_code_takes_for_indices_are_checked(tmp_path):
+    X, y, _ = sparse_table()
+    model = no.LinearModel(sp.csr_matrix(X), y, "logistic", l2=0.1)
+    path = tmp_path / "run.npz"
+    no.minimize(model, method="saga", options={"maxiter": 10, "checkpoint": path})
+    run, settings = checkpoint.load(path)
+    for where, value in ((0, 1e9), (3, -5.0), (3, np.nan)):
+        hostile = run._replace(extra=run.extra.copy())
+        hostile.extra[where] = value
+        checkpoint.save(path, hostile, settings)
+        with pytest.raises(ValueError, match="more steps than there are terms"):
+            no.resume(path, model)
 
 
 def test_divergence_is_a_result():

@@ -3,8 +3,9 @@ r"""Minibatch steps on sparse rows that meet only the unknowns of the batch.
 `linear` is for gradient descent, :math:`\beta \leftarrow \mathrm{soft}((1 - \eta \lambda_2)\, \beta - \eta g,\; \eta
 \lambda_1)`, exactly as dense steps would have it.  With :math:`\beta = a v` and a running threshold :math:`\theta`,
 
-.. math:: a \leftarrow (1 - \eta \lambda_2)\, a, \qquad v_j \leftarrow \mathrm{soft}(v_j,\; \theta - \theta_j) - \tfrac{\eta}{a} g_j,
-    \qquad \theta_j \leftarrow \theta, \qquad \theta \leftarrow \theta + \tfrac{\eta}{a} \lambda_1
+.. math:: a \leftarrow (1 - \eta \lambda_2)\, a, \qquad
+    v_j \leftarrow \mathrm{soft}(v_j,\; \theta - \theta_j) - \tfrac{\eta}{a} g_j, \qquad
+    \theta_j \leftarrow \theta, \qquad \theta \leftarrow \theta + \tfrac{\eta}{a} \lambda_1
 
 for the coefficients j of the batch; nothing else is touched until a is so small that all are rescaled.
 

@@ -1,13 +1,14 @@
 r"""Steps of one term whose noise is taken out by remembered slopes: SAG, SAGA and SVRG, on dense and on sparse rows.
 
-All three remember a slope :math:`s_i` of every term, so that the last known gradient of a term is :math:`s_i x_i`, and the
-mean :math:`G` of these.  The step of term i, whose slope is now :math:`s_i + d`, is
+All three remember a slope :math:`s_i` of every term, so that the last known gradient of a term is :math:`s_i x_i`, and
+the mean :math:`G` of these.  The step of term i, whose slope is now :math:`s_i + d`, is
 
-.. math:: \beta \leftarrow \beta - \tfrac{\eta (c - u)}{1 - \eta \lambda_2}\, d\, x_i, \qquad G \leftarrow G + u\, d\, x_i,
-    \qquad \beta \leftarrow D(\beta) = \mathrm{clip}(\mathrm{soft}((1 - \eta \lambda_2)\, \beta - \eta G,\; \eta \lambda_1)).
+.. math:: \beta \leftarrow \beta - \tfrac{\eta (c - u)}{1 - \eta \lambda_2}\, d\, x_i, \qquad
+    G \leftarrow G + u\, d\, x_i, \qquad
+    \beta \leftarrow D(\beta) = \mathrm{clip}(\mathrm{soft}((1 - \eta \lambda_2)\, \beta - \eta G,\; \eta \lambda_1)).
 
-With :math:`u = 1/n` it is SAG for :math:`c = 1/n` and SAGA for :math:`c = 1`; SVRG has :math:`c = 1, u = 0` and recomputes
-all slopes at the beginning of an epoch.
+With :math:`u = 1/n` it is SAG for :math:`c = 1/n` and SAGA for :math:`c = 1`; SVRG has :math:`c = 1, u = 0` and
+recomputes all slopes at the beginning of an epoch.
 
 Only :math:`D`, which needs nothing of term i, changes unknowns that the term does not meet, and while none of its terms
 comes by, an unknown keeps its :math:`G_j`.  So on sparse rows :math:`D` waits until the unknown is needed: `ahead` and

@@ -259,7 +259,8 @@ class Program:
     @functools.cached_property
     def pay(self) -> Any:
         """The address of ``pay``."""
-        pay, where, kind = join_owed(self.classes, self.counts, self.rule), sum(self.counts[: self.rule + 1]), self.dtype
+        pay, kind = join_owed(self.classes, self.counts, self.rule), self.dtype
+        where = sum(self.counts[: self.rule + 1])
         load, doubles = row_loader(numba.from_dtype(kind), 1, self.width - 1, self.width), array_at(np.float64)
         vector, state, whole = array_at(kind), array_at(kind, rows=self.slots), array_at(np.int64)
 

@@ -11,8 +11,8 @@
     Penalties that need a proximal step (l1) are applied in this metric.
 
 ``rests(opt)``, optional
-    Whether a coordinate without a gradient keeps value and state from the second step on, and ``scale`` is in proportion
-    to the first coefficient.  On sparse data only the coordinates of a batch are then looked at.
+    Whether a coordinate without a gradient keeps value and state from the second step on, and ``scale`` is in
+    proportion to the first coefficient.  On sparse data only the coordinates of a batch are then looked at.
 ``linear``, optional
     Whether ``update``, where the rule rests, is ``x - c[0] * g``.
 

@@ -51,8 +51,8 @@ def _check_lazy(job: Job) -> None:
             raise ValueError(f"lazy_update=True: {told} needs all unknowns in every step; leave one of them out")
     for part in parts_of(job.opt):
         if hasattr(part, "finish"):
-            raise ValueError(f"lazy_update=True: {type(part).__name__} needs the whole gradient in every step; leave one of "
-                             "them out")  # fmt: skip
+            raise ValueError(f"lazy_update=True: {type(part).__name__} needs the whole gradient in every step; leave "
+                             "one of them out")  # fmt: skip
 
 
 def _sparse(problem: Any) -> bool:
@@ -79,9 +79,10 @@ class FirstOrder(Solver):
             self._prepare_sparse(compiled)
             return
         if job.run.extra.any():
-            raise ValueError("run: it ended within an epoch of sparse data, and so can go on only with the same options on "
-                             "sparse data")  # fmt: skip
-        self.addresses: tuple[Any, ...] = compiled.prepare, compiled.advance  # compiled here, so that no slice is timed with it
+            raise ValueError("run: it ended within an epoch of sparse data, and so can go on only with the same "
+                             "options on sparse data")  # fmt: skip
+        # compiled here, so that no slice is timed with it
+        self.addresses: tuple[Any, ...] = compiled.prepare, compiled.advance
         self.loop = (descent if self.way == "whole" else minibatch).compiled(dtype)
         if self.way == "dense":
             self.batch = job.problem.kernels.batch
@@ -99,9 +100,10 @@ class FirstOrder(Solver):
             return
         first = sum(compiled.counts[: compiled.rule])
         pay = compiled.pay if problem.l1 > 0 and not job.batches.lazy else 0
-        own = sparse.Touch(batch, np.zeros(problem.n_features, np.int32), np.zeros(problem.n, np.int64),
-                           np.zeros(problem.n, dtype), self.coefficients, address_of(self.hyper), compiled.prepare, compiled.advance_some, pay, 1 + first,
-                           not job.batches.lazy, size == 1 and distinct(rows))  # fmt: skip
+        own = sparse.Touch(
+            batch, np.zeros(problem.n_features, np.int32), np.zeros(problem.n, np.int64), np.zeros(problem.n, dtype),
+            self.coefficients, address_of(self.hyper), compiled.prepare, compiled.advance_some, pay, rate=1 + first,
+            exact=not job.batches.lazy, distinct=size == 1 and distinct(rows))  # fmt: skip
         self.own = Packed(own, sparse.touch_type(dtype, storage))
 
     @staticmethod
@@ -132,5 +134,5 @@ class FirstOrder(Solver):
             self.loop(*run, *prepared, *order, *self.addresses, self.batch, self.evaluate, self.where, b.n, b.size,
                       b.shuffle, b.seed, *judged)  # fmt: skip
         else:
-            self.loop(*run, rate, steps, *order, *self.addresses, self.own.address, self.evaluate, self.where, b.n, b.size,
-                      int(b.shuffle), b.seed, *judged)  # fmt: skip
+            self.loop(*run, rate, steps, *order, *self.addresses, self.own.address, self.evaluate, self.where, b.n,
+                      b.size, int(b.shuffle), b.seed, *judged)  # fmt: skip

@@ -35,6 +35,10 @@ class Incremental(Solver):
         super().__init__(job)
         model, opt, dtype = job.problem, job.opt, job.problem.dtype
         rows = model.narrow_rows
+        if rows.sparse:
+            steps, *taken = job.run.extra[0], job.run.extra[1 : 1 + model.n_features]
+            if not (0 <= np.min(taken) and np.max(taken) <= steps <= model.n_terms):  # compiled code takes them for indices
+                raise ValueError("the run is not one of this method: it has taken more steps than there are terms")
         storage: Any = type(rows)
         made = compiled(dtype, storage, model.many, sums_by_tile(type(model.rows), dtype))
         self.addresses, self.loop = (made.begin, made.sweep, made.settle), epochs.compiled(dtype)
@@ -73,8 +77,8 @@ def _check(opt: Any, problem: Any, batches: Any, bounded: bool) -> None:
         raise ValueError(f"{told} needs a LinearModel, got {problem!r}")
     loss, name = problem.loss, problem.loss.names[0]
     if not (hasattr(loss, "lipschitz") or hasattr(loss, "curvature")):
-        raise ValueError(f"{told} needs a smooth loss, one with lipschitz(loss) or curvature(c, z, y), not {name!r}; use a "
-                         "first-order rule such as 'adagrad'")  # fmt: skip
+        raise ValueError(f"{told} needs a smooth loss, one with lipschitz(loss) or curvature(c, z, y), not {name!r}; "
+                         "use a first-order rule such as 'adagrad'")  # fmt: skip
     if opt.lr is None and math.isinf(lipschitz(loss)):
         raise ValueError(f"{told}: the curvature of loss {name!r} has no bound to take a step size from; give an lr")
     if callable(opt.lr):
@@ -101,10 +105,11 @@ def _ready(opt: Any, problem: Any) -> Any:
 
 @method("saga")
 class SAGA(NamedTuple):
-    r"""SAGA: a step goes along the difference of a term's gradient to its last known one, plus the mean of all of these.
+    r"""SAGA: a step along a term's gradient less its last known one, plus the mean of all that are known.
 
     .. math:: x_t = \mathrm{prox}_{\eta \lambda_1 \|\cdot\|_1}\Big(x_{t-1} - \eta \big(\nabla f_i(x_{t-1}) - \tilde g_i
-        + \tfrac1n \textstyle\sum_j \tilde g_j + \lambda_2 x_{t-1}\big)\Big), \qquad \tilde g_i \leftarrow \nabla f_i(x_{t-1})
+        + \tfrac1n \textstyle\sum_j \tilde g_j + \lambda_2 x_{t-1}\big)\Big), \qquad
+        \tilde g_i \leftarrow \nabla f_i(x_{t-1})
 
     For linear models with smooth losses, l1, l2 and bounds; an epoch is a step for every term, in a new random order.
     On sparse data a step costs as much as its row has entries.
@@ -112,8 +117,8 @@ class SAGA(NamedTuple):
     Parameters
     ----------
     lr : float, optional
-        :math:`\eta`, in [0, inf); by default :math:`1 / (2 L + \min(2 n \lambda_2, L))`, where L bounds the curvature of
-        all terms (largest squared norm of a row times that of the loss and the weight, plus l2).
+        :math:`\eta`, in [0, inf); by default :math:`1 / (2 L + \min(2 n \lambda_2, L))`, where L bounds the curvature
+        of all terms (largest squared norm of a row times that of the loss and the weight, plus l2).
 
     References
     ----------
@@ -156,11 +161,12 @@ class SAGA(NamedTuple):
 class SAG(NamedTuple):
     r"""Stochastic average gradient: a step along the mean of the last known gradients of all terms.
 
-    .. math:: \tilde g_i \leftarrow \nabla f_i(x_{t-1}), \qquad x_t = \mathrm{prox}_{\eta \lambda_1 \|\cdot\|_1}\Big(x_{t-1} -
-        \eta \big(\tfrac1n \textstyle\sum_j \tilde g_j + \lambda_2 x_{t-1}\big)\Big)
+    .. math:: \tilde g_i \leftarrow \nabla f_i(x_{t-1}), \qquad
+        x_t = \mathrm{prox}_{\eta \lambda_1 \|\cdot\|_1}\Big(x_{t-1} - \eta \big(\tfrac1n
+        \textstyle\sum_j \tilde g_j + \lambda_2 x_{t-1}\big)\Big)
 
-    As `SAGA`, but biased, with smaller variance and larger steps; terms are drawn with replacement, without which it may
-    not converge.  Nothing is proven about it with l1.
+    As `SAGA`, but biased, with smaller variance and larger steps; terms are drawn with replacement, without which it
+    may not converge.  Nothing is proven about it with l1.
 
     Parameters
     ----------
@@ -203,11 +209,11 @@ class SAG(NamedTuple):
 class SVRG(NamedTuple):
     r"""Stochastic variance reduced gradient: steps along the difference to the gradient where the epoch began.
 
-    .. math:: x_t = \mathrm{prox}_{\eta \lambda_1 \|\cdot\|_1}\big(x_{t-1} - \eta (\nabla f_i(x_{t-1}) - \nabla f_i(\tilde x) +
-        \nabla f(\tilde x) + \lambda_2 x_{t-1})\big)
+    .. math:: x_t = \mathrm{prox}_{\eta \lambda_1 \|\cdot\|_1}\big(x_{t-1} - \eta (\nabla f_i(x_{t-1})
+        - \nabla f_i(\tilde x) + \nabla f(\tilde x) + \lambda_2 x_{t-1})\big)
 
-    with :math:`\tilde x` the iterate after the last whole epoch.  For what `SAGA` is for; it needs one more pass over the
-    data an epoch.
+    with :math:`\tilde x` the iterate after the last whole epoch.  For what `SAGA` is for; it needs one more pass over
+    the data an epoch.
 
     Parameters
     ----------
