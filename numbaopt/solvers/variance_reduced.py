@@ -36,8 +36,8 @@ class Incremental(Solver):
         model, opt, dtype = job.problem, job.opt, job.problem.dtype
         rows = model.narrow_rows
         if rows.sparse:
-            steps, *taken = job.run.extra[0], job.run.extra[1 : 1 + model.n_features]
-            if not (0 <= np.min(taken) and np.max(taken) <= steps <= model.n_terms):  # compiled code takes them for indices
+            steps, taken = job.run.extra[0], job.run.extra[1 : 1 + model.n_features]
+            if not (taken.min() >= 0 and taken.max() <= steps <= model.n_terms):  # compiled code: indices
                 raise ValueError("the run is not one of this method: it has taken more steps than there are terms")
         storage: Any = type(rows)
         made = compiled(dtype, storage, model.many, sums_by_tile(type(model.rows), dtype))
