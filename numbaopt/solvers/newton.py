@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-import scipy.linalg
-import scipy.optimize
 
 from .._jit import jit
 from ..loops.shuffle import epoch_order
@@ -121,13 +119,15 @@ class NewtonSteps(Solver):
         """A better length, at most half as long: the best one between two passes, by their margins alone."""
         if not (np.all(np.isfinite(there.margins)) and np.isfinite(there.fun)):
             return 0.1 * length
+        from scipy.optimize import minimize_scalar
+
         penalty = self.curvature.penalty
 
         def objective(part: float) -> float:
             z = x + part * move
             return self.curvature.along(here, there, part) + 0.5 * dot(penalty * z, z) + self._l1(z)
 
-        found = scipy.optimize.minimize_scalar(objective, bounds=(0.0, 0.5), method="bounded", options={"xatol": 1e-3})
+        found = minimize_scalar(objective, bounds=(0.0, 0.5), method="bounded", options={"xatol": 1e-3})
         return length * max(float(found.x), 1e-3)
 
     def _slope(self, x: np.ndarray, at: Second, columns: Any = slice(None)) -> float:
@@ -246,6 +246,8 @@ def _mean_square(model: Any) -> float:
 
 def _solve(matrix: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The solution of a symmetric system, of least norm where it is singular."""
+    import scipy.linalg  # late: takes long to import
+
     try:
         factor = scipy.linalg.cholesky(matrix, lower=True, check_finite=False)
         edge = np.diagonal(factor)
