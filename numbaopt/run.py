@@ -256,8 +256,9 @@ class Driver:
                     f"best finite point, from step {now.best_step}.")  # fmt: skip
         if now.step == 0:
             return f"Diverged: at the starting point (step 0) {what}."
-        return (f"Diverged at step {now.step}: {what} (the learning rate was {now.lr:g}). Try a smaller rate, such as "
-                f"{now.lr / 10:g}, or clip the gradient (transforms.ClipByNorm). x is the best finite point, from step "
+        rate = float(now.lr) or (float(self.lr[0]) if self.lr.size else 0.0)
+        return (f"Diverged at step {now.step}: {what} (the learning rate was {rate:g}). Try a smaller rate, such as "
+                f"{rate / 10:g}, or clip the gradient (transforms.ClipByNorm). x is the best finite point, from step "
                 f"{now.best_step}.")  # fmt: skip
 
 

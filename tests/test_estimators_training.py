@@ -6,7 +6,8 @@ import warnings
 import matplotlib as mpl
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_iris
+import scipy.sparse as sp
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -232,3 +233,26 @@ def test_learning_curves(monkeypatch):
     with pytest.raises(ValueError, match="has no history_"):
         learning_curve(SGDClassifier())
     plt.close("all")
+
+
+def test_partial_fit_after_divergence_begins_again_from_finite_coefficients():
+    X, y = load_diabetes(return_X_y=True)
+    model = SGDRegressor(optimizer="sgd", lr=1e100)
+    for _ in range(3):
+        with pytest.warns(ConvergenceWarning, match="Diverged"):
+            model.partial_fit(X, y)
+        assert np.isfinite(model.coef_).all()
+
+
+def test_a_method_and_minibatches_exclude_each_other():
+    X, y = load_diabetes(return_X_y=True)
+    with pytest.raises(ValueError, match="method='lbfgs' trains on all rows at a time"):
+        SGDRegressor(method="lbfgs").fit(X, y)
+
+
+def test_malformed_sparse_data_never_reach_a_kernel_in_predict_either():
+    X, y = load_diabetes(return_X_y=True)
+    model, bad = LinearRegression().fit(X, y), sp.csr_matrix(X)
+    bad.indices[0] = 99
+    with pytest.raises(ValueError, match="a column index is outside"):
+        model.predict(bad)

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..problems.linear_model import LinearModel
-from ..problems.validation import check_weights
+from ..problems.validation import check_structure, check_weights
 from ._parameters import Parameters, estimator
 from ._training import train
 
@@ -71,6 +71,7 @@ class LinearEstimator(Parameters):
             warnings.warn(f"{type(self).__name__}: {text}", ConvergenceWarning, stacklevel=4)
 
     def _check(self, X: Any, y: Any, reset: bool) -> tuple[Any, np.ndarray]:
+        check_structure(X)
         dtype = FLOATS if reset else self.coef_.dtype
         return validate_data(self, X, y, reset=reset, dtype=dtype, order="C", accept_sparse="csr",
                              y_numeric=not is_classifier(self))  # fmt: skip
@@ -135,6 +136,7 @@ class LinearEstimator(Parameters):
 
     def _margins(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
+        check_structure(X)
         X = validate_data(self, X, reset=False, dtype=FLOATS, accept_sparse="csr")
         return X @ self.coef_.T + self.intercept_
 

@@ -14,7 +14,7 @@ from ..optimizers._program import parts_of
 from ..optimizers.step import as_optimizer
 from ..problems.linear_model import LinearModel
 from ..scipy_methods import SCIPY_METHODS
-from ..status import STEP_LIMIT, STOPPED
+from ..status import NOT_FINITE, STEP_LIMIT, STOPPED
 from ._parameters import BATCH_SIZE
 
 RECORD = np.dtype([("output", "i8"), ("epoch", "i8"), ("loss", "f8"), ("validation_score", "f8"), ("seconds", "f8")])
@@ -75,6 +75,9 @@ def train(estimator: Any, model: LinearModel, start: np.ndarray | None, stand: S
         raise ValueError(f"early_stopping=True is not possible with method={one.method!r}, which is SciPy's")
     if one.lr is not None:
         options["lr"] = one.lr
+    if one._stochastic and one.method != "auto":
+        raise ValueError(f"method={one.method!r} trains on all rows at a time, optimizer and batch_size by "
+                         "minibatches: give either")  # fmt: skip
     if one._stochastic:
         method = DEFAULT if one.optimizer is None else as_optimizer(one.optimizer)
         kind = (*map(type, parts_of(method)), one.average, model.n, str(model.dtype))
@@ -92,7 +95,8 @@ def train(estimator: Any, model: LinearModel, start: np.ndarray | None, stand: S
     gtol, begin = 0.0 if one._stochastic or tol is None else tol, time.perf_counter()
     result = minimize(model, start, method=method, tol=gtol, callback=callback, options=options)
     rows = _rows(result, output, most if partial else result.nit, time.perf_counter() - begin)
-    stand = Stand(kind, result.run._replace(history=result.run.history[:2].copy())) if one._stochastic else None
+    goes_on = one._stochastic and result.status != NOT_FINITE  # what diverged begins again from the best coefficients
+    stand = Stand(kind, result.run._replace(history=result.run.history[:2].copy())) if goes_on else None
     return Trained(model.split(result.x.astype(model.dtype)), stand, rows, _complaint(one, result, rows, partial))
 
 

@@ -84,6 +84,8 @@ def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, re
 
 def take_over(run: Run, former: Run) -> None:
     """Let a new run begin where another one stands: its unknowns, the state of its rule, its number of steps."""
+    if not np.all(np.isfinite(former.x)):
+        raise ValueError("run: it diverged, its x is not finite; begin again from the x of the result")
     for name in ("x", "state", "extra"):
         mine, theirs = getattr(run, name), getattr(former, name)
         if name == "extra" and mine.shape != theirs.shape and not theirs.any():  # nothing is owed there

@@ -37,8 +37,7 @@ def check_matrix(X: Any) -> Any:
 def _check_csr(X: Any) -> Any:
     if X.ndim != 2:
         raise ValueError(f"Expected 2D array, got {X.ndim}D array instead.")
-    if X.format in ("csr", "csc"):
-        _check_structure(X)
+    check_structure(X)
     X = X.tocsr()
     if not _canonical(X):
         X = type(X)((X.data, X.indices, X.indptr), shape=X.shape, copy=True)
@@ -59,7 +58,10 @@ def _canonical(X: Any) -> bool:
     return bool(np.all(rises))
 
 
-def _check_structure(X: Any) -> None:
+def check_structure(X: Any) -> None:
+    """Refuse compressed sparse data whose indices point outside; pass all else."""
+    if getattr(X, "format", None) not in ("csr", "csc") or X.ndim != 2:
+        return
     rows, columns = X.shape if X.format == "csr" else X.shape[::-1]
     starts = X.indptr
     if len(starts) != rows + 1 or starts[0] != 0 or np.any(np.diff(starts) < 0):
