@@ -169,6 +169,11 @@ def pointer_to(typing_context, values, first):
         lambda context, builder, signature, arguments: _address_of(context, builder, values, *arguments))
 
 
+def address_of(values: np.ndarray) -> Any:
+    """Where the items of an array lie, for the compiled loop; the array itself where nothing is compiled."""
+    return values if numba.config.DISABLE_JIT else values.ctypes.data
+
+
 def make_array(context, builder, kind, data, shape, strides):
     """An array over memory that it does not own: no reference is ever counted."""
     from numba.np.arrayobj import populate_array  # late: imports most of Numba, which `import numba` does not

@@ -27,6 +27,9 @@ from .._jit import (
     precompile,
     scalar,
 )
+from .._jit import (
+    address_of as at,
+)
 from .._packed import unpacker
 from .._threads import share_out
 from ..losses._loss import constants
@@ -297,8 +300,3 @@ class Curvature:
 def dot(a: np.ndarray, b: np.ndarray) -> float:
     """The inner product, by one thread: BLAS wakes others for it, which costs more than it brings."""
     return float(np.add.reduce(a * b))
-
-
-def at(values: np.ndarray) -> int:
-    """Where the items of an array lie."""
-    return values.ctypes.data

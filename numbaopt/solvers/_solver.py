@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from .._fields import checked_namedtuple
@@ -115,8 +114,3 @@ def solver_of(opt: Any) -> Any:
     from .first_order import FirstOrder
 
     return FirstOrder
-
-
-def address_of(values: np.ndarray) -> Any:
-    """Where the items of an array lie, for the compiled loop; the array itself where nothing is compiled."""
-    return values if numba.config.DISABLE_JIT else values.ctypes.data

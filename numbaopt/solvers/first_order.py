@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from .._jit import address_of
 from .._packed import Packed
 from ..loops import descent, epochs, minibatch, sparse
 from ..optimizers._program import hyper_parameters, parts_of, program
 from ..problems.kernels import shared_at
 from ..problems.rows import distinct
-from ._solver import Job, Solver, address_of
+from ._solver import Job, Solver
 
 AHEAD = 128  # steps whose coefficients are computed at a time; they should stay in the first cache
 ROWS_BYTES = 1 << 20  # of a batch: read twice, they should still be in the cache the second time

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._jit import address_of
 from ..loops import quasi_newton
 from ..problems.whole import Whole
-from ._solver import Job, Solver, address_of, method
+from ._solver import Job, Solver, method
 
 
 class LBFGSSteps(Solver):

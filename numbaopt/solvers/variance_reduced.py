@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._jit import address_of
 from .._packed import Packed
 from ..loops import epochs, minibatch
 from ..loops.variance_reduced import Terms, functions, terms_type
 from ..losses._loss import lipschitz
 from ..problems.kernels import shared_at, sums_by_tile
 from ..problems.rows import distinct
-from ._solver import Job, Solver, address_of, method
+from ._solver import Job, Solver, method
 from .auto import largest_square
 
 
