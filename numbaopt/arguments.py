@@ -22,7 +22,7 @@ OPTIONS = {
     "maxiter": None, "gtol": None, "ftol": 0.0, "xtol": 0.0, "batch_size": None, "epochs": None, "shuffle": True,
     "seed": 0, "history": True, "progress": False, "disp": False, "checkpoint": None, "jit": None, "accumulate": 1,
     "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "patience": None, "min_delta": 0.0,
-    "validation": None, "run": None, "lazy_update": False,
+    "validation": None, "run": None, "lazy_update": False, "weight_norm": False,
 }  # fmt: skip
 BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "average", "average_from", "ema_decay", "lazy_update")
 
@@ -101,10 +101,20 @@ def average_of(settings: dict[str, Any], batches: Batches | None, first: int) ->
 
 def refuse_for_solvers(opt: Any, settings: dict[str, Any]) -> None:
     """Options that belong to first-order rules."""
-    keys = ("average", "max_norm", "lazy_update") + (() if getattr(opt, "incremental", False) else ("batch_size",))
+    keys = ["average", "max_norm", "lazy_update", "weight_norm"]
+    keys += [] if getattr(opt, "incremental", False) else ["batch_size"]
     for key in keys:
         if settings[key]:
             raise ValueError(f"{key}={settings[key]!r} needs a first-order rule, not {type(opt).__name__}")
+
+
+def refuse_for_weight_norm(settings: dict[str, Any], bounds: bool) -> None:
+    """What coefficients cannot be asked for that are trained as directions and lengths."""
+    reasons = {"bounds": "they hold for single coefficients", "max_norm": "the length is an unknown of its own",
+               "lazy_update": "a length is moved by every row"}  # fmt: skip
+    for key, reason in reasons.items():
+        if bounds if key == "bounds" else settings[key]:
+            raise ValueError(f"weight_norm=True is not possible with {key}: {reason}; leave one of them out")
 
 
 def score_of(validation: Any, n: int) -> Any:

@@ -17,6 +17,7 @@ from .arguments import (
     limits_of,
     nonnegative,
     refuse_for_solvers,
+    refuse_for_weight_norm,
     score_of,
     split_options,
     start_of,
@@ -27,6 +28,7 @@ from .loops.state import Run, make_feasible, new_run, take_over
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.step import as_optimizer
 from .problems.function import Function, mend_message
+from .problems.weight_norm import WeightNorm
 from .result import display, hook_of, result_of
 from .run import Batches, Driver, Hooks, Limits
 from .scipy_methods import SCIPY_METHODS, hand_on
@@ -90,6 +92,11 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             average with that decay, 0.999): what is judged and returned in the place of the last iterate.
         max_norm : float
             After every step each vector of coefficients that is longer is scaled down to this Euclidean norm.
+        weight_norm : bool
+            Train each vector of a model's coefficients as a direction and a length, :math:`w = g v / \|v\|`; the
+            intercept stays free.  It begins with v = w and g = \|w\|; where w = 0, with g = 0 and v the direction of
+            steepest descent.  ``x`` is the model's own unknowns; gradients, norms of them and averages of iterates are
+            those of v and g.  First-order rules only; not with l1, bounds or max_norm; steps on sparse data are dense.
         validation : model or callable
             Judges every epoch: a model of held-out data by its objective, a function of x by its score, the higher the
             better.  The best x by it is returned, and ``history.score`` tells of it.
@@ -153,6 +160,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     if name is None and any(options.get(key) is not None for key in BATCH_OPTIONS):
         raise ValueError("minibatches need a first-order method such as method='adam'; none is given")
     if not known or (callable(method) and not hasattr(method, "slots")):
+        if options.get("weight_norm"):
+            raise ValueError(f"weight_norm=True needs a first-order rule such as method='adam', not {method!r}")
         method = "L-BFGS-B" if model and method is None and not constraints else method
         return hand_on(problem, x0, method, hess, hessp, bounds, constraints, tol, callback, options)
     for key, value in (("hess", hess), ("hessp", hessp), ("constraints", constraints or None)):
@@ -183,6 +192,10 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
         raise ValueError("patience needs the objective of every epoch, which history=False spares, or a validation")
     if hasattr(opt, "ready"):
         opt = opt.ready(opt, problem)
+    if settings["weight_norm"]:
+        refuse_for_weight_norm(settings, lower.size > 0)
+        problem = WeightNorm(problem)
+        x0 = problem.start(x0)
     limits = Limits(maxiter, *(nonnegative(key, value) for key, value in
                                (("gtol", gtol), ("ftol", settings["ftol"]), ("xtol", settings["xtol"]))))  # fmt: skip
     rows = HISTORY_ROWS if settings["history"] in (True, False) else count("history", settings["history"], 2)
@@ -211,7 +224,8 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     make_feasible(run)
     saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
     remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size, "after": after,
-                "patience": settings["patience"], "min_delta": settings["min_delta"]}  # fmt: skip
+                "patience": settings["patience"], "min_delta": settings["min_delta"],
+                "weight_norm": bool(settings["weight_norm"])}  # fmt: skip
     if saved:
         remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
     return _drive(problem, opt, run, limits, batches, callback, settings, saved, remember)
@@ -219,8 +233,9 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
 
 def _drive(problem, opt, run, limits, batches, callback, settings, saved, remember):
     patience = None if settings["patience"] is None else count("patience", settings["patience"], 1)
-    hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved, score_of(settings["validation"], run.x.size),
-                  patience, nonnegative("min_delta", settings["min_delta"]))  # fmt: skip
+    score = score_of(settings["validation"], getattr(problem, "model", problem).n)
+    hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved, score, patience,
+                  nonnegative("min_delta", settings["min_delta"]))  # fmt: skip
     driver = Driver(problem, opt, run, limits, batches, hooks, remember)
     try:
         driver.solve()
@@ -285,6 +300,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
     problem = _problem_of(fun, jac, args if isinstance(args, tuple) else (args,), run.x.size,
                           run.lower.astype(float), run.upper.astype(float), options.get("jit"))  # fmt: skip
+    problem = WeightNorm(problem) if remember.get("weight_norm") is True else problem
     batches = Batches(*remember["batches"]) if remember["batches"] is not None else None
     found = (problem.n, str(problem.dtype), batches.n if batches else None)
     told = (run.x.size, str(run.x.dtype), getattr(problem, "n_terms", None) if batches else None)

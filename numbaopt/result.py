@@ -45,7 +45,10 @@ def result_of(driver: Driver, interrupted: bool = False):
             x = run.best.copy()
             fun, jac = problem.value_and_grad(x)
     status = STOPPED if interrupted else int(now.status)
-    history = _history(driver)
+    history, inner = _history(driver), getattr(problem, "model", None)
+    if inner is not None:  # what was trained stands for the unknowns of this model
+        x = driver.told(x)
+        jac = jac if interrupted else inner.value_and_grad(x)[1]
     return OptimizeResult(
         x=x, fun=float(fun), jac=jac, nit=int(now.step),
         nfev=evaluations * (1 + getattr(problem, "per_gradient", 0)),
@@ -93,10 +96,10 @@ def hook_of(callback: Any) -> Callable[[Driver], None] | None:
         now = driver.now
         if named:
             fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
-            x, nit = driver.point.copy(), int(now.step)
+            x, nit = driver.told(driver.point), int(now.step)
             callback(intermediate_result=OptimizeResult(x=x, fun=fun, nit=nit))
         else:
-            callback(driver.point.copy())
+            callback(driver.told(driver.point))
 
     return hook
 

@@ -158,6 +158,10 @@ class Driver:
         """What is judged and returned: x, or an average of the iterates."""
         return self.solver.point() if self.now.shown < 0 else self.run.state[self.now.shown]
 
+    def told(self, point: np.ndarray) -> np.ndarray:
+        """A point as the user knows it: a copy, in the unknowns of the user's problem."""
+        return self.problem.own(point) if hasattr(self.problem, "own") else point.copy()
+
     @property
     def looks(self) -> bool:
         """Whether progress is judged by the driver, after every epoch or step."""
@@ -168,7 +172,7 @@ class Driver:
         now, hooks = self.now, self.hooks
         if hooks.score is None and now.awaiting:
             return  # the objective of all terms is not known yet
-        score = -float(now.fun) if hooks.score is None else float(hooks.score(self.point))
+        score = -float(now.fun) if hooks.score is None else float(hooks.score(self.told(self.point)))
         if hooks.score is not None and now.records and self.run.history[now.records - 1].step == now.step:
             self.run.history[now.records - 1].score = score
         if score > self.best_score:
