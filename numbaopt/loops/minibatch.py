@@ -15,7 +15,7 @@ from .descent import floats
 from .shuffle import fill_order
 from .state import average, constrain, judge, open_run
 
-LOOK_AHEAD = 1024  # terms whose order is computed at a time
+LOOK_AHEAD = 4096  # terms whose order is computed at a time; the first rows of each lot are not fetched early
 
 
 # ``batch(x, g, n, order, count, known, data) -> check``: the mean gradient over the terms order[:count] into g, which
@@ -75,6 +75,7 @@ def train(run, zero, hyper, rates, k, coefficients, ahead, order, places, prepar
             if now.shown >= 0:
                 average(now, x, shown)
         if last == terms and whole:
+            now.awaiting = 1  # an evaluation may end in an exception
             fun = invoke_value(evaluate, (pointer(shown), pointer(work), pointer(g), n, data))
             judge(now, shown, g, best, previous, lower, upper, history, fun, gtol, ftol, 0.0)
 

@@ -77,11 +77,19 @@ def fill_order(order, count, n, shuffle, seed, epoch, first):
     k3, k4, k5 = mix((key + 4) & MASK), mix((key + 5) & MASK), mix((key + 6) & MASK)
     for p in range(count):
         order[p] = scramble(first + p, half, low_mask, high_mask, k0, k1, k2, k3, k4, k5)
-    for p in range(count):
-        term = order[p]
-        while term >= n:
-            term = scramble(term, half, low_mask, high_mask, k0, k1, k2, k3, k4, k5)
-        order[p] = term
+    terms, places = np.empty(count, np.int64), np.empty(count, np.int64)  # of those that are outside
+    left = np.uint64(0)
+    for p in range(count):  # no branch that nobody can predict
+        terms[left], places[left] = order[p], p
+        left += np.uint64(order[p] >= n)
+    while left > 0:
+        many, left = left, np.uint64(0)
+        for p in range(many):
+            terms[p] = scramble(terms[p], half, low_mask, high_mask, k0, k1, k2, k3, k4, k5)
+        for p in range(many):
+            order[places[p]] = terms[p]
+            terms[left], places[left] = terms[p], places[p]
+            left += np.uint64(order[places[left]] >= n)
 
 
 def epoch_order(n: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:

@@ -130,5 +130,9 @@ def decay(weight_decay: float, decoupled: bool, lr: float) -> tuple[float, float
 
 @register_jitable
 def bias_correction(beta: float, t: int) -> float:
-    """:math:`1 - \\beta^t`, without the power where it is below rounding: beta^t <= exp(-t (1 - beta))."""
-    return 1.0 - beta ** float(t) if t * (1.0 - beta) < 40.0 else 1.0
+    """:math:`1 - \\beta^t`; where the power is below rounding, beta^t <= exp(-t (1 - beta)), that of 0 is soon found.
+
+    The base is chosen, not the result: LLVM computes a power on both sides of a branch.
+    """
+    base = beta if t * (1.0 - beta) < 40.0 else 0.0
+    return 1.0 - base ** float(t)

@@ -36,7 +36,7 @@ from ..loops.state import largest
 from ..optimizers._program import cast_all, row_loader
 from .rows import DenseRows, prefetch_item
 
-FETCH_AHEAD = 16  # rows between asking for one and using it
+FETCH_AHEAD = 64  # rows between asking for one and using it
 
 # All arguments are integers or addresses; n counts the items of x or g.
 MARGINS = types.float64(*(types.intp,) * 6)  # (x, n, order, count, known, data) -> largest: of rows order[:count]

@@ -25,6 +25,7 @@ from .kernels import (
 )
 from .rows import as_rows, narrowest
 from .validation import check_finite, check_matrix, check_target, check_weights
+from .whole import Whole
 
 TILE_BYTES = 1 << 17  # rows that are read twice should still be in the cache the second time
 CHUNKS = 16  # at most, of rows whose sums are added up apart
@@ -112,7 +113,7 @@ class LinearModel:
         check_finite(self.sample_weight, "sample_weight")
         self.n = self.n_outputs * (self.n_features + self.fit_intercept)
         self.n_penalised = self.n_outputs * self.n_features
-        self._spare: list[Packed] = []  # packed data between calls of value_and_grad; one a thread at work
+        self._spare: list[Any] = []  # packed data between calls of value_and_grad; one a thread at work
 
     def pack(self, parts: np.ndarray | None = None, funs: np.ndarray | None = None) -> Packed:
         """The data with fresh scratch, for the loops of one run; threads of one share ``parts`` and ``funs``."""
@@ -174,12 +175,16 @@ class LinearModel:
         if x.shape != (self.n,):
             raise ValueError(f"x has shape {x.shape}, the model has {self.n} unknowns")
         try:
-            data = self._spare.pop()
+            data, whole = self._spare.pop()
         except IndexError:
             data = self.pack()
+            whole = Whole(self, data) if Whole.pays(self) else None
         g = np.empty_like(x)
-        value = evaluate_at(self.kernels.evaluate, x, x, g, data.address)
-        self._spare.append(data)
+        if whole is None:
+            value = evaluate_at(self.kernels.evaluate, x, x, g, data.address)
+        else:
+            value = whole.evaluate(x, x, g, self.n, data.address)
+        self._spare.append((data, whole))
         return value, g
 
     def value(self, x: Any) -> float:

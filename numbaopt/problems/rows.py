@@ -83,6 +83,7 @@ class DenseRows(NamedTuple):
         begin = i * width
         for k in range(begin, begin + min(width, 16 * step), step):
             prefetch_item(rows.X, k)
+        prefetch_item(rows.X, begin + min(width, 16 * step) - 1)  # where a row begins within a line, one more
 
 
 class SparseRows(NamedTuple):

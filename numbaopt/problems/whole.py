@@ -13,7 +13,6 @@ from .._jit import invoke, invoke_value, jit, precompile
 from .._packed import Packed
 from .._threads import share_out
 from .callback import Callback
-from .linear_model import LinearModel
 
 NUMBERS = 1 << 18  # stored numbers that are worth waking a thread for
 
@@ -28,23 +27,28 @@ class Whole:
         What `LinearModel.pack` made for the run; other threads get the same with scratch of their own.
     """
 
-    def __init__(self, model: LinearModel, data: Packed):
-        self.model, loops = model, model.kernels
+    def __init__(self, model: Any, data: Packed):
+        loops = model.kernels
         self.parts = data.value.shared.funs.size
         self._part, self._combine, self._compiled = loops.part, loops.combine, _compiled()
         shared = data.value.shared
         others = [model.pack(parts=shared.parts, funs=shared.funs) for _ in range(numba.get_num_threads() - 1)]
         self._data = [data, *others]
         self._g = np.zeros((len(self._data), model.n), model.dtype)
-        self.callback = Callback(self._evaluate, model.dtype)
+
+    @functools.cached_property
+    def callback(self) -> Callback:
+        """The evaluation at an address."""
+        return Callback(self.evaluate, self._g.dtype)
 
     @staticmethod
     def pays(problem: Any) -> bool:
         """Whether there is enough to do for more than one thread."""
-        return (isinstance(problem, LinearModel) and not numba.config.DISABLE_JIT and numba.get_num_threads() > 1
+        return (hasattr(problem, "rows") and not numba.config.DISABLE_JIT and numba.get_num_threads() > 1
                 and problem.rows[0].size * problem.n_outputs >= NUMBERS)  # fmt: skip
 
-    def _evaluate(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
+    def evaluate(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
+        """What `loops.descent.EVALUATE` says, of arrays."""
         part, combine = self._compiled
 
         def one(k: int, thread: int) -> None:

@@ -25,6 +25,7 @@ from .._fields import checked_namedtuple
 from .._interrupts import Interrupts
 from .._packed import Packed
 from ..loops.state import Run, run_type
+from ..problems.whole import Whole
 
 SOLVERS: dict[str, Any] = {}  # methods that are no rules, by each of their names
 
@@ -67,6 +68,13 @@ class Solver:
         self.interrupts = self.callback.interrupts if self.callback is not None else Interrupts()
         self.packed_run = Packed(job.run, run_type(problem.dtype))
         self.zero = problem.dtype.type(0)
+
+    def share_passes(self) -> None:
+        """Let threads share the evaluations of the whole objective, where that pays."""
+        if Whole.pays(self.job.problem):
+            self.whole = Whole(self.job.problem, self.data)
+            self.callback = self.whole.callback
+            self.evaluate, self.interrupts = self.callback.address, self.callback.interrupts
 
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:

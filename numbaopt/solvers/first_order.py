@@ -71,6 +71,8 @@ class FirstOrder(Solver):
 
     def __init__(self, job: Job):
         super().__init__(job)
+        if job.batches is None or job.batches.whole:
+            self.share_passes()
         dtype, self.way, compiled = job.problem.dtype, way_of(job), program(job.opt, job.problem.dtype, job.after)
         self.hyper = hyper_parameters(job.opt, job.after)
         self.coefficients = np.empty((AHEAD, compiled.width), dtype)

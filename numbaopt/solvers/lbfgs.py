@@ -8,7 +8,6 @@ import numpy as np
 
 from .._jit import address_of
 from ..loops import quasi_newton
-from ..problems.whole import Whole
 from ._solver import Job, Solver, method
 
 
@@ -17,10 +16,7 @@ class LBFGSSteps(Solver):
 
     def __init__(self, job: Job):
         super().__init__(job)
-        if Whole.pays(job.problem):
-            self.whole = Whole(job.problem, self.data)
-            self.callback = self.whole.callback
-            self.evaluate, self.interrupts = self.callback.address, self.callback.interrupts
+        self.share_passes()
         self.loop = quasi_newton.compiled(job.problem.dtype)
 
     @staticmethod
