@@ -102,10 +102,14 @@ class Driver:
         if hooks.checkpoint:
             self.save()  # a place that cannot be written to should be known before the work is done
         bar = _bar(self) if hooks.progress else None
+        fresh = hooks.score is not None and self.best_score == -np.inf  # the start is scored, too
         try:
+            if fresh and not self.judges:
+                self._look()
+                fresh = False
             while now.status == RUNNING:
                 was = int(now.step)
-                steps = self._next(size, was)
+                steps = 0 if fresh else self._next(size, was)
                 if steps == 0 and not (now.awaiting and self.judges):
                     now.status = STEP_LIMIT
                     break
@@ -115,8 +119,9 @@ class Driver:
                     size = min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
                 elif took > 2 * SLICE_SECONDS:
                     size = max(1, size // 2)
-                if self.looks and now.step > was and self.within_epoch == 0 and now.status == RUNNING:
+                if self.looks and (now.step > was or fresh) and self.within_epoch == 0 and now.status == RUNNING:
                     self._look()
+                    fresh = False
                 if bar is not None:
                     bar(now)
                 if hooks.callback is not None and now.step > was and self.within_epoch == 0:
@@ -175,7 +180,8 @@ class Driver:
         score = -float(now.fun) if hooks.score is None else float(hooks.score(self.told(self.point)))
         if hooks.score is not None and now.records and self.run.history[now.records - 1].step == now.step:
             self.run.history[now.records - 1].score = score
-        if score > self.best_score:
+        tied = score == self.best_score and now.best_step == now.origin < now.step  # the start gives way
+        if score > self.best_score or tied:
             self.best_score = score
             if not now.keeps_best:
                 self.run.best[:], now.best_step = self.point, now.step

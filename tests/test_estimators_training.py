@@ -126,6 +126,40 @@ def test_early_stopping_of_regressions_looks_at_their_scores():
         np.testing.assert_allclose(np.nanmax(model.history_.validation_score), model.score(X[held], y[held]))
 
 
+def test_the_default_rate_of_a_regression_follows_the_scale_of_the_table():
+    table, target = load_diabetes(return_X_y=True)
+    for columns, y in ((table, target), (StandardScaler().fit_transform(table), target), (100 * table, target / 1e3)):
+        model = SGDRegressor(alpha=0, tol=1e-6 * y.var(), random_state=0).fit(columns, y)
+        assert model.score(columns, y) > LinearRegression(alpha=0).fit(columns, y).score(columns, y) - 0.02
+    shifted = SGDRegressor(alpha=0, random_state=0).fit(table.astype(np.float32), target + 1e4)
+    assert shifted.score(table, target + 1e4) > 0.4
+    sparse = SGDRegressor(random_state=0).fit(sp.csr_array(table), target)
+    np.testing.assert_allclose(sparse.coef_, SGDRegressor(random_state=0).fit(table, target).coef_, rtol=1e-6)
+    own = SGDRegressor(lr=0.01, max_epochs=1, tol=None).fit(table, target)
+    assert abs(own.coef_).max() <= 0.01 * 7 * (1 + 1e-6)  # seven steps
+    constant = SGDRegressor(random_state=0, max_epochs=3, tol=None).fit(np.zeros((8, 2)), np.full(8, 5.0))
+    np.testing.assert_allclose(constant.predict(np.zeros((1, 2))), 5, atol=0.1)
+
+
+def test_seconds_go_on_over_calls_of_partial_fit():
+    model = SGDClassifier(random_state=0)
+    for _ in range(3):
+        model.partial_fit(X, Y > 0, classes=[False, True])
+    assert (np.diff(model.history_.seconds) > 0).all()
+
+
+def test_early_stopping_scores_the_start():
+    target = X @ [1.0, 2.0, 0.0, -1.0] + np.random.default_rng(0).standard_normal(144)
+    model = SGDRegressor(alpha=0, random_state=0, warm_start=True).fit(X, target)
+    start = model.coef_
+    model.set_params(optimizer=no.SGD(lr=0.2), batch_size=2, early_stopping=True, n_iter_no_change=2)
+    with pytest.warns(ConvergenceWarning, match="never rose above that of the start"):
+        model.fit(X, target)
+    scores = model.history_.validation_score
+    assert scores[0] > scores[1:].max()
+    np.testing.assert_array_equal(model.coef_, start)
+
+
 def test_minibatches_end_when_the_objective_no_longer_falls():
     model = SGDClassifier(loss="logistic", alpha=0.01, batch_size=16, n_iter_no_change=4, random_state=0).fit(X, Y > 0)
     loss = model.history_.loss
@@ -191,6 +225,17 @@ def test_partial_fit_warns_of_divergence():
     assert np.isfinite(model.coef_).all()
 
 
+@pytest.mark.parametrize("model", [LinearRegression(), HuberRegressor(), SGDRegressor(), PoissonRegressor(),
+                                   LogisticRegression(), SGDClassifier()], ids=str)  # fmt: skip
+def test_numbers_whose_squares_overflow_warn_of_nothing_but_convergence(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert np.isfinite(model.fit(1e200 * X, Y).coef_).all()
+        if not isinstance(model, PoissonRegressor | LogisticRegression | SGDClassifier):
+            assert np.isfinite(model.fit(1e200 * X, 1e200 * X[:, 0]).coef_).all()
+
+
 def test_without_a_tolerance_the_number_of_epochs_is_no_failure():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -223,7 +268,8 @@ def test_learning_curves(monkeypatch):
 
     ax = learning_curve(LogisticRegression().fit(X, Y))
     assert (ax.get_xlabel(), ax.get_ylabel(), len(ax.lines), ax.get_legend()) == ("iteration", "objective", 1, None)
-    model = SGDClassifier(early_stopping=True, random_state=0).fit(X, np.array(["a", "b", "c"])[Y])
+    model = SGDClassifier(loss="logistic", early_stopping=True, n_iter_no_change=50, random_state=0)
+    model.fit(X, np.array(["a", "b", "c"])[Y])
     ax = learning_curve(model, plt.subplots()[1])
     assert ax.get_legend_handles_labels()[1] == ["a", "b", "c"]
     scores = [line for line in ax.figure.axes[1].lines if len(line.get_xdata()) > 1]

@@ -139,6 +139,23 @@ def test_validation_keeps_the_best_point_and_patience_ends_the_run():
     assert by_loss.fun == by_loss.history.fun.min()
 
 
+def test_a_start_that_nothing_surpasses_is_returned():
+    X, y, _ = table()
+    train, held_out = no.LinearModel(X[:60], y[:60]), no.LinearModel(X[60:], y[60:])
+    best = no.minimize(held_out, method="auto", tol=1e-10).x
+    for history in (True, False):
+        options = {"lr": 0.05, "batch_size": 4, "validation": held_out, "patience": 3, "history": history}
+        res = no.minimize(train, best, method="sgd", options=options)
+        assert (res.status, res.nit) == (3, 45)
+        np.testing.assert_array_equal(res.x, best)
+        if history:
+            np.testing.assert_allclose(res.history.score[0], -held_out.value(best), rtol=1e-12)
+            assert res.history.score[0] > res.history.score[1:].max()
+    flat = no.minimize(train, best, method="sgd", options={**options, "validation": lambda x: 1.0})
+    assert flat.success  # of equal scores the one of a training
+    assert (flat.x != best).any()
+
+
 def test_patience_with_an_objective_that_only_rises_is_no_convergence():
     X, y, _ = table()
     res = no.minimize(no.LinearModel(X, y, loss="huber"), method="sgd",

@@ -101,7 +101,8 @@ class LinearEstimator(Parameters):
         self._stands: list[Any] = [one.stand for one in trained]
         rows = np.concatenate([one.rows for one in trained])
         before = self.history_ if partial and warm else rows[:0]
-        rows["epoch"] += before["epoch"].max(initial=0)
+        for name in ("epoch", "seconds"):
+            rows[name] += before[name].max(initial=0)
         self.history_: np.recarray = np.concatenate([before, rows]).view(np.recarray)
         self.n_iter_ = int(self.history_.epoch.max())
         return next((one.complaint for one in trained if one.complaint), "")

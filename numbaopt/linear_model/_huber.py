@@ -89,7 +89,9 @@ class HuberRegressor(LinearRegressor):
             name = next(n for n in ("optimizer", "batch_size", "early_stopping") if getattr(self, n))
             raise ValueError(f"{name}={getattr(self, name)!r}: HuberRegressor finds its scale from exact fits; take "
                              "SGDRegressor(loss=numbaopt.losses.Huber(...)), whose delta is given")  # fmt: skip
-        spread = math.sqrt(np.average((y - np.average(y, weights=weights)) ** 2, weights=weights)) or 1.0
+        gaps = np.abs(y - np.average(y, weights=weights))
+        top = float(gaps.max()) or 1.0
+        spread = top * math.sqrt(np.average((gaps / top) ** 2, weights=weights)) or 1.0  # without overflow
         first, least = math.log(self.scale_ if warm else spread), math.log(SMALLEST * spread)
         fit, rows, known, complaint = super()._train, [], {}, ""
 

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator, lsqr
 
 MOST_COLUMNS = 1000  # whose dependence is looked for: it takes rows times columns squared
 ROWS = 4096  # at a time
+LARGE = 1e100  # numbers beyond are scaled, lest squares overflow
 
 
 def least_norm(X: Any, coef: np.ndarray, intercept: Any, fit_intercept: bool) -> tuple[np.ndarray, Any]:
@@ -36,10 +37,13 @@ def _independent(X: Any, center: np.ndarray) -> bool:
     rows, columns = X.shape
     if rows <= columns or columns > MOST_COLUMNS:
         return rows > columns
-    gram = np.zeros((columns, columns))
+    gram, scale = np.zeros((columns, columns)), 1.0
+    if (top := float(abs(X).max())) > LARGE:
+        scale = 1.0 / top
+        center = center * scale
     for begin in range(0, rows, ROWS):
         part = X[begin : begin + ROWS]
-        part = (part.toarray() if issparse(part) else part) - center
+        part = (part.toarray() if issparse(part) else part) * scale - center
         gram += part.T @ part
     length = np.sqrt(gram.diagonal())
     noise = 10 * columns * np.finfo(float).eps

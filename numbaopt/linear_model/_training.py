@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import OptimizeResult
 
+from ..loops.shuffle import epoch_order
 from ..minimize import minimize
 from ..optimizers._program import parts_of
 from ..optimizers.step import as_optimizer
 from ..problems.linear_model import LinearModel
 from ..scipy_methods import SCIPY_METHODS
-from ..status import NOT_FINITE, STEP_LIMIT, STOPPED
+from ..status import NO_PROGRESS, NOT_FINITE, STEP_LIMIT, STOPPED
 from ._parameters import BATCH_SIZE
 
 RECORD = np.dtype([("output", "i8"), ("epoch", "i8"), ("loss", "f8"), ("validation_score", "f8"), ("seconds", "f8")])
 DEFAULT = as_optimizer("adam")._replace(lr=0.01)
+SHARE = 0.1  # of the spread of the targets: most by which a default step moves a typical margin
 MOST_ROWS = 1 << 16  # of the history of one model
 
 
@@ -26,6 +28,7 @@ class Stand(NamedTuple):
     """Where an optimizer stands; of use to one of the same kind only."""
 
     kind: tuple
+    method: Any
     run: Any
 
 
@@ -81,8 +84,15 @@ def train(estimator: Any, model: LinearModel, start: np.ndarray | None, stand: S
     if one._stochastic:
         method = DEFAULT if one.optimizer is None else as_optimizer(one.optimizer)
         kind = (*map(type, parts_of(method)), one.average, model.n, str(model.dtype))
-        run = stand.run if stand is not None and stand.kind == kind else None
+        stand = stand if stand is not None and stand.kind == kind else None
+        run = None if stand is None else stand.run
         seed += 0 if run is None else int(run.now[0].step)  # new orders
+        if one.optimizer is None and one.lr is None and model.loss.takes == "numbers":
+            rows = epoch_order(model.n_terms, seed, 0, one.shuffle)[: one.batch_size or BATCH_SIZE]
+            location, rate = suits(model, rows)
+            method = DEFAULT._replace(lr=rate) if stand is None else stand.method
+            if start is None:
+                start = model.join(0.0, location)
         options |= {"batch_size": one.batch_size or BATCH_SIZE, "shuffle": one.shuffle, "seed": seed,
                     "average": one.average, "run": run}  # fmt: skip
     else:
@@ -96,8 +106,22 @@ def train(estimator: Any, model: LinearModel, start: np.ndarray | None, stand: S
     result = minimize(model, start, method=method, tol=gtol, callback=callback, options=options)
     rows = _rows(result, output, most if partial else result.nit, time.perf_counter() - begin)
     goes_on = one._stochastic and result.status != NOT_FINITE  # what diverged begins again from the best coefficients
-    stand = Stand(kind, result.run._replace(history=result.run.history[:2].copy())) if goes_on else None
+    stand = Stand(kind, method, result.run._replace(history=result.run.history[:2].copy())) if goes_on else None
     return Trained(model.split(result.x.astype(model.dtype)), stand, rows, _complaint(one, result, rows, partial))
+
+
+def suits(model: LinearModel, rows: np.ndarray) -> tuple[float, float]:
+    """Where the intercept should start, and a rate of Adam, by the scale of some rows.
+
+    Adam moves each unknown by about its rate, and so a margin by at most the rate times the sum of absolute features
+    (and 1 for the intercept).  That is to be `SHARE` of the spread of the targets.
+    """
+    y = model.y[rows].astype(float)
+    location = float(np.median(y)) if model.fit_intercept else 0.0
+    with np.errstate(over="ignore"):
+        spread = float(abs(y - location).mean()) or abs(location) or 1.0
+        moved = abs(model.X[rows]).astype(float).sum(axis=1).mean() + model.fit_intercept
+    return location, SHARE * spread / (float(moved) or 1.0)
 
 
 def _rows(result: Any, output: int, epochs: int, seconds: float) -> np.ndarray:
@@ -113,6 +137,8 @@ def _rows(result: Any, output: int, epochs: int, seconds: float) -> np.ndarray:
 
 def _complaint(estimator: Any, result: Any, rows: np.ndarray, partial: bool) -> str:
     """What a user must know of how a training ended, or an empty string."""
+    if result.status == NO_PROGRESS and np.isfinite(rows["validation_score"]).any():
+        return "the score on held-out rows never rose above that of the start, whose coefficients stay"
     start, end, rate = rows["loss"][0], rows["loss"][-1], getattr(result, "lr", 1.0)
     if estimator._stochastic and rows["loss"].min() == start and end > start + (estimator.tol or 0.0):
         return (f"Diverged: the objective rose from {start:g} to {end:g}; the coefficients stay at the start. Try a "
