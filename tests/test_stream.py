@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from problems import table
 from streams import BATCH, COMMON, OPTIONS, chunks_of, data, same, threads
 
 import numbaopt as no
@@ -282,3 +283,53 @@ def test_the_bar_counts_chunks(capsys):
 def test_methods_that_need_all_rows():
     with pytest.raises(ValueError, match=r"Newton.* needs all rows at every step"):
         no.stream.minimize(data(), method=no.Newton())
+
+
+def test_bounds_hold_as_in_memory():
+    X, y = data()
+    bounds = [(-0.1, 0.2)] * 7 + [(None, 0.0)]
+    told = {"method": no.Adam(lr=0.05), "bounds": bounds,
+            "options": {"batch_size": BATCH, "epochs": 3, "shuffle": False, "history": False}}  # fmt: skip
+    res = no.stream.minimize(no.stream.open(X, y, chunk_rows=40), loss="logistic", **told)
+    once = no.minimize(no.LinearModel(X, y, "logistic"), **told)
+    np.testing.assert_array_equal(res.x, once.x)
+    assert res.x[:7].min() == -0.1
+    with pytest.raises(ValueError, match="bounds are not of the length of x0, 8"):
+        no.stream.minimize(no.stream.open(X, y), bounds=[(0, 1)] * 3)
+
+
+@pytest.mark.parametrize("history", ["progressive", False])
+def test_validation_keeps_the_best_point_and_patience_ends_the_run(tmp_path, history):
+    X, _, y = table(rows=400, columns=30, seed=3)
+    held_out, source = no.LinearModel(X[60:], y[60:], "logistic"), no.stream.open(X[:60], y[:60], chunk_rows=25)
+    seen = []
+    options = {"batch_size": 10, "epochs": 300, "patience": 5, "validation": held_out, "history": history}
+    run = {"method": no.Adam(lr=0.1), "loss": "logistic"}
+    res = no.stream.minimize(source, **run, callback=lambda x: seen.append(held_out.value(x)), options=options)
+    assert res.success
+    assert "patience" in res.message
+    assert len(seen) == np.argmin(seen) + 1 + 5
+    np.testing.assert_allclose(held_out.value(res.x), min(seen), rtol=1e-12)
+    if history:
+        np.testing.assert_allclose(res.history.score, -np.array(seen), rtol=1e-12)
+    path = tmp_path / "stream.npz"
+    no.stream.minimize(source, **run, options={**options, "epochs": len(seen) - 3, "checkpoint": path})
+    with pytest.raises(ValueError, match="was judged by a validation; resume it with the same one"):
+        no.stream.resume(path, source)
+    again = no.stream.resume(path, source, options={"epochs": 300, "validation": held_out})
+    np.testing.assert_array_equal(again.x, res.x)
+    assert (again.nit, again.status) == (res.nit, res.status)
+    options["validation"] = lambda x: -abs(x - res.x).sum()
+    worse = no.stream.minimize(source, res.x, **run, options=options)
+    assert (worse.status, worse.success) == (3, False)
+    np.testing.assert_array_equal(worse.x, res.x)
+
+
+def test_patience_alone_looks_at_the_objective():
+    X, y = data()
+    source = no.stream.open(X, y, chunk_rows=40)
+    res = no.stream.minimize(source, loss="logistic", options={"patience": 2, "min_delta": 0.05, "epochs": 50})
+    assert res.success
+    assert (-np.diff(res.history.fun[-3:]) <= 0.05).all()
+    with pytest.raises(ValueError, match="patience needs the objective"):
+        no.stream.minimize(source, options={"patience": 2, "history": False})

@@ -26,7 +26,7 @@ optimizer : str or optimizer, optional
 lr : float, schedule or function, optional
     The learning rate, in place of the optimizer's own.  Where neither is given and the loss is one of numbers: by the
     scale of the first batch, so that a step moves a typical prediction by at most a tenth of the spread of the targets,
-    whose median there is where the intercept starts.
+    whose mean there is where the intercept starts.
 batch_size : int, optional
     Rows a step of an optimizer ({BATCH_SIZE}).
 max_epochs : int

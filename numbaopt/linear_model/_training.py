@@ -116,12 +116,14 @@ def suits(model: LinearModel, rows: np.ndarray) -> tuple[float, float]:
     Adam moves each unknown by about its rate, and so a margin by at most the rate times the sum of absolute features
     (and 1 for the intercept).  That is to be `SHARE` of the spread of the targets.
     """
-    y = model.y[rows].astype(float)
-    location = float(np.median(y)) if model.fit_intercept else 0.0
+    y, weights = model.y[rows].astype(float), model.sample_weight[rows] if model.sample_weight.size else None
+    weights = None if weights is None or not weights.any() else weights
     with np.errstate(over="ignore"):
-        spread = float(abs(y - location).mean()) or abs(location) or 1.0
-        moved = abs(model.X[rows]).astype(float).sum(axis=1).mean() + model.fit_intercept
-    return location, SHARE * spread / (float(moved) or 1.0)
+        location = float(np.average(y, weights=weights)) if model.fit_intercept else 0.0
+        spread = float(np.average(abs(y - location), weights=weights)) or abs(location) or 1.0
+        size = np.asarray(abs(model.X[rows]).astype(float).sum(axis=1)).ravel()
+        moved = float(np.average(size, weights=weights)) + model.fit_intercept
+    return location, SHARE * spread / (moved or 1.0)
 
 
 def _rows(result: Any, output: int, epochs: int, seconds: float) -> np.ndarray:

@@ -16,7 +16,7 @@ from .._interrupts import Interrupts
 from ..loops.state import Run
 from ..run import CHECKPOINT_SECONDS, Batches, Driver, Hooks, Limits
 from ..schedules import Plateau, plateau_of
-from ..status import MESSAGES, NOT_FINITE, RUNNING, STEP_LIMIT, STOPPED
+from ..status import CONVERGED, MESSAGES, NO_PROGRESS, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 from ._ahead import ReadAhead
 from ._models import Models
 from ._order import chunk_order, chunk_seed
@@ -37,6 +37,9 @@ class Plan(NamedTuple):
     shuffle: bool
     seed: int
     history: str  # "progressive", "whole" or ""
+    validated: bool = False  # whether held-out data judge the epochs
+    patience: int | None = None  # epochs without a better score, or objective, before the run ends
+    min_delta: float = 0.0
 
 
 class Place(NamedTuple):
@@ -70,6 +73,8 @@ class Trainer:
     plan, place : Plan, Place
     hook : callable, optional
         Called with this object after every epoch.
+    score : callable, optional
+        Of a point, the higher the better.
     progress : bool
     path : str, optional
         Of the checkpoint.
@@ -78,10 +83,12 @@ class Trainer:
     """
 
     def __init__(self, models: Models, opt: Any, run: Run, plan: Plan, place: Place, hook: Callable[[Any], None] | None,
-                 progress: bool, path: str | None, settings: dict[str, Any]):  # fmt: skip
+                 score: Callable[[np.ndarray], float] | None, progress: bool, path: str | None,
+                 settings: dict[str, Any]):  # fmt: skip
         self.models, self.source = models, models.source
         self.opt, self.run, self.plan, self.place = opt, run, plan, place
-        self.hook, self.progress, self.path, self.settings = hook, progress, path, settings
+        self.hook, self.score, self.progress, self.path, self.settings = hook, score, progress, path, settings
+        self.best_score, self.waited, self.mark = settings.get("waited", (-np.inf, 0, -np.inf))
         self.now = run.now[0]
         self.stands = Plateau(*settings.get("plateau", ()))
         self._before, self._began = float(settings.get("seconds", 0.0)), time.perf_counter()
@@ -106,6 +113,8 @@ class Trainer:
             self.save()  # a place that cannot be written to should be known before the work is done
         self._bar = _bar(self) if self.progress else None
         try:
+            if self.score is not None and self.best_score == -np.inf:
+                self._look()
             with ReadAhead(self._visits(), lambda visit: visit.model is not None) as visits:
                 for visit in visits:
                     if visit.model is None:
@@ -196,7 +205,7 @@ class Trainer:
                     return
                 self.place = self.place._replace(rows=self.place.rows + model.n_terms,
                                                  total=self.place.total + model.n_terms * value)  # fmt: skip
-            if np.all(np.isfinite(self.point)):
+            if not self.plan.validated and np.all(np.isfinite(self.point)):
                 self.run.best[:], now.best_step = self.point, now.step
             self.place = self.place._replace(position=place.position, judged=True)
 
@@ -213,14 +222,36 @@ class Trainer:
                 now.evaluations += 1
                 row = run.history[now.records]
                 row.step, row.fun, row.grad_norm, row.lr, row.seconds = now.step, now.fun, np.nan, now.lr, self.seconds
+                row.score = np.nan
                 now.records += 1
                 if (plateau := plateau_of(self.opt.lr)) is not None:
                     self.stands = self.stands.observe(plateau, float(now.fun))
+            self._look()
         if self.hook is not None:
             try:
                 self.hook(self)
             except StopIteration:
                 now.status = STOPPED
+
+    def _look(self) -> None:
+        """Score the point, keep the best one, end the run when patience does."""
+        now, run, plan = self.now, self.run, self.plan
+        if self.score is None and plan.patience is None:
+            return
+        score = -float(now.fun) if self.score is None else float(self.score(self.point))
+        if self.score is not None and now.records:
+            run.history[now.records - 1].score = score
+        if score > self.best_score or (score == self.best_score and now.best_step == 0 < now.step):
+            self.best_score = score
+            if plan.validated:
+                run.best[:], now.best_step = self.point, now.step
+        if score > self.mark + plan.min_delta:
+            self.mark, self.waited = score, 0
+        else:
+            self.waited += 1
+        if plan.patience is not None and self.waited >= plan.patience:
+            better = now.best_step > 0 or not plan.validated
+            now.status, now.reason = (CONVERGED, 4) if better else (NO_PROGRESS, 0)
 
     def _tick(self) -> None:
         """What happens now and then."""
@@ -235,7 +266,7 @@ class Trainer:
         """Write the checkpoint."""
         told = {**self.settings, "plateau": list(self.stands), "seconds": self.seconds, "plan": self.plan._asdict(),
                 "place": self.place._asdict(), "after": [checkpoint.describe(part) for part in self.settings["after"]],
-                "waited": [0.0, 0, 0.0]}  # fmt: skip
+                "waited": [self.best_score, self.waited, self.mark]}  # fmt: skip
         checkpoint.save(str(self.path), self.run, told)
         self._saved = time.perf_counter()
 
@@ -243,6 +274,8 @@ class Trainer:
         """Why the run ended, in a sentence."""
         if self.now.status == NOT_FINITE and self._driver is not None:
             return self._driver.message()
+        if self.now.status == CONVERGED:
+            return REASONS[int(self.now.reason)]
         if self.now.status == STEP_LIMIT:
             return f"{self.place.epoch} epoch{'s were' if self.place.epoch != 1 else ' was'} done."
         return MESSAGES[int(self.now.status)]

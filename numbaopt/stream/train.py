@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import checkpoint
 from .._fields import nearest
-from ..arguments import after_of, average_of, count, nonnegative, split_options, start_of, warn
-from ..loops.state import new_run
+from ..arguments import after_of, average_of, count, limits_of, nonnegative, score_of, split_options, start_of, warn
+from ..loops.state import make_feasible, new_run
 from ..losses import as_loss
 from ..optimizers.step import as_optimizer
 from ..result import hook_of
@@ -25,13 +25,14 @@ from .sources import Source, open_source
 HISTORIES = {True: "progressive", "progressive": "progressive", "whole": "whole", False: "", None: ""}
 OPTIONS: dict[str, Any] = {
     "batch_size": 256, "epochs": 10, "shuffle": True, "seed": 0, "history": True, "progress": False, "checkpoint": None,
-    "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None,
+    "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "validation": None, "patience": None,
+    "min_delta": 0.0,
 }  # fmt: skip
-EPOCH = np.dtype([("epoch", "i8"), ("step", "i8"), ("fun", "f8"), ("lr", "f8"), ("seconds", "f8")])
+EPOCH = np.dtype([("epoch", "i8"), ("step", "i8"), ("fun", "f8"), ("lr", "f8"), ("seconds", "f8"), ("score", "f8")])
 
 
 def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squared", l1: float = 0.0, l2: float = 0.0,
-             fit_intercept: bool = True, classes: Any = None, callback: Any = None,
+             fit_intercept: bool = True, classes: Any = None, bounds: Any = None, callback: Any = None,
              options: dict[str, Any] | None = None) -> Any:  # fmt: skip
     r"""Train a linear model on a table that is read chunk by chunk.
 
@@ -55,6 +56,8 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
     classes : array, optional
         All labels that occur, for losses that take classes.  By default the source is asked, which for most sources
         means reading all labels once.  A chunk need not hold all of them.
+    bounds : sequence of (low, high) or scipy.optimize.Bounds
+        Unknowns are projected onto them after every step.
     callback : callable
         After every epoch; as in `numbaopt.minimize`.
     options : dict
@@ -72,6 +75,12 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
             everything is read once more.  False: nothing, which spares that work.
         average, average_from, ema_decay, max_norm
             As in `numbaopt.minimize`.
+        validation : model or callable
+            Judges the start and every epoch: a `LinearModel` of held-out data by its objective, a function of x by its
+            score, the higher the better.  The best x by it is returned, and ``history.score`` tells of it.
+        patience, min_delta : int, float
+            Epochs after which the run ends as converged if the score, or without a validation ``history.fun``, has not
+            become better by more than ``min_delta`` (0).
         progress : bool
             A progress bar (tqdm).
         checkpoint : path
@@ -80,11 +89,12 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x`` (the last point; after divergence the last finite one before a chunk), ``fun`` (the last one of the
-        history), ``nit``, ``status`` (1 all epochs done, 2 not finite, 99 stopped), ``success``, ``message``, ``lr``,
+        ``x`` (the last point, with a validation the best one; after divergence the last finite one before a chunk),
+        ``fun`` (the last one of the history), ``nit``, ``status`` (0 patience is over, 1 all epochs done, 2 not finite,
+        3 the same, but the start was never surpassed, 99 stopped), ``success``, ``message``, ``lr``,
         ``classes``, ``coef`` and ``intercept`` (the parts of x), ``run`` (for the option of that name of
         `numbaopt.minimize`), and ``history``: a record array, one row an epoch, with the fields epoch, step, fun, lr,
-        seconds.
+        seconds, score.
 
     Raises
     ------
@@ -128,26 +138,34 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
     told = None if model.classes is None else model.classes.tolist()
     plan = Plan([model.loss.names[0], *model.loss], float(l1), float(l2), bool(fit_intercept), told,
                 count("batch_size", settings["batch_size"], 1), count("epochs", settings["epochs"]),
-                bool(settings["shuffle"]), count("seed", settings["seed"]), HISTORIES[history])  # fmt: skip
+                bool(settings["shuffle"]), count("seed", settings["seed"]), HISTORIES[history],
+                settings["validation"] is not None,
+                None if settings["patience"] is None else count("patience", settings["patience"], 1),
+                nonnegative("min_delta", settings["min_delta"]))  # fmt: skip
+    if plan.patience is not None and not (plan.history or plan.validated):
+        raise ValueError("patience needs the objective of every epoch, which history=False spares, or a validation")
     if plateau_of(opt.lr) is not None and not plan.history:
         raise ValueError("lr: ReduceOnPlateau follows the objective of epochs, which history=False spares")
     steps = source.steps_per_epoch(plan.batch_size) if settings["average_from"] else 1
     after, average = after_of(model, opt), average_of(settings, Batches(steps, 1, False, 0, False), 0)
     slots, extra = solver_of(opt).sizes(opt, model)
     slots += average is not None
-    none = np.zeros(0, model.dtype)
-    run = new_run(start_of(model, x0).astype(model.dtype), slots, none, none, plan.epochs, False, extra)
+    x0 = start_of(model, x0)
+    lower, upper = (limit.astype(model.dtype) for limit in limits_of(bounds, x0))
+    run = new_run(x0.astype(model.dtype), slots, lower, upper, plan.epochs, False, extra)
     now = run.now[0]
     if average is not None:
         now.shown, (now.average_from, now.average_decay) = slots - 1, average
         run.state[now.shown] = run.x
     now.max_norm = 0.0 if settings["max_norm"] is None else nonnegative("max_norm", settings["max_norm"])
     now.l1, now.outputs, now.penalised, now.keeps_best = model.l1, model.n_outputs, model.n_penalised, 0
+    make_feasible(run)
     path = settings["checkpoint"]
     remember: dict[str, Any] = {"limits": [0, 0.0, 0.0, 0.0], "batches": None, "after": after}
     if path is not None:
         remember |= {"optimizer": checkpoint.describe(opt), "model": _told(source)}
-    return _solve(models, opt, run, plan, Place(), callback, settings["progress"], path, remember)
+    score = score_of(settings["validation"], model.n)
+    return _solve(models, opt, run, plan, Place(), callback, score, settings["progress"], path, remember)
 
 
 def resume(path: str | os.PathLike, source: Any, callback: Any = None, options: dict[str, Any] | None = None) -> Any:
@@ -162,7 +180,8 @@ def resume(path: str | os.PathLike, source: Any, callback: Any = None, options: 
     callback : callable
         As in `numbaopt.stream.minimize`.
     options : dict
-        ``epochs`` (in all), ``progress`` and ``checkpoint`` (by default the file resumed from).
+        ``epochs`` (in all), ``progress`` and ``checkpoint`` (by default the file resumed from), new ``patience`` and
+        ``min_delta``; ``validation``, as a checkpoint holds none: the same again where there was one.
 
     Returns
     -------
@@ -188,12 +207,19 @@ def resume(path: str | os.PathLike, source: Any, callback: Any = None, options: 
     except (TypeError, ValueError, KeyError):
         raise ValueError(f"{os.fspath(path)} is no checkpoint of a stream; numbaopt.resume may know it") from None
     source, options = open_source(source), dict(options or {})
-    usable = ("epochs", "progress", "checkpoint")
+    usable = ("epochs", "progress", "checkpoint", "validation", "patience", "min_delta")
     for key in set(options) - set(usable):
         warn(f"stream.resume: unknown option {key!r}; {nearest(key, usable)}")
     if remember["model"] != _told(source):
         raise ValueError(f"{os.fspath(path)} is of another source: {remember['model']}, this one {_told(source)}")
     plan = plan._replace(epochs=count("epochs", options.get("epochs", plan.epochs)))
+    if options.get("patience") is not None:
+        plan = plan._replace(patience=count("patience", options["patience"], 1))
+    if options.get("min_delta") is not None:
+        plan = plan._replace(min_delta=nonnegative("min_delta", options["min_delta"]))
+    if plan.validated != (options.get("validation") is not None):
+        raise ValueError(f"{os.fspath(path)}: the run was {'' if plan.validated else 'not '}judged by a validation; "
+                         f"resume it {'with the same' if plan.validated else 'without'} one")  # fmt: skip
     name, *fields = plan.loss
     models = Models(source, type(as_loss(name))(*fields), plan.l1, plan.l2, plan.fit_intercept, plan.classes)
     opt, after = checkpoint.revive(remember["optimizer"]), checkpoint.revive(remember["after"])
@@ -210,12 +236,13 @@ def resume(path: str | os.PathLike, source: Any, callback: Any = None, options: 
         run.now[0].status = RUNNING
     saved = options.get("checkpoint") or path
     remember = {**remember, "after": after}
-    return _solve(models, opt, run, plan, place, callback, options.get("progress"), saved, remember)
+    score = score_of(options.get("validation"), models.model.n)
+    return _solve(models, opt, run, plan, place, callback, score, options.get("progress"), saved, remember)
 
 
-def _solve(models, opt, run, plan, place, callback, progress, path, remember):
+def _solve(models, opt, run, plan, place, callback, score, progress, path, remember):
     path = None if path is None else os.fspath(path)
-    trainer = Trainer(models, opt, run, plan, place, hook_of(callback), bool(progress), path, remember)
+    trainer = Trainer(models, opt, run, plan, place, hook_of(callback), score, bool(progress), path, remember)
     try:
         if run.now[0].status == RUNNING:
             trainer.solve()
@@ -232,9 +259,9 @@ def _result(trainer: Trainer, models: Models, interrupted: bool = False) -> Any:
 
     now, run, model = trainer.now, trainer.run, models.model
     status = STOPPED if interrupted else int(now.status)
-    x = (run.best if status == NOT_FINITE else trainer.point).copy()
+    x = (run.best if status == NOT_FINITE or trainer.plan.validated else trainer.point).copy()
     history = np.zeros(int(now.records), EPOCH)
-    for name in ("step", "fun", "lr", "seconds"):
+    for name in ("step", "fun", "lr", "seconds", "score"):
         history[name] = run.history[name][: now.records]
     history["epoch"] = np.arange(1, len(history) + 1)
     place = trainer.place
@@ -254,8 +281,8 @@ def _told(source: Source) -> str:
 def _read(remember: dict[str, Any]) -> tuple[Plan, Place]:
     """Plan and place of a checkpoint, of the types that they should have."""
     plan, place = Plan(**remember["plan"]), Place(**remember["place"])
-    kinds = zip((*plan, *place), (list, float, float, bool, list | None, int, int, bool, int, str,
-                                  int, bool, int, int, bool, int, float), strict=True)  # fmt: skip
+    kinds = zip((*plan, *place), (list, float, float, bool, list | None, int, int, bool, int, str, bool, int | None,
+                                  float, int, bool, int, int, bool, int, float), strict=True)  # fmt: skip
     numbers = (*plan[5:7], plan.seed, place.epoch, place.position, place.begun, place.rows)
     if not all(isinstance(value, kind) for value, kind in kinds) or min(numbers) < 0 or plan.batch_size < 1:
         raise ValueError("it is no checkpoint of a stream")
