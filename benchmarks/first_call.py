@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .report import OURS, Below, Case, Table
+from .report import OURS, Below, Case, Table, optional
 from .timing import Times
 
-ALONE = "numba alone"
+ALONE, SKLEARN = "numba alone", "scikit-learn"
 # A program writes the seconds that the lines between the two readings of the clock took.
 FRAME = """
 import time
@@ -45,10 +45,22 @@ def grad(x):
 x0 = np.zeros(2)
 """
 MINIMIZE = "no.minimize(fun, x0, method='adam'{jac})"
+# Import and first fit of an estimator; beside scikit-learn's own, whose start ours includes.
+TABLE = """
+import numpy as np
+X = np.random.default_rng(0).standard_normal((1000, 20))
+y = X[:, 0] + {number} * X[:, 1] > 0
+"""
+FIT = """
+from {package}.linear_model import {name}
+{name}({options}).fit(X, y)
+"""
+ESTIMATORS = (("LogisticRegression", "", ""), ("SGDClassifier", "loss='logistic'", "loss='log_loss'"))
 
 
 def run(quick: bool = False) -> Iterator[Table]:
     """The tables."""
+    notes: list[str] = []
     processes = 2 if quick else 11
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
@@ -63,12 +75,20 @@ def run(quick: bool = False) -> Iterator[Table]:
                 times = bench.race(processes, [(ours, timed), (objective, calls)])
                 name = f"first call, warm cache, {kind}, {what}"
                 rows.append(Case(name, dict(zip((OURS, ALONE), times, strict=True)), (Below(0.5),)))
+        if optional("sklearn", notes):
+            for name, ours, theirs in ESTIMATORS:
+                pair = [(TABLE, FIT.format(package=package, name=name, options=options))
+                        for package, options in (("numbaopt", ours), ("sklearn", theirs))]  # fmt: skip
+                bench.race(1, pair)
+                times = dict(zip((OURS, SKLEARN), bench.race(processes, pair), strict=True))
+                goal = Below(times[SKLEARN].median + 1.0)
+                rows.append(Case(f"import and first fit, warm cache, {name}", times, (goal,)))
         programs = [("import numbaopt as no\n" + SCALAR, MINIMIZE.format(jac=", jac=grad"))]
         cold = bench.race(2 if quick else 5, programs, cold=True)
         rows.append(Case("first call ever of one method, cold cache", {OURS: cold[0]}, (Below(4.0),)))
     about = (f"Each time is that of a fresh process with an objective of its own; '{ALONE}' compiles and calls the "
              "same objective (and gradient) without numbaopt, or imports numba.")  # fmt: skip
-    yield Table("A fresh process", rows, [about])
+    yield Table("A fresh process", rows, [*notes, about])
 
 
 class Bench:

@@ -174,14 +174,6 @@ def narrowest(rows: Any) -> Any:
     return UnitRows(rows.columns, rows.starts)
 
 
-def distinct(rows: Any) -> bool:
-    """Whether the columns of every sparse row rise, so that none occurs twice."""
-    rises = np.diff(rows.columns[: rows.starts[-1]]) > 0
-    ends = rows.starts[1:-1]
-    rises[ends[(ends > 0) & (ends < rows.starts[-1])] - 1] = True
-    return bool(np.all(rises))
-
-
 DenseRows.sparse, SparseRows.sparse, UnitRows.sparse = False, True, True
 _margin, _add = scalar(SparseRows.margin), scalar(SparseRows.add)
 

@@ -12,7 +12,6 @@ from .._packed import Packed
 from ..loops import descent, epochs, minibatch, sparse
 from ..optimizers._program import hyper_parameters, parts_of, program
 from ..problems.kernels import shared_at
-from ..problems.rows import distinct
 from ._solver import Job, Solver
 
 AHEAD = 128  # steps whose coefficients are computed at a time; they should stay in the first cache
@@ -106,7 +105,7 @@ class FirstOrder(Solver):
         own = sparse.Touch(
             batch, np.zeros(problem.n_features, np.int32), np.zeros(problem.n, np.int64), np.zeros(problem.n, dtype),
             self.coefficients, address_of(self.hyper), compiled.prepare, compiled.advance_some, pay, rate=1 + first,
-            exact=not job.batches.lazy, distinct=size == 1 and distinct(rows))  # fmt: skip
+            exact=not job.batches.lazy, distinct=size == 1)  # fmt: skip
         self.own = Packed(own, sparse.touch_type(dtype, storage))
 
     @staticmethod

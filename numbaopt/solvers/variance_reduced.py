@@ -14,7 +14,6 @@ from ..loops import epochs, minibatch
 from ..loops.variance_reduced import Terms, functions, terms_type
 from ..losses._loss import lipschitz
 from ..problems.kernels import shared_at, sums_by_tile
-from ..problems.rows import distinct
 from ._solver import Job, Solver, method
 from .auto import largest_square
 
@@ -95,8 +94,6 @@ def _ready(opt: Any, problem: Any) -> Any:
         return opt
     with np.errstate(over="ignore"):
         squares = largest_square(problem)
-    if problem.rows.sparse and not distinct(problem.rows):  # values of one column add up
-        squares *= float(np.diff(problem.rows.starts).max())
     weight = float(problem.sample_weight.max()) if problem.sample_weight.size else 1.0
     bound = lipschitz(problem.loss) * weight * (squares + problem.fit_intercept) + max(problem.l2, problem.intercept_l2)
     if math.isinf(bound):
