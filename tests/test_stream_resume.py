@@ -7,6 +7,7 @@ import signal
 import time
 import weakref
 
+import numpy as np
 import pytest
 from streams import COMMON, OPTIONS, chunks_of, data, same, threads
 
@@ -184,3 +185,41 @@ def test_ctrl_c_leaves_a_result_a_checkpoint_and_no_thread(tmp_path, monkeypatch
     assert len(stop.value.result.history) == 1
     assert threads() == []
     same(no.stream.resume(path, source), expected)
+
+
+@pytest.mark.parametrize("kind", ["npy", "libsvm", "parquet"])
+def test_a_checkpoint_names_the_files_it_is_of(tmp_path, monkeypatch, kind):
+    X, y = data()
+    monkeypatch.chdir(tmp_path)
+    if kind == "npy":
+        np.save("X.npy", X)
+        np.save("y.npy", y)
+        source = no.stream.open("X.npy", "y.npy", chunk_rows=70)
+    elif kind == "libsvm":
+        lines = [" ".join([f"{t:g}", *(f"{k}:{v!r}" for k, v in enumerate(x.tolist()))])
+                 for x, t in zip(X, y, strict=True)]  # fmt: skip
+        (tmp_path / "data.svm").write_text("\n".join(lines))
+        source = no.stream.open("data.svm", chunk_bytes=9000)
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        columns = {f"x{k}": column for k, column in enumerate(X.T)}
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({**columns, "y": y}), "data.parquet",
+                                                           row_group_size=70)  # fmt: skip
+        source = no.stream.open("data.parquet", target="y", chunk_bytes=4000)
+    path = tmp_path / "run.npz"
+    once = no.stream.minimize(source, **COMMON, options=OPTIONS)
+    no.stream.minimize(source, **COMMON, options={**OPTIONS, "epochs": 1, "checkpoint": path})
+    monkeypatch.chdir("/")
+    same(no.stream.resume(path, options={"epochs": OPTIONS["epochs"]}), once)
+    with open(tmp_path / {"npy": "y.npy", "libsvm": "data.svm", "parquet": "data.parquet"}[kind], "r+b") as file:
+        file.seek(200)
+        file.write(b"1")
+    with pytest.raises(ValueError, match="is of another source"):
+        no.stream.resume(path, options={"epochs": 5})
+
+
+def test_a_checkpoint_of_data_in_memory_names_no_files(tmp_path):
+    path = tmp_path / "run.npz"
+    no.stream.minimize(chunks_of(*data()), **COMMON, options={**OPTIONS, "epochs": 1, "checkpoint": path})
+    with pytest.raises(ValueError, match=r"source is missing: the data of .*run\.npz came from no files"):
+        no.stream.resume(path)

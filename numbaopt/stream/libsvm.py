@@ -70,6 +70,8 @@ class Libsvm(Source):
                                  f"{self._base}")  # fmt: skip
         else:
             self._base, self.n_features = int(not zero_based), count("n_features", n_features, 1)
+        self.recipe = {"data": os.path.abspath(path), "n_features": self.n_features, "zero_based": self._base == 0,
+                       "dtype": str(self.dtype), "chunk_bytes": self.chunk_bytes}  # fmt: skip
 
     def read(self, chunk: int) -> Chunk | None:
         from scipy.sparse import csr_matrix

@@ -77,6 +77,8 @@ class Parquet(Source):
         if not sum(self.sizes):
             raise ValueError(f"Found array with 0 sample(s) in {self._files[0]} while a minimum of 1 is required.")
         self.n_chunks = len(self.sizes)
+        self.recipe = {"data": [os.path.abspath(file.path) for file in self._files], "target": target,
+                       "columns": self.columns, "chunk_bytes": chunk_bytes}  # fmt: skip
 
     def read(self, chunk: int) -> Chunk:
         table = self._table(chunk, [*self.columns, self.target])

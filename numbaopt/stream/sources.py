@@ -33,6 +33,8 @@ class Source:
         Rows of each chunk, where they are known.
     ordered : bool
         Whether chunks can only be read one after the other: their order is then not shuffled, only the rows within.
+    recipe : dict or None
+        What `open_source` is to be given to open the same files again; None where the data are no files.
     """
 
     n_features: int
@@ -41,6 +43,7 @@ class Source:
     sizes: Sequence[int] | None = None
     MOST_CLASSES = 1000
     ordered: bool = False
+    recipe: dict[str, Any] | None = None
 
     def read(self, chunk: int) -> Chunk | None:
         """Chunk number ``chunk`` as ``(X, y)`` or ``(X, y, sample_weight)``; None after the last one.
@@ -119,6 +122,8 @@ class Arrays(Source):
             stored = self._X.bytes / rows
             chunk_rows = rounded(int(CHUNK_BYTES / max(stored, 1)))
         self.chunk_rows = min(count("chunk_rows", chunk_rows, 1), rows)
+        if all(isinstance(path, str | os.PathLike) for path in (X, y)):
+            self.recipe = {"data": os.path.abspath(X), "y": os.path.abspath(y), "chunk_rows": self.chunk_rows}
         self.n_chunks = -(-rows // self.chunk_rows)
         last = rows - (self.n_chunks - 1) * self.chunk_rows
         self.sizes = [self.chunk_rows] * (self.n_chunks - 1) + [last]

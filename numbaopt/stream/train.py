@@ -163,12 +163,13 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
     path = settings["checkpoint"]
     remember: dict[str, Any] = {"limits": [0, 0.0, 0.0, 0.0], "batches": None, "after": after}
     if path is not None:
-        remember |= {"optimizer": checkpoint.describe(opt), "model": _told(source)}
+        remember |= {"optimizer": checkpoint.describe(opt), "model": _told(source), "source": source.recipe}
     score = score_of(settings["validation"], model.n)
     return _solve(models, opt, run, plan, Place(), callback, score, settings["progress"], path, remember)
 
 
-def resume(path: str | os.PathLike, source: Any, callback: Any = None, options: dict[str, Any] | None = None) -> Any:
+def resume(path: str | os.PathLike, source: Any = None, callback: Any = None,
+           options: dict[str, Any] | None = None) -> Any:  # fmt: skip
     """Go on with a run from its checkpoint; the result is bit for bit that of a run never interrupted.
 
     Parameters
@@ -176,7 +177,8 @@ def resume(path: str | os.PathLike, source: Any, callback: Any = None, options: 
     path : path
         A checkpoint written by ``stream.minimize(..., options=dict(checkpoint=path))``.
     source : Source, or what `numbaopt.stream.open` takes
-        The same data in the same chunks: a checkpoint holds no data.
+        The same data in the same chunks: a checkpoint holds no data.  None: the files that it names, where the data
+        came from files.
     callback : callable
         As in `numbaopt.stream.minimize`.
     options : dict
@@ -206,7 +208,7 @@ def resume(path: str | os.PathLike, source: Any, callback: Any = None, options: 
         plan, place = _read(remember)
     except (TypeError, ValueError, KeyError):
         raise ValueError(f"{os.fspath(path)} is no checkpoint of a stream; numbaopt.resume may know it") from None
-    source, options = open_source(source), dict(options or {})
+    source, options = _same_files(path, remember) if source is None else open_source(source), dict(options or {})
     usable = ("epochs", "progress", "checkpoint", "validation", "patience", "min_delta")
     for key in set(options) - set(usable):
         warn(f"stream.resume: unknown option {key!r}; {nearest(key, usable)}")
@@ -272,6 +274,17 @@ def _result(trainer: Trainer, models: Models, interrupted: bool = False) -> Any:
         message="Interrupted by the user." if interrupted else trainer.message(), lr=float(now.lr),
         history=history.view(np.recarray), classes=model.classes, coef=coef, intercept=intercept, run=run,
     )  # fmt: skip
+
+
+def _same_files(path: Any, remember: dict[str, Any]) -> Source:
+    """The source whose files a checkpoint names."""
+    recipe = remember.get("source")
+    if recipe is None:
+        raise ValueError(f"source is missing: the data of {os.fspath(path)} came from no files that it could name")
+    try:
+        return open_source(**recipe)
+    except TypeError:
+        raise ValueError(f"{os.fspath(path)} is no usable checkpoint: it names no files") from None
 
 
 def _told(source: Source) -> str:
