@@ -390,3 +390,24 @@ print(no.minimize(terms, np.zeros(2), method="adam", options=dict(batch_size=5, 
 """
     fast, slow = (np.array(python(code, NUMBA_DISABLE_JIT=flag), float) for flag in "01")
     np.testing.assert_allclose(fast, slow, rtol=1e-9)
+
+
+def test_an_evaluation_that_raises_after_an_epoch_is_done_again(tmp_path):
+    left = [np.inf]
+
+    def mean(x, idx):
+        left[0] -= idx.size == 64  # the whole objective
+        if left[0] == 0:
+            raise ZeroDivisionError
+        gap = x - X[idx]
+        return 0.5 * (gap**2).sum() / idx.size, gap.mean(axis=0)
+
+    terms, path = no.FiniteSum(mean, 64, jac=True), tmp_path / "run.npz"
+    options = {"lr": 0.1, "batch_size": 16, "epochs": 4, "jit": False}
+    once = no.minimize(terms, START, method="sgd", options=options)
+    left[0] = 3
+    with pytest.raises(ZeroDivisionError):
+        no.minimize(terms, START, method="sgd", options={**options, "checkpoint": path})
+    again = no.resume(path, terms, options={"jit": False})
+    np.testing.assert_array_equal(again.history.fun, once.history.fun)
+    np.testing.assert_array_equal(again.x, once.x)

@@ -73,6 +73,7 @@ def pass_over(run, zero, rates, k, order, places, begin, sweep, settle, own, eva
         if ended:
             invoke(settle, (here, pointer(x), 0, own))
             if whole:
+                now.awaiting = 1  # an evaluation may end in an exception
                 fun = invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), n, data))
                 judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, 0.0)
         if j >= k or now.status != RUNNING:
