@@ -8,7 +8,7 @@ import sys
 
 from .report import as_markdown, as_text, machine
 
-NAMES = ("step", "rosenbrock", "first_call", "epoch", "sparse", "network", "stream", "suboptimality")
+NAMES = ("step", "rosenbrock", "gradients", "first_call", "epoch", "sparse", "network", "stream", "suboptimality")
 ABOUT = """Each time is the median of rounds in which the contestants take turns, ± half the distance of the quartiles.
 "3x" is a contestant's time over ours, in brackets its quartiles over rounds and the ratio of the fastest rounds."""
 

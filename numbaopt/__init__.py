@@ -35,9 +35,19 @@ from .problems.linear_model import LinearModel
 from .solvers import LBFGS, SAG, SAGA, SVRG, Newton
 
 __version__ = "0.1.0"
+_DERIVATIVES = ("check_grad", "derivative_rule", "grad", "hessian", "hvp", "jacobian", "value_and_grad")
 __all__ = [
     "LBFGS", "SAG", "SAGA", "SGD", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW",
     "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam", "Nesterov", "Newton", "RAdam",
     "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize", "resume", "rule", "schedules",
-    "step", "stream", "transforms",
+    "step", "stream", "transforms", *_DERIVATIVES,
 ]  # fmt: skip
+
+
+def __getattr__(name: str):
+    """What needs `numbaopt.autodiff` imports it when it is first asked for: it is large, and changes Numba a little."""
+    if name in _DERIVATIVES:
+        from .exact import autodiff
+
+        return getattr(autodiff, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

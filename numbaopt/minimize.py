@@ -55,9 +55,10 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         an optimizer such as ``numbaopt.Adam(lr=0.1)`` or a chain
         (`numbaopt.transforms.chain`).  Names that only SciPy has are handed on to SciPy with the compiled objective and
         gradient, and so is None: SciPy's choice (BFGS, or L-BFGS-B with bounds), for a model L-BFGS-B.
-    jac : callable, True, {"2-point", "3-point", "cs"} or None
-        ``jac(x, *args)`` returns the gradient; True: ``fun`` returns (value, gradient); "cs": complex step; None:
-        "3-point" differences.
+    jac : callable, True, {"ad", "forward", "reverse", "2-point", "3-point", "cs"} or None
+        ``jac(x, *args)`` returns the gradient; True: ``fun`` returns (value, gradient); "ad": the exact gradient of a
+        jitted ``fun`` (see `numbaopt.value_and_grad`), in the mode that suits the number of unknowns, or "forward" or
+        "reverse"; "cs": complex step; None: "ad", but where it cannot be had a warning and "3-point" differences.
     hess, hessp, constraints
         For SciPy's methods.
     bounds : sequence of (low, high) or scipy.optimize.Bounds

@@ -51,8 +51,8 @@ def numpy_jac(x, idx, X, y):
     return np.asarray(plain_jac(x, idx, X, y), dtype="float64")  # nothing that Numba could compile
 
 
-FORMS = {"fun and jac": (fun, jac), "pair": (pair, True), "differences": (fun, None), "2-point": (fun, "2-point"),
-         "plain": (fun, numpy_jac)}  # fmt: skip
+FORMS = {"fun and jac": (fun, jac), "pair": (pair, True), "exact": (fun, None), "3-point": (fun, "3-point"),
+         "2-point": (fun, "2-point"), "plain": (fun, numpy_jac)}  # fmt: skip
 
 
 def textbook(order_of, epochs, size, lr=0.1, x=START):
@@ -76,7 +76,7 @@ def test_minibatch_training_equals_the_textbooks_loop(form, shuffle, chunk_size)
     options = {"lr": 0.1, "batch_size": 8, "epochs": 3, "seed": 5, "shuffle": shuffle}
     res = no.minimize(terms, START, method="sgd", options=options)
     path = textbook(lambda epoch: epoch_order(ROWS, 5, epoch, shuffle), 3, 8)
-    rtol = {"differences": 1e-8, "2-point": 1e-6}.get(form, 1e-12)
+    rtol = {"3-point": 1e-8, "2-point": 1e-6}.get(form, 1e-12)
     assert res.nit == 39
     np.testing.assert_allclose(res.history.fun, [plain(x, np.arange(ROWS), X, Y) for x in path], rtol=rtol)
     np.testing.assert_allclose(res.x, path[-1], rtol=rtol)
@@ -335,7 +335,7 @@ def test_what_cannot_be_a_sum():
     for keywords, match in (({"n": 0}, "n=0 must be at least 1"), ({"n": 2.5}, "n=2.5 must be an integer"),
                             ({"chunk_size": 0}, "chunk_size=0 must be at least 1"), ({"jac": "3-pont"}, "'3-point'"),
                             ({"dtype": int}, "must be float64 or float32"), ({"fun": 3}, "fun must be callable"),
-                            ({"dtype": "f4"}, "numerical gradients .* need float64")):  # fmt: skip
+                            ({"dtype": "f4", "jac": "2-point"}, "numerical gradients .* need float64")):  # fmt: skip
         with pytest.raises((TypeError, ValueError), match=match):
             no.FiniteSum(**{"fun": fun, "n": ROWS, "args": (X, Y), **keywords})
     terms = no.FiniteSum(fun, ROWS, (X, Y), jac)
@@ -411,3 +411,15 @@ def test_an_evaluation_that_raises_after_an_epoch_is_done_again(tmp_path):
     again = no.resume(path, terms, options={"jit": False})
     np.testing.assert_array_equal(again.history.fun, once.history.fun)
     np.testing.assert_array_equal(again.x, once.x)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_minibatches_by_exact_gradients_are_those_by_hand(dtype):
+    data = X.astype(dtype), Y.astype(dtype)
+    by_hand = no.FiniteSum(fun, ROWS, data, jac, dtype=dtype)
+    options = {"lr": 0.01, "batch_size": 16, "epochs": 3, "seed": 1}
+    expected = no.minimize(by_hand, START, method="adam", options=options)
+    for mode in (None, "ad", "reverse"):
+        res = no.minimize(no.FiniteSum(fun, ROWS, data, mode, dtype=dtype), START, method="adam", options=options)
+        np.testing.assert_allclose(res.x, expected.x, rtol=1e-10 if dtype is np.float64 else 1e-4)
+        assert res.x.dtype == dtype

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._jit import address, array_at, invoke_value, jit_for_address, jit_inside, pointer
 from .._packed import Packed, unpacker
+from ..differences import SCHEMES
 from ..loops.descent import EVALUATE, evaluate_at
 from ..loops.minibatch import BATCH, numbers
 from ..loops.state import largest
@@ -37,9 +38,9 @@ class FiniteSum:
         Number of terms: ``idx`` holds numbers from 0 to n - 1, which jitted functions usually do not check.
     args : tuple
         What ``fun`` and ``jac`` are given besides, such as a table and a target.
-    jac : callable, True, {"2-point", "3-point", "cs"} or None
+    jac : callable, True, {"ad", "forward", "reverse", "2-point", "3-point", "cs"} or None
         ``jac(x, idx, *args)`` returns the gradient of the same mean (batches then call it alone); True: ``fun`` returns
-        (value, gradient); else numerical gradients, as in `numbaopt.minimize`.
+        (value, gradient); None: the exact gradient of ``fun`` where it has one; all as in `numbaopt.minimize`.
     chunk_size : int
         Most terms in a call: of larger batches, and of the whole objective, means over chunks are averaged by their
         numbers of terms, so that memory stays bounded.
@@ -86,7 +87,7 @@ class FiniteSum:
         self.dtype = np.dtype(dtype)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={dtype!r} must be float64 or float32")
-        if isinstance(self.jac, str) and self.dtype != np.float64:
+        if isinstance(self.jac, str) and self.jac in SCHEMES and self.dtype != np.float64:
             raise ValueError(f"dtype={self.dtype}: numerical gradients (jac={self.jac!r}) need float64")
 
     def bind(self, n: int, lower: Any = (), upper: Any = (), jit: bool | None = None) -> BoundSum:

@@ -27,6 +27,8 @@ from .callback import Callback
 
 GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"
 FLOAT64 = np.dtype(np.float64)
+MODES = ("forward", "reverse")
+EXACT = {"ad": None, "forward": "forward", "reverse": "reverse"}  # values of jac, and the mode that each asks for
 
 
 class Function:
@@ -59,26 +61,64 @@ class Function:
         if not callable(fun):
             raise TypeError(f"fun must be callable or a problem such as LinearModel, not {type(fun).__name__}")
         self.fun, self.jac, self.args, self.n = fun, as_scheme(jac), args, n
-        self.per_gradient = evaluations(self.jac, n) if isinstance(self.jac, str) else 0
         self.lower, self.upper = lower, upper
         self.data: Packed | None = None
         self.callback: Callback | None = None
         self.compiled = jit is not False and not numba.config.DISABLE_JIT and self._compile(jit)
+        if not self.compiled and self.jac in EXACT:
+            raise TypeError(f"jac={self.jac!r} needs an objective that is compiled; give a gradient, or jac='3-point'")
+        if self.jac is None:
+            self._use_differences()
         if not self.compiled:
             self.evaluate: Any = self._in_python
         if not self.compiled and not numba.config.DISABLE_JIT:
             self.callback = Callback(self._in_python, self.dtype)
             self.evaluate = self.callback.address
 
+    @property
+    def per_gradient(self) -> int:
+        """How many more evaluations of the objective a gradient takes."""
+        return evaluations(self.jac, self.n) if isinstance(self.jac, str) and self.jac in SCHEMES else 0
+
+    def _use_differences(self) -> None:
+        if self.dtype != FLOAT64:
+            raise ValueError(f"dtype={self.dtype}: gradients by differences need float64; give a gradient")
+        self.jac = "3-point"
+
+    def _compile_exact(self, native: tuple) -> Any:
+        """The evaluation with the exact gradient; None (and one warning) where there is none and nobody insists."""
+        from ..exact import FORWARD_UP_TO, UnsupportedError
+
+        told, self.jac = self.jac, EXACT.get(self.jac) or ("forward" if self.n <= FORWARD_UP_TO else "reverse")
+        packed = Packed((native, True))
+        try:
+            return packed, compiled_evaluation(self.fun, self.jac, packed.type, self.dtype)
+        except UnsupportedError as error:
+            self.jac = told
+            # what cannot be compiled, or returns no number, is told as without derivatives
+            _require_real(_return_type(as_dispatcher(self.fun), (array(self.dtype), *numba.typeof(native))), False)
+            if told is not None:
+                raise
+            warnings.warn(f"{str(error).splitlines()[0]}; central differences take the place of the exact gradient",
+                          RuntimeWarning, stacklevel=frames_inside())  # fmt: skip
+        self._use_differences()
+        return None
+
     def _compile(self, jit_required: bool | None) -> bool:
         """Compile the evaluation; False (and one warning) where that cannot be done."""
         try:
-            native = _native(self.args)
-            packed = Packed((native, self.lower, self.upper) if self.per_gradient else (native, True))
-            compiled = compiled_evaluation(self.fun, self.jac, packed.type, self.dtype)
+            native, found = _native(self.args), None
+            if self.jac is None or self.jac in EXACT:
+                found = self._compile_exact(native)
+            if found is None:
+                packed = Packed((native, self.lower, self.upper) if self.per_gradient else (native, True))
+                found = packed, compiled_evaluation(self.fun, self.jac, packed.type, self.dtype)
+            packed, compiled = found
         except RefusedError as error:
             raise ValueError(str(error)) from None
         except Exception as error:  # numba's passes raise all sorts of things on what they do not know
+            if isinstance(self.jac, str) and self.jac in EXACT:
+                raise TypeError(f"jac={self.jac!r}: {_told(error)}") from error
             reason = short_reason(error)
             kinds = (array(self.dtype), *numba.typeof(native))
             if jit_required or (isinstance(self.fun, Dispatcher) and _fails(self.fun, kinds)):
@@ -136,18 +176,24 @@ class Function:
         return value
 
 
+def _told(error: Exception) -> str:
+    """An error's own sentences, if it is one of ours; else the one line of Numba's that counts."""
+    return str(error) if isinstance(error, TypeError) else short_reason(error)
+
+
 class RefusedError(NumbaError):
     """The objective compiles, but into something that cannot be minimized."""
 
 
 def as_scheme(jac: Any) -> Any:
-    """How the gradient is found: a function, True, or the name of a numerical scheme."""
+    """How the gradient is found: a function, True, a name of `EXACT` or of a numerical scheme, None: not decided."""
     if jac is None or jac is False:
-        return "3-point"
-    if jac is True or callable(jac) or (isinstance(jac, str) and jac in SCHEMES):
+        return None
+    names = (*EXACT, *SCHEMES)
+    if jac is True or callable(jac) or (isinstance(jac, str) and jac in names):
         return jac
-    raise ValueError(f"jac={jac!r} must be callable, True, None or one of {', '.join(map(repr, SCHEMES))}"
-                     + (f"; {nearest(jac, SCHEMES)}" if isinstance(jac, str) else ""))  # fmt: skip
+    raise ValueError(f"jac={jac!r} must be callable, True, None or one of {', '.join(map(repr, names))}"
+                     + (f"; {nearest(jac, names)}" if isinstance(jac, str) else ""))  # fmt: skip
 
 
 def _as_number(value: Any) -> Any:
@@ -179,6 +225,8 @@ def as_dispatcher(function: Callable[..., Any]) -> Any:
     """``function`` if it is jitted; else its jitted twin, the same one for as long as all it refers to is the same."""
     if isinstance(function, Dispatcher):
         return function
+    if isinstance(getattr(function, "dispatcher", None), Dispatcher):  # a function of numbaopt.grad
+        return function.dispatcher
     if not isinstance(function, pytypes.FunctionType):
         raise NumbaError(f"a {type(function).__name__} is not a plain function")
     try:
@@ -200,6 +248,10 @@ def compiled_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype = FLOAT
 @functools.lru_cache(maxsize=256)
 def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype) -> Any:
     kinds = (array(dtype), *packed[0])
+    if jac in MODES:
+        on_disk = not isinstance(fun._cache, NullCache)
+        evaluate = jit_for_address(_with_exact(fun, jac, unpacker(packed), array_at(dtype)), cache=on_disk, fastmath=())
+        return evaluate, address(evaluate, EVALUATE)
     _require_real(_return_type(fun, kinds), jac is True)
     if jac == "cs":
         _return_type(fun, (array(np.complex128), *packed[0]))
@@ -263,6 +315,18 @@ def _with_jac(fun, jac, unpack, vector):
         for i in range(n):
             g[i] = gradient[i]
         return value
+
+    return evaluate
+
+
+def _with_exact(fun, mode, unpack, vector):
+    from ..exact import evaluation
+
+    run = evaluation(fun, mode)
+
+    def evaluate(x, work, g, n, data):
+        args, _ = unpack(data)
+        return run(vector(x, n), vector(g, n), args)
 
     return evaluate
 

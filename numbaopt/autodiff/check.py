@@ -1,0 +1,84 @@
+"""Checking a gradient against differences, component by component."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .gradients import grad
+
+
+class GradientCheck(NamedTuple):
+    """What `check_grad` found; printed, it is a sentence about the worst component."""
+
+    error: float  # the largest, relative to max(1, the largest derivative)
+    worst: tuple[int, ...]  # index of the component where it is
+    gradient: np.ndarray
+    differences: np.ndarray
+
+    def __str__(self) -> str:
+        where = ", ".join(map(str, self.worst))
+        return (f"worst component x[{where}]: gradient {self.gradient[self.worst]:.10g}, by differences "
+                f"{self.differences[self.worst]:.10g}; relative error {self.error:.2g}")  # fmt: skip
+
+
+def check_grad(fun: Any, x: Any, args: tuple = (), jac: Any = None) -> GradientCheck:
+    r"""Compare a gradient with central differences.
+
+    .. math:: \frac{\partial f}{\partial x_i} \approx \frac{4 d(h/2) - d(h)}{3}, \qquad
+        d(h) = \frac{f(x + h e_i) - f(x - h e_i)}{2 h}
+
+    Two differences are extrapolated: of smooth functions some 10 to 12 digits are right.  At a kink they are not.
+
+    Parameters
+    ----------
+    fun : function
+        ``fun(x, *args) -> float``.
+    x : array
+        Where; of any shape.
+    args : tuple
+        What ``fun`` and ``jac`` are given besides.
+    jac : callable, optional
+        ``jac(x, *args)``, the gradient to check; by default the exact one, `grad`.
+
+    Returns
+    -------
+    GradientCheck
+        ``error``, ``worst`` (the index of the worst component), ``gradient``, ``differences``.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` is empty, or the gradient has another shape.
+
+    Examples
+    --------
+    >>> import numba, numpy as np, numbaopt as no
+    >>> f = numba.njit(lambda x: x[0] ** 3 + x[1])
+    >>> no.check_grad(f, [1.0, 2.0]).error < 1e-9
+    True
+    >>> print(no.check_grad(f, [1.0, 2.0], jac=lambda x: np.array([3.0, 2.0])))
+    worst component x[1]: gradient 2, by differences 1; relative error 0.33
+    """
+    x = np.array(x, float)
+    if x.size == 0:
+        raise ValueError("x is empty")
+    gradient = np.asarray((grad(fun) if jac is None else jac)(x.copy(), *args), float)
+    if gradient.shape != x.shape:
+        raise ValueError(f"the gradient has shape {gradient.shape}, x has shape {x.shape}")
+    differences = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        h = 1e-3 * max(1.0, abs(x[i]))
+        differences[i] = (4 * _central(fun, x, i, h / 2, args) - _central(fun, x, i, h, args)) / 3
+    off = np.abs(gradient - differences)
+    off[np.isnan(off)] = np.inf
+    worst = tuple(int(k) for k in np.unravel_index(np.argmax(off), x.shape))
+    return GradientCheck(float(off[worst] / max(1.0, np.abs(differences).max())), worst, gradient, differences)
+
+
+def _central(fun: Any, x: np.ndarray, i: tuple[int, ...], h: float, args: tuple) -> float:
+    ahead, behind = x.copy(), x.copy()
+    ahead[i] += h
+    behind[i] -= h
+    return float((fun(ahead, *args) - fun(behind, *args)) / (ahead[i] - behind[i]))

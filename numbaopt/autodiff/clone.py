@@ -1,0 +1,110 @@
+"""A function's twin that computes with `Number`: the same bytecode among other globals.
+
+Nothing of the function is rewritten.  NumPy is replaced by the stand-in of `creation`, jitted helpers by their own
+twins, functions with a registered derivative by what applies it.
+"""
+
+from __future__ import annotations
+
+import functools
+import types as pytypes
+from typing import Any
+
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+
+from . import custom
+from ._jit import jit_inside
+from .creation import numpy_for
+from .errors import UnsupportedError
+from .numbers import Number
+
+KEPT = ("fastmath", "error_model", "boundscheck")  # of the options of a user's function
+REFUSED = {"carray", "farray"}
+AROUND = {"flat", "fill_diagonal", "nditer", "ascontiguousarray", "asfortranarray"}  # they write where nobody may
+KNOWN = {"numpy", "numba", "math", "cmath", "builtins", "operator"}
+
+
+def may_write(function: Any, number: Number) -> bool:
+    """Whether a function, or one that it calls, uses what can write to arrays that Numba knows to be read-only."""
+    return bool(_twins(function, number, custom.stamp())[1] & AROUND)
+
+
+def clone(function: Any, number: Number) -> Any:
+    """The twin of a jitted function for one kind of numbers; of the same function always the same."""
+    return _twins(function, number, custom.stamp())[0]
+
+
+@functools.lru_cache(maxsize=1024)
+def _twins(function: Any, number: Number, registered: int) -> tuple[Any, set[str]]:
+    cloner = _Cloner(number)
+    return cloner.clone(function), cloner.names
+
+
+class _Cloner:
+    """Makes the twins of a function and of all it calls, each once."""
+
+    def __init__(self, number: Number):
+        self.number = number
+        self.known: dict[Any, Any] = {}
+        self.modules: dict[str, Any] = {}
+        self.names: set[str] = set()  # that any function refers to
+        self.numpy, replaced = numpy_for(number)
+        self.functions = {id(getattr(np, name)): stand_in for name, stand_in in replaced.items()}
+
+    def clone(self, dispatcher: Any) -> Any:
+        """The twin of a jitted function."""
+        if dispatcher in self.known:
+            return self.known[dispatcher]
+        function = dispatcher.py_func
+        names = _names(function.__code__)
+        self.names |= names
+        for name in names & REFUSED:
+            raise UnsupportedError(f"{name} hides what an array was made of")
+        variables = dict(function.__globals__)
+        cells = tuple(pytypes.CellType() for _ in function.__closure__ or ())
+        twin = pytypes.FunctionType(function.__code__, variables, function.__name__, function.__defaults__, cells)
+        twin.__kwdefaults__, twin.__module__ = function.__kwdefaults__, function.__module__
+        twin.__qualname__ = f"{function.__qualname__}__{self.number}"
+        options = {k: v for k, v in dispatcher.targetoptions.items() if k in KEPT}
+        made = jit_inside(twin, **{"error_model": "python", **options})
+        self.known[dispatcher] = made  # before its globals are looked at: it may call itself
+        for name in names & variables.keys():
+            variables[name] = self.substitute(variables[name], name)
+        for cell, old, name in zip(cells, function.__closure__ or (), function.__code__.co_freevars, strict=True):
+            try:
+                cell.cell_contents = self.substitute(old.cell_contents, name)
+            except ValueError:  # empty still
+                continue
+        return made
+
+    def module(self, module: Any) -> Any:
+        """The stand-in of a user's module: with twins of the functions that are asked for by name."""
+        if module.__name__.partition(".")[0] in KNOWN:
+            return module
+        if module.__name__ not in self.modules:
+            made = self.modules[module.__name__] = pytypes.ModuleType(f"{module.__name__}_with_derivatives")
+            made.__dict__.update({k: v for k, v in module.__dict__.items() if not k.startswith("__")})
+        made = self.modules[module.__name__]
+        for name in self.names & module.__dict__.keys():
+            made.__dict__[name] = self.substitute(module.__dict__[name], name)
+        return made
+
+    def substitute(self, value: Any, name: str) -> Any:
+        """What stands in the twin for a global or closed-over value."""
+        if value is np:
+            return self.numpy
+        if isinstance(value, pytypes.ModuleType):
+            return self.module(value)
+        if custom.has_rule(value):
+            return custom.stand_in(value, self.number)
+        if isinstance(value, Dispatcher):
+            return self.clone(value)
+        if id(value) in self.functions:
+            return self.functions[id(value)]
+        return value
+
+
+def _names(code: pytypes.CodeType) -> set[str]:
+    inner = (constant for constant in code.co_consts if isinstance(constant, pytypes.CodeType))
+    return set(code.co_names).union(*map(_names, inner))

@@ -1,0 +1,289 @@
+"""Derivatives that users know: of their own functions, or of others that Numba can call but nobody can look into."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba.core import types
+from numba.core.dispatcher import Dispatcher
+from numba.extending import overload, register_jitable
+from numba.np.ufunc.dufunc import DUFunc
+
+from . import scalars
+from .arrays import empty, size_of, taped, values
+from .blocks import node_of, tape_of
+from .numbers import Dual, Number, is_real, number_in
+from .rules import Rule
+from .scalars import lift
+from .statements import add_term, begin_statement, end_statement, set_edge
+from .tape import EDGE
+
+_RULES: dict[Any, Any] = {}
+
+
+def derivative_rule(function: Any) -> Callable[[Any], Any]:
+    r"""Decorator that gives the derivative of a function for use by `grad` and its relatives, in both modes.
+
+    .. math:: (f(a, b, \dots),\; \partial f / \partial a,\; \partial f / \partial b, \dots)
+
+    Parameters
+    ----------
+    function : jitted function or ufunc made by ``numba.vectorize``
+        Wherever differentiated code calls it, the rule is used.
+
+    Returns
+    -------
+    decorator
+        For a function of the same arguments that returns the value, then one derivative an argument: of a number with
+        respect to a number a number, else an array whose shape is the value's followed by the argument's.  What stands
+        for arguments that are no floats (counts, flags) is not looked at.
+
+    Raises
+    ------
+    TypeError
+        If ``function`` is neither jitted nor a ufunc of Numba's, or the rule takes other arguments.
+
+    Examples
+    --------
+    >>> import numba, numpy as np
+    >>> from numbaopt import autodiff
+    >>> @numba.njit
+    ... def cube_root(x):
+    ...     return np.sign(x) * abs(x) ** (1 / 3)
+    >>> @autodiff.derivative_rule(cube_root)
+    ... def rule(x):
+    ...     y = cube_root(x)
+    ...     return y, 1 / (3 * y * y)
+    >>> f = numba.njit(lambda x: cube_root(x[0]) + x[1])
+    >>> autodiff.grad(f)(np.array([8.0, 1.0])).round(6)
+    array([0.083333, 1.      ])
+    """
+    if not isinstance(function, (Dispatcher, DUFunc)):
+        raise TypeError(f"function={function!r} must be a function jitted by Numba or a ufunc made by numba.vectorize")
+
+    def register(rule: Any) -> Any:
+        jitted = rule if isinstance(rule, Dispatcher) else numba.njit(error_model="numpy")(rule)
+        if isinstance(function, Dispatcher):
+            taken, wanted = jitted.py_func.__code__.co_argcount, function.py_func.__code__.co_argcount
+            if taken != wanted:
+                raise TypeError(f"the rule of {function.__name__} takes {taken} arguments, the function {wanted}")
+        _RULES[function] = jitted
+        _stand_in.cache_clear()
+        return rule
+
+    return register
+
+
+def stamp() -> int:
+    """A number that changes whenever a rule is registered."""
+    return hash(tuple((id(function), id(rule)) for function, rule in _RULES.items()))
+
+
+def registered() -> tuple[Any, ...]:
+    """All functions and their rules: machine code that is kept on disk depends on them."""
+    return tuple(_RULES.items())
+
+
+def has_rule(value: Any) -> bool:
+    """Whether a user gave a derivative for a value that a function refers to."""
+    return isinstance(value, (Dispatcher, DUFunc)) and value in _RULES
+
+
+def stand_in(function: Any, number: Number) -> Any:
+    """What a differentiated function calls in the place of ``function``."""
+    return _stand_in(function, number)
+
+
+@functools.cache
+def _stand_in(function: Any, number: Number) -> Any:
+    rule = _RULES[function]
+    count = rule.py_func.__code__.co_argcount
+    item = _named("item", count)
+    scalars.register(item, Rule(rule.py_func, count, True, False))
+    elementwise = isinstance(function, DUFunc)
+
+    def choose(kinds: tuple[Any, ...]) -> Any:
+        if not any(map(number_in, kinds)):
+            return _calling(function, count)
+        if elementwise or all(isinstance(kind, Number) or is_real(kind) for kind in kinds):
+            return _calling(item, count)
+        return _of_arrays(rule, kinds, number)
+
+    return _named("stand_in", count, choose)
+
+
+def _named(name: str, count: int, choose: Any = None) -> Any:
+    """A function of so many arguments; with ``choose(types)`` compiled code knows a version for each choice."""
+    names = ", ".join(f"a{i}" for i in range(count))
+    space = {"choose": choose, "__name__": __name__}
+    exec(f"def {name}({names}):\n    raise NotImplementedError\ndef chosen({names}):\n    return choose(({names},))",  # noqa: S102
+         space)  # fmt: skip
+    if choose is not None:
+        overload(space[name])(space["chosen"])
+    return space[name]
+
+
+def _calling(function: Any, count: int, before: str = "", after: str = "") -> Any:
+    """A function of so many arguments that calls another with them."""
+    names = ", ".join(f"a{i}" for i in range(count))
+    space = {"function": function}
+    exec(f"def call({names}):\n    return function({before}{names}{after})", space)  # noqa: S102
+    return space["call"]
+
+
+def _of_arrays(rule: Any, kinds: tuple[Any, ...], number: Any) -> Any:
+    """The code that applies a rule to arrays: every item of the value gets a term for every item of the arguments."""
+    names = ", ".join(f"a{i}" for i in range(len(kinds)))
+    plain = ", ".join(f"values(a{i})" if number_in(kind) else f"a{i}" for i, kind in enumerate(kinds))
+    active = [i for i, kind in enumerate(kinds) if number_in(kind)]
+    dependent = "".join(f"(a{i}, found[{i + 1}]), " for i in active)
+    space = {"rule": rule, "values": values, "apply": _applier(number)}
+    exec(f"def build({names}):\n    found = rule({plain})\n    return apply(found[0], ({dependent}))", space)  # noqa: S102
+    return space["build"]
+
+
+def _applier(number: Any) -> Any:
+    """``apply(value, ((argument, derivative), ...))``: the value with its derivatives, a number or an array."""
+    one = _forward_item(number) if isinstance(number, Dual) else _reverse_item
+
+    def apply(y, dependent):
+        raise NotImplementedError
+
+    @overload(apply)
+    def _(y, dependent):
+        if not isinstance(y, types.Array):
+
+            def build_one(y, dependent):
+                _check_sizes(1, dependent)
+                return one(y, 0, dependent)
+
+            return build_one
+
+        def build(y, dependent):
+            _check_sizes(y.size, dependent)
+            made = empty(y.shape, number)
+            for k, item in enumerate(y.flat):
+                made.flat[k] = one(item, k, dependent)
+            return made
+
+        return build
+
+    return apply
+
+
+def _forward_item(number: Any) -> Any:
+    def build(y, k, dependent):
+        return _add_terms(lift(y, number), k, dependent)
+
+    return register_jitable(build)
+
+
+@register_jitable
+def _reverse_item(y, k, dependent):
+    where, count = _tape_and_size(dependent)
+    place = begin_statement(where, count)
+    if place == 0:
+        return taped(y, 0, 0)
+    _set_edges(place, k, dependent)
+    return taped(y, end_statement(where, place, count), where)
+
+
+def _check_sizes(size, dependent):
+    """An error where a derivative is not of the size that value and argument ask for."""
+    raise NotImplementedError
+
+
+@overload(_check_sizes)
+def _choose_check_sizes(size, dependent):
+    if len(dependent) == 0:
+        return lambda size, dependent: None
+
+    def build(size, dependent):
+        a, derivative = dependent[0]
+        if size_of(derivative) != size * size_of(a):
+            raise ValueError("a derivative_rule returned a derivative of another shape than the value's followed by "
+                             "the argument's")  # fmt: skip
+        _check_sizes(size, dependent[1:])
+
+    return build
+
+
+def _add_terms(made, k, dependent):
+    """A `Dual` with the terms of all arguments added; one argument after the other, for their types differ."""
+    raise NotImplementedError
+
+
+@overload(_add_terms)
+def _choose_add_terms(made, k, dependent):
+    if len(dependent) == 0:
+        return lambda made, k, dependent: made
+
+    def build(made, k, dependent):
+        a, derivative = dependent[0]
+        for j in range(size_of(a)):
+            made = add_term(made, _slope(derivative, k, j, size_of(a)), _item(a, j))
+        return _add_terms(made, k, dependent[1:])
+
+    return build
+
+
+def _set_edges(place, k, dependent):
+    """The edges of a statement, in the same way."""
+    raise NotImplementedError
+
+
+@overload(_set_edges)
+def _choose_set_edges(place, k, dependent):
+    if len(dependent) == 0:
+        return lambda place, k, dependent: None
+
+    def build(place, k, dependent):
+        a, derivative = dependent[0]
+        for j in range(size_of(a)):
+            set_edge(place, j, _slope(derivative, k, j, size_of(a)), node_of(_item(a, j)))
+        _set_edges(place + EDGE * size_of(a), k, dependent[1:])
+
+    return build
+
+
+def _tape_and_size(dependent):
+    """The tape that any argument is on, and how many numbers they all are."""
+    raise NotImplementedError
+
+
+@overload(_tape_and_size)
+def _choose_tape_and_size(dependent):
+    if len(dependent) == 0:
+        return lambda dependent: (0, 0)
+
+    def build(dependent):
+        a, (where, count) = dependent[0][0], _tape_and_size(dependent[1:])
+        here = tape_of(a)
+        return (where if here == 0 else here), count + size_of(a)
+
+    return build
+
+
+def _slope(derivative, k, j, size):
+    """The derivative of item ``k`` of the value with respect to item ``j`` of an argument of so many."""
+    raise NotImplementedError
+
+
+@overload(_slope)
+def _choose_slope(derivative, k, j, size):
+    if isinstance(derivative, types.Array):
+        return lambda derivative, k, j, size: derivative.flat[k * size + j]
+    return lambda derivative, k, j, size: derivative
+
+
+def _item(a, j):
+    """Item ``j`` of an array in C order, or a number itself."""
+    raise NotImplementedError
+
+
+@overload(_item)
+def _choose_item(a, j):
+    return (lambda a, j: a.flat[j]) if isinstance(a, types.Array) else (lambda a, j: a)

@@ -1,0 +1,20 @@
+"""Exact gradients for the rest of the package: `autodiff` is imported when first needed, its code kept on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import autodiff
+from ._cache import DiskCache
+from .autodiff import _jit
+from .autodiff.errors import UnsupportedError, explain
+from .autodiff.gradients import FORWARD_UP_TO, evaluation
+
+__all__ = ["FORWARD_UP_TO", "UnsupportedError", "autodiff", "evaluation", "explain"]
+
+
+def _keep(dispatcher: Any, function: Any) -> None:
+    dispatcher._cache = DiskCache(function, "derivative")
+
+
+_jit.keep = _keep
