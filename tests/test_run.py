@@ -187,7 +187,7 @@ def test_second_process_compiles_only_the_new_objective(tmp_path):
     python(FRESH.format(target=3), NUMBA_CACHE_DIR=str(tmp_path))
     names, *loop = python(FRESH.format(target=4), NUMBA_CACHE_DIR=str(tmp_path)).rsplit(None, 2)
     assert loop == ["1", "0"]
-    assert set(eval(names)) == {"fun", "_with_exact.<locals>.evaluate"}
+    assert set(eval(names)) == {"fun__Dual(8)", "_with_exact.<locals>.evaluate"}
 
 
 @pytest.mark.process

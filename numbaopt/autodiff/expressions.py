@@ -49,8 +49,8 @@ class FuseScalars(array_exprs.RewriteArrayExprs):
                 constants[name] = value
             elif isinstance(value, ir.Expr) and isinstance(typemap.get(name), Taped) and self._operation(value):
                 operations[name] = instruction
-        self.trees: dict[Any, Any] = {}  # by name: expression, numbers in it, all names in it, whether anything joined
-        self.joined: set[str] = set()  # results that become part of another expression
+        self.trees = {}  # by name: expression, numbers in it, all names in it, whether anything joined
+        self.joined = set()  # results that become part of another expression
         for name, instruction in operations.items():
             self.trees[name] = self._tree(instruction.value, operations, constants, used)
         self.roots = {operations[name]: name for name in operations
@@ -110,7 +110,7 @@ class FuseScalars(array_exprs.RewriteArrayExprs):
         block.clear()
         last = max(self.place[instruction] for instruction in self.roots)
         read = set().union(*(self.trees[name][2] for name in self.roots.values()))
-        late: dict[str, Any] = {}
+        late = {}
         for i, instruction in enumerate(self.crnt_block.body):
             if isinstance(instruction, ir.Assign) and instruction.target.name in late:
                 block.append(late.pop(instruction.target.name))

@@ -103,7 +103,7 @@ def compile_twin(function: Any, number: Number, x: Any, args: Any) -> tuple[Any,
     kinds = (unknowns, *map(_argument(number), args))
     try:
         twin = clone(function, number)
-        _, kinds = twin.fold_argument_types(kinds, {}) if hasattr(twin, "fold_argument_types") else (None, kinds)
+        _, kinds = twin.fold_argument_types(kinds, {})
         with warnings.catch_warnings():  # the function's own compilation has told
             warnings.simplefilter("ignore", NumbaWarning)
             twin.compile(tuple(kinds))

@@ -274,6 +274,7 @@ def _fails(function: Any, kinds: tuple) -> bool:
 
 
 def _return_type(function: Any, kinds: tuple) -> Any:
+    _, kinds = function.fold_argument_types(kinds, {})
     function.compile(kinds)
     return function.overloads[kinds].signature.return_type
 
