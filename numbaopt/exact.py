@@ -7,10 +7,11 @@ from typing import Any
 from . import autodiff
 from ._cache import DiskCache
 from .autodiff import _jit
-from .autodiff.errors import UnsupportedError, explain
+from .autodiff.custom import stamp
+from .autodiff.errors import UnsupportedError
 from .autodiff.gradients import FORWARD_UP_TO, evaluation
 
-__all__ = ["FORWARD_UP_TO", "UnsupportedError", "autodiff", "evaluation", "explain"]
+__all__ = ["FORWARD_UP_TO", "UnsupportedError", "autodiff", "evaluation", "stamp"]
 
 
 def _keep(dispatcher: Any, function: Any) -> None:

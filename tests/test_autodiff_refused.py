@@ -183,3 +183,15 @@ def test_derivative_rules(mode):
                 numba.njit(lambda x: (projection(np.ones((2, 2)), x[:2] * x[2:], 3) ** 2).sum())):  # fmt: skip
         checked = no.check_grad(fun, x, jac=no.grad(fun, mode))
         assert checked.error < 1e-9, str(checked)
+
+
+def test_a_rule_that_is_registered_later_counts_from_then_on():
+    inner = numba.njit(lambda z: z * z)
+    outer = numba.njit(lambda x: inner(x[0]))
+    df = no.grad(outer)
+    assert df(np.array([3.0])) == [6.0]
+    first = no.minimize(outer, [3.0], method="sgd", options={"maxiter": 1, "lr": 0.0})
+    no.derivative_rule(inner)(lambda z: (z * z, 5.0))
+    assert df(np.array([3.0])) == [5.0]
+    second = no.minimize(outer, [3.0], method="sgd", options={"maxiter": 1, "lr": 0.0})
+    assert (first.jac[0], second.jac[0]) == (6.0, 5.0)

@@ -11,6 +11,7 @@ from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
 from numba.extending import overload, register_jitable, typeof_impl
 
+from . import custom
 from ._jit import jit
 from .programs import program
 
@@ -28,7 +29,7 @@ class Derivative:
 
     def __init__(self, function: Any, build: Any, mode: str | None, tape_bytes: int):
         self.function, self.mode, self._build, self._tape_bytes = function, mode, build, tape_bytes
-        self._compiled: dict[str | None, Any] = {}
+        self._compiled: dict[Any, Any] = {}
         self.__name__ = self.__qualname__ = f"{build.__name__.strip('_')}_of_{function.__name__}"
         self.__doc__ = f"{build.__name__.strip('_')} of {function.__name__}: {function.__doc__ or 'a jitted function'}"
 
@@ -44,10 +45,11 @@ class Derivative:
 
     def compiled(self, mode: str | None) -> Any:
         """The jitted function for one mode, or with None for both."""
-        if mode not in self._compiled:
+        key = mode, custom.stamp()  # a rule that is registered later counts from then on
+        if key not in self._compiled:
             made = self._build(self.function, mode, self._tape_bytes)
-            self._compiled[mode] = jit(made, kept=not isinstance(self.function._cache, NullCache))
-        return self._compiled[mode]
+            self._compiled[key] = jit(made, kept=not isinstance(self.function._cache, NullCache))
+        return self._compiled[key]
 
     @property
     def dispatcher(self) -> Any:

@@ -242,11 +242,16 @@ def _twin(function: Callable[..., Any], stamp: str) -> Any:
 
 def compiled_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype = FLOAT64) -> tuple[Any, Any]:
     """``evaluate(x, work, g, n, data)`` and its address, compiled once a function and types of arguments."""
-    return _compile_evaluation(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed, dtype)
+    rules = 0
+    if jac in MODES:
+        from ..exact import stamp
+
+        rules = stamp()
+    return _compile_evaluation(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed, dtype, rules)
 
 
 @functools.lru_cache(maxsize=256)
-def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype) -> Any:
+def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype, rules: int) -> Any:
     kinds = (array(dtype), *packed[0])
     if jac in MODES:
         on_disk = not isinstance(fun._cache, NullCache)
