@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -185,4 +190,32 @@ def compile_times(quick: bool) -> list[str]:
             call = fresh if mode is None else no.value_and_grad(fresh, mode)
             taken.append(_seconds(functools.partial(call, x, *args)))
         lines.append(f"{name}: {ALONE} {taken[0]:.2f}, {FORWARD} {taken[1]:.2f}, {REVERSE} {taken[2]:.2f}")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "from_disk.py").write_text(FROM_DISK)
+        path = os.pathsep.join([folder, os.getcwd()])
+        environment = {**os.environ, "NUMBA_CACHE_DIR": folder, "PYTHONPATH": path}
+        for told in ("nothing on disk", "from disk"):
+            found = subprocess.run([sys.executable, "-c", "import from_disk"], env=environment, check=True, text=True,
+                                   capture_output=True).stdout.split()  # fmt: skip
+            lines.append(f"a fresh process, {told}, two layers: {FORWARD} {found[0]}, {REVERSE} {found[1]}; besides, "
+                         f"import of numbaopt.autodiff {found[2]}")  # fmt: skip
     return lines
+
+
+FROM_DISK = """
+import time, numba, numpy as np, numbaopt as no
+
+@numba.njit(cache=True)
+def fun(x, X, y):
+    return np.mean((np.tanh(X @ x[:40].reshape(10, 4)) @ x[40:44] - y) ** 2)
+
+begin = time.perf_counter()
+no.grad
+imported = time.perf_counter() - begin
+args, taken = (np.ones((50, 10)), np.ones(50)), []
+for mode in ("forward", "reverse"):
+    begin = time.perf_counter()
+    no.value_and_grad(fun, mode)(np.ones(44), *args)
+    taken.append(time.perf_counter() - begin)
+print(*(f"{seconds:.2f}" for seconds in (*taken, imported)))
+"""

@@ -1,7 +1,8 @@
 """One statement an expression: reverse mode records ``100 * (y - x**2) ** 2`` as one node with two parents.
 
 An expression of `Taped` scalars is compiled as a function of its leaves and evaluated in forward mode, as `Dual`; its
-derivatives with respect to the leaves become the edges of one statement.  Array expressions, which Numba fuses into one
+derivatives with respect to the leaves become the edges of one statement.  Expressions that are only compared are not
+recorded at all.  Array expressions, which Numba fuses into one
 loop already, record one statement an item in the same way.
 """
 
@@ -16,7 +17,7 @@ from numba.np import npyimpl
 from numba.np.ufunc import array_exprs
 
 from .numbers import TAPED, Dual, Number, NumberArray, Taped, is_real
-from .rules import IN_PLACE, RULES
+from .rules import COMPARISONS, IN_PLACE, RULES
 from .scalars import Shape
 
 MOST = 8  # leaves of one statement; larger expressions are recorded operation by operation
@@ -35,7 +36,7 @@ class FuseScalars(array_exprs.RewriteArrayExprs):
         if not calltypes:
             return False
         self.crnt_block, self.typemap = block, typemap
-        operations, constants, used = {}, {}, collections.Counter()
+        operations, comparisons, constants, used = {}, {}, {}, collections.Counter()
         self.place, self.assigned = {}, {}  # of instructions, and of the last assignment to a name
         for i, instruction in enumerate(block.body):
             self.place[instruction] = i
@@ -49,11 +50,14 @@ class FuseScalars(array_exprs.RewriteArrayExprs):
                 constants[name] = value
             elif isinstance(value, ir.Expr) and isinstance(typemap.get(name), Taped) and self._operation(value):
                 operations[name] = instruction
+            elif isinstance(value, ir.Expr) and value.op == "binop" and self._comparison(value):
+                comparisons[name] = instruction
         self.trees = {}  # by name: expression, numbers in it, all names in it, whether anything joined
         self.joined = set()  # results that become part of another expression
-        for name, instruction in operations.items():
-            self.trees[name] = self._tree(instruction.value, operations, constants, used)
-        self.roots = {operations[name]: name for name in operations
+        everything = {**operations, **comparisons}
+        for name in sorted(everything, key=lambda name: self.place[everything[name]]):
+            self.trees[name] = self._tree(everything[name].value, operations, constants, used)
+        self.roots = {everything[name]: name for name in everything
                       if name not in self.joined and self.trees[name][3]}  # fmt: skip
         self.inner = {operations[name] for name in self.joined}
         return bool(self.roots)
@@ -92,6 +96,12 @@ class FuseScalars(array_exprs.RewriteArrayExprs):
             return False
         kinds = [self.typemap[v.name] for v in (self._get_operands(expression) if rule else ())]
         return bool(rule and rule.arguments == len(kinds) and all(isinstance(k, Number) or is_real(k) for k in kinds))
+
+    def _comparison(self, expression: Any) -> bool:
+        """Whether an expression compares numbers on a tape, of which only the values count."""
+        kinds = [self.typemap[expression.lhs.name], self.typemap[expression.rhs.name]]
+        return expression.fn in COMPARISONS and any(isinstance(k, Taped) for k in kinds) and all(
+            isinstance(k, Taped) or is_real(k) for k in kinds)  # fmt: skip
 
     def _get_array_operator(self, expression):
         return self.typemap[expression.func.name].typing_key if expression.op == "call" else expression.fn
@@ -178,6 +188,11 @@ def _lower_scalars(lowerer: Any, expression: Any) -> Any:
     kernel, variables = _kernel(expression.expr)
     context, builder = lowerer.context, lowerer.builder
     kinds, args = [lowerer.typeof(v.name) for v in variables], [lowerer.loadvar(v.name) for v in variables]
+    if expression.ty == types.boolean:  # nothing of a comparison need be recorded
+        made = types.boolean(*(types.float64 if isinstance(k, Taped) else types.unliteral(k) for k in kinds))
+        values = [builder.extract_value(a, 0) if isinstance(k, Taped) else a for a, k in zip(args, kinds, strict=True)]
+        compiled = context.compile_subroutine(builder, kernel, made, caching=False)
+        return context.call_internal(builder, compiled.fndesc, made, values)
     return _record(context, builder, kernel, kinds, args)
 
 

@@ -215,6 +215,14 @@ def carry_back(typing_context, where, payload, results, adjoint):
 
 
 @jit_inside
+def _drop_flat(top, count):
+    """Let edges of slope 0 lead to the constants: an infinite weight times 0 would be NaN."""
+    for edge in range(top, top + EDGE * count, EDGE):
+        if load_float(edge) == 0.0:
+            store_word(edge + 8, 0)
+
+
+@jit_inside
 def sweep(where, unknowns, adjoint):
     """Carry the adjoints (one float64 a node, at an address) from the last node back to the unknowns.
 
@@ -233,11 +241,10 @@ def sweep(where, unknowns, adjoint):
             continue
         top -= 8 + EDGE * count
         below = load_float(adjoint + 8 * (node - 1))
+        if weight - weight != 0.0:
+            _drop_flat(top, count)
         if weight != 0.0:  # so that an infinite slope that nobody asks for is no NaN
-            endless = weight - weight != 0.0  # nor an infinite weight that meets a slope of 0
             for edge in range(top, top + EDGE * count, EDGE):
-                if endless and load_float(edge) == 0.0:
-                    continue
                 parent = load_word(edge + 8)
                 if parent == node - 1:
                     below += weight * load_float(edge)
