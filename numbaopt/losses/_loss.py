@@ -6,6 +6,9 @@
     Its derivative by z; where there is none, any subgradient.
 ``curvature(c, z, y)``, optional
     Its second derivative; Newton's method needs it.
+``implicit_slope(c, z, y, q)``, optional
+    The t with t = slope(z - q t), q > 0: the derivative of the loss's Moreau envelope, (z - prox_q(z)) / q.  Of a loss
+    with a kink the t between its slopes on both sides.  Called in float64; methods that go by duality need it.
 ``prepare(loss)``, optional
     The numbers that the functions get as the tuple ``c``, by default the fields.  They come in the dtype of z:
     functions that take all constants from c, and write no literals, keep float32 data in float32 throughout.

@@ -227,7 +227,8 @@ class Curvature:
         self.model = model
         storage: Any = type(model.rows)
         loss: Any = type(model.loss)
-        self.curvatures, self._loss = curvatures_of(loss, model.dtype, len(constants(model.loss)))
+        self.curvatures, self._loss = (model.curvatures if hasattr(model, "curvatures") else
+                                       curvatures_of(loss, model.dtype, len(constants(model.loss))))  # fmt: skip
         self.outer, self._outer = outer_of(storage, model.dtype)
         self._second, self._product, self._along = passes(model.dtype)
         self.by_tile = sums_by_tile(storage, model.dtype)

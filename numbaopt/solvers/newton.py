@@ -245,17 +245,17 @@ def _mean_square(model: Any) -> float:
 
 
 def _solve(matrix: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The solution of a symmetric system, of least norm where it is singular."""
+    """The solution of a symmetric system, of least norm where it is singular; the units of the unknowns do not matter."""
     import scipy.linalg  # late: takes long to import
 
+    size = np.sqrt(np.diagonal(matrix).clip(1e-300))
     try:
-        factor = scipy.linalg.cholesky(matrix, lower=True, check_finite=False)
-        edge = np.diagonal(factor)
-        if edge.min() > 1e-7 * edge.max():
-            return scipy.linalg.cho_solve((factor, True), b, check_finite=False)
+        factor = scipy.linalg.cholesky(matrix / size / size[:, None], lower=True, check_finite=False)
+        if np.diagonal(factor).min() > 1e-7:
+            return scipy.linalg.cho_solve((factor, True), b / size, check_finite=False) / size
     except scipy.linalg.LinAlgError:
         pass
-    return scipy.linalg.lstsq(matrix, b, check_finite=False)[0]
+    return scipy.linalg.lstsq(matrix, b, check_finite=False, lapack_driver="gelsy")[0]
 
 
 def _lasso_step(matrix: np.ndarray, g: np.ndarray, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
