@@ -181,7 +181,8 @@ def passes(dtype: np.dtype, shared_at: Any) -> tuple[Any, ...]:
     """Passes over all rows in their order, called from Python.
 
     ``begin(run, own, ratio)`` gives every term the slope that would be best if q were ``ratio`` times as large;
-    ``restore(run, own)`` makes the point that goes with the slopes; ``certify(run, own, out)`` puts the sum of the
+    ``restore(run, own, by_tile)`` makes
+    the point that goes with the slopes; ``certify(run, own, out)`` puts the sum of the
     losses into ``out[0]``, the sum of the gaps of all terms into ``out[1]``; ``choose(run, own, epoch)`` writes
     down which terms an epoch visits and returns how many; ``visit`` calls one of `Functions`.
     """
@@ -211,7 +212,7 @@ def passes(dtype: np.dtype, shared_at: Any) -> tuple[Any, ...]:
                     weight > 0.0 and q > 0.0) else 0.0  # fmt: skip
                 o.slopes[i], o.points[i] = t, z - q * t
 
-    def restore(run, own):
+    def restore(run, own, by_tile):
         run, o = open_run(run), dual_at(own)
         p, x, centre = shared_at(o.data), run.x, run.state[0]
         n, total, width = p.y.size, p.parts[0], p.n_columns
@@ -222,7 +223,14 @@ def passes(dtype: np.dtype, shared_at: Any) -> tuple[Any, ...]:
             for j in range(count):
                 p.order[j] = first + j
                 p.z[0, j] = o.slopes[first + j]
-            invoke(p.gather_part, (pointer(total), x.size, pointer(p.order), count, o.data))
+            if by_tile:
+                for j in range(x.size):
+                    run.work[j] = 0
+                invoke(p.gather, (pointer(run.work), x.size, pointer(p.order), count, o.data))
+                for j in range(x.size):
+                    total[j] += run.work[j]
+            else:
+                invoke(p.gather_part, (pointer(total), x.size, pointer(p.order), count, o.data))
         for j in range(x.size):
             x[j] = centre[j] - total[j] / (n * o.strengths[1 if j >= width else 0])
 
@@ -256,6 +264,7 @@ def passes(dtype: np.dtype, shared_at: Any) -> tuple[Any, ...]:
 
     whole = types.intp
     return (precompile(jit(begin), (whole, whole, types.float64), final=True),
-            precompile(jit(restore), (whole,) * 2, final=True), precompile(jit(certify), (whole,) * 3, final=True),
+            precompile(jit(restore), (whole, whole, types.boolean), final=True),
+            precompile(jit(certify), (whole,) * 3, final=True),
             precompile(jit(choose), (whole,) * 3, final=True),
             precompile(jit(visit), (whole,) * 8, final=True))  # fmt: skip

@@ -12,7 +12,7 @@ from .._packed import Packed
 from ..loops import dual
 from ..loops.state import observe
 from ..losses._loss import constants
-from ..problems.kernels import shared_at
+from ..problems.kernels import shared_at, sums_by_tile
 from ..status import CONVERGED, NOT_FINITE, RUNNING
 from ._solver import Job, Solver, enough, method
 
@@ -41,6 +41,7 @@ class DualSteps(Solver):
         self.functions = dual.functions(model.dtype, storage, shared)
         found = dual.passes(model.dtype, shared)
         self._begin, self._restore, self._certify, self._choose, self._visit = found
+        self.by_tile = sums_by_tile(type(model.rows), model.dtype)
         self.squares = np.zeros(n)
         own = dual.Terms(dual.Dual(self.where, self.implicit, self.squares, strengths, *self.vectors), rows)
         self.own = Packed(own, dual.terms_type(model.dtype, storage))
@@ -66,7 +67,7 @@ class DualSteps(Solver):
         extra, n = run.extra, model.n_terms
         if not extra[3:HEAD].all():
             self._start()
-        if now.awaiting and now.step == 0:
+        if now.awaiting and (now.step == 0 or steps == 0) and extra[1] == 0:
             self._judge()
         for _ in range(steps):
             if now.status != RUNNING:
@@ -84,7 +85,7 @@ class DualSteps(Solver):
             now.step, now.lr, extra[2] = now.step + 1, 1.0, extra[2] + extra[0]
             extra[:2] = 0.0
             if now.step % RESTORED == 0:
-                self._restore(self.packed_run.address, self.own.address)
+                self._restore(self.packed_run.address, self.own.address, self.by_tile)
             if extra[2] >= n or now.step >= self.job.limits.maxiter:
                 self._judge()
                 extra[2] = 0.0
@@ -103,7 +104,7 @@ class DualSteps(Solver):
         run.state[0] = run.x * self._per_unknown(*self.loose)
         at_centre = np.array_equal(run.x, run.state[0])
         self._begin(self.packed_run.address, self.own.address, float(n) if at_centre else 1e-12)
-        self._restore(self.packed_run.address, self.own.address)
+        self._restore(self.packed_run.address, self.own.address, self.by_tile)
 
     def _per_unknown(self, coefficients: Any, intercept: Any) -> np.ndarray:
         """A vector with one value for the coefficients, another one for the intercept."""
@@ -126,14 +127,14 @@ class DualSteps(Solver):
         run, limits, now = self.job.run, self.job.limits, self.job.run.now[0]
         fun, gap, g = self._certificate()
         if self._done(fun, gap, g):
-            self._restore(self.packed_run.address, self.own.address)
+            self._restore(self.packed_run.address, self.own.address, self.by_tile)
             fun, gap, g = self._certificate()
         run.g[:] = g
         done = self._done(fun, gap, g)
         observe(self.packed_run.address, self.zero, fun, 2.0 * abs(g).max() if done else -1.0, limits.ftol, limits.xtol)
         if now.status == CONVERGED and done:
             now.reason = 5
-        elif self.loose.any() and now.status == RUNNING:
+        elif self.loose.any() and now.status == RUNNING and now.step < limits.maxiter:
             self._move(fun, gap, g)
 
     def _done(self, fun: float, gap: float, g: np.ndarray) -> bool:
@@ -150,7 +151,7 @@ class DualSteps(Solver):
         if self.loose[0]:
             run.extra[3:HEAD][self.loose] /= WEAKER
         self.vectors[2] = 0.0
-        self._restore(self.packed_run.address, self.own.address)
+        self._restore(self.packed_run.address, self.own.address, self.by_tile)
         run.now[0].awaiting = 1
 
 

@@ -245,7 +245,7 @@ def _mean_square(model: Any) -> float:
 
 
 def _solve(matrix: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The solution of a symmetric system, of least norm where it is singular; the units of the unknowns do not matter."""
+    """The solution of a symmetric system, in any units of the unknowns; of least norm where it is singular."""
     import scipy.linalg  # late: takes long to import
 
     size = np.sqrt(np.diagonal(matrix).clip(1e-300))
