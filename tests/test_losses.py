@@ -191,3 +191,17 @@ def test_classes_may_be_told():
     coef, intercept = model.split(np.arange(6.0))
     np.testing.assert_array_equal(coef, [[0], [1], [2]])
     np.testing.assert_array_equal(model.join(coef, intercept), np.arange(6.0))
+
+
+def test_a_wrong_slope_is_told_at_the_door():
+    with pytest.raises(ValueError, match=r"Wrong.slope is not the derivative of its value: at z=0.3137, y=1"):
+
+        @no.losses.loss
+        class Wrong(NamedTuple):
+            def value(c, z, y):
+                return (z - y) ** 2
+
+            def slope(c, z, y):
+                return z - y
+
+    assert "wrong" not in LOSSES

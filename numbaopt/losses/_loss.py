@@ -68,6 +68,7 @@ def loss(*names: Any) -> Any:
             raise TypeError(f"{cls.__name__}.takes={cls.takes!r} is not known; {nearest(cls.takes, TAKES)}")
         checked_namedtuple(cls)
         cls.takes = getattr(cls, "takes", "numbers")
+        _check_slope(cls)
         cls.names = tuple(dict.fromkeys((snake_case(cls.__name__), *map(str.lower, names))))
         for name in cls.names:
             taken = LOSSES.get(name)
@@ -77,6 +78,18 @@ def loss(*names: Any) -> Any:
         return cls
 
     return register
+
+
+def _check_slope(cls: Any) -> None:
+    """Compare ``slope`` with differences of ``value`` at a few margins, with default parameters."""
+    if getattr(cls, "many", False) or len(cls._field_defaults) < len(cls._fields):
+        return
+    c, h = constants(cls()), 1e-6
+    for z, y in ((0.3137, 1.0), (-1.7311, 1.0), (2.2773, -1.0 if cls.takes == "two classes" else 0.7331)):
+        found, told = (cls.value(c, z + h, y) - cls.value(c, z - h, y)) / (2 * h), cls.slope(c, z, y)
+        if not abs(found - told) <= 1e-4 * max(1.0, abs(found)):
+            raise ValueError(f"{cls.__name__}.slope is not the derivative of its value: at z={z}, y={y} it is {told:g}, "
+                             f"differences give {found:g}")  # fmt: skip
 
 
 def snake_case(name: str) -> str:
