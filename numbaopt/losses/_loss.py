@@ -88,8 +88,8 @@ def _check_slope(cls: Any) -> None:
     for z, y in ((0.3137, 1.0), (-1.7311, 1.0), (2.2773, -1.0 if cls.takes == "two classes" else 0.7331)):
         found, told = (cls.value(c, z + h, y) - cls.value(c, z - h, y)) / (2 * h), cls.slope(c, z, y)
         if not abs(found - told) <= 1e-4 * max(1.0, abs(found)):
-            raise ValueError(f"{cls.__name__}.slope is not the derivative of its value: at z={z}, y={y} it is {told:g}, "
-                             f"differences give {found:g}")  # fmt: skip
+            raise ValueError(f"{cls.__name__}.slope is not the derivative of its value: at z={z}, y={y} it is "
+                             f"{told:g}, differences give {found:g}")  # fmt: skip
 
 
 def snake_case(name: str) -> str:
