@@ -5,7 +5,7 @@ problem                                               method
 ====================================================  ==============================================================
 linear model, one margin a row, loss with curvature   ``newton`` (with l1: working sets; many unknowns: conjugate
                                                       gradients)
-the same with several margins (multinomial), l1 = 0   ``lbfgs``
+the same with several margins (multinomial), l1 = 0   ``newton`` (conjugate gradients, a preconditioner of blocks)
 the same, l1 > 0                                      ``nesterov``, whole objective, rate 1/L
 linear model, loss with a kink (hinge, quantile, ...) ``ssnal``; of more than 2000 unknowns without l1 ``sdca``
 the same, loss without ``implicit_slope``             ``adagrad``, 30,000 minibatches of 32, half averaged
@@ -43,14 +43,14 @@ def choose(problem: Any, bounded: bool) -> tuple[Any, dict[str, Any]]:
     """A method for ``problem`` and the options it is given where the user gives none."""
     if not hasattr(problem, "rows"):
         return ("L-BFGS-B", {}) if bounded else (LBFGS(), {})
-    bent, smooth = hasattr(problem.loss, "curvature"), hasattr(problem.loss, "curvature") or problem.many
-    if not smooth and hasattr(problem.loss, "implicit_slope") and not bounded:
+    bent = hasattr(problem.loss, "curvature")
+    if not bent and hasattr(problem.loss, "implicit_slope") and not bounded:
         return (SDCA() if problem.n > Newton().max_dense and problem.l1 == 0 else SSNAL()), {}
-    if not smooth:
+    if not bent and not problem.many:
         epochs = int(np.clip(32 * KINKED_STEPS // problem.n_terms, 20, 2000))
         return (AdaGrad(lr=1.0 / np.sqrt(largest_square(problem) + problem.fit_intercept)),
                 {"batch_size": 32, "epochs": epochs, "average": "polyak", "average_from": epochs // 2})  # fmt: skip
-    if problem.l1 > 0 and (bounded or not bent):
+    if problem.l1 > 0 and (bounded or problem.many or not bent):
         weight = float(problem.sample_weight.max(initial=0.0)) or 1.0
         bound = weight * lipschitz(problem.loss) * (largest_square(problem) + problem.fit_intercept)
         bound += max(problem.l2, problem.intercept_l2)
