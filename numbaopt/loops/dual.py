@@ -37,6 +37,7 @@ from .._jit import (
     address,
     array,
     array_at,
+    compiling,
     invoke,
     invoke_value,
     jit,
@@ -109,7 +110,8 @@ def implicit_of(loss: type, shared_at: Any, count: int) -> tuple[Any, Any]:
         return function(cast_all(load(pointer(shared_at(data).constants), 0), z), z, y, q)
 
     made = jit_for_address(implicit)
-    return address(made, IMPLICIT), made
+    with compiling(f"{loss.__name__}.implicit_slope"):
+        return address(made, IMPLICIT), made
 
 
 @functools.cache

@@ -7,7 +7,8 @@ and the penalty 1/q.  Its slope is the loss's implicit slope at :math:`z + q s_i
 which is piecewise constant where the loss is piecewise linear.
 
 To all loops over rows this is a `LinearModel` as any other: its targets are the numbers of the rows, with which the
-functions here look up target and slope in a table that stands in the place of the loss's constants.
+functions here look up target and slope in a table that stands in the place of the loss's constants.  (The bits of a
+target are a whole number: as floats of four bytes not all numbers beyond 2^24 could be told apart.)
 """
 
 from __future__ import annotations
@@ -18,7 +19,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .._jit import EXACT, FUSED, address, array_at, invoke_value, jit, jit_for_address, pointer, precompile, scalar
+from .._jit import (
+    EXACT,
+    FUSED,
+    address,
+    array_at,
+    compiling,
+    invoke_value,
+    jit,
+    jit_for_address,
+    pointer,
+    precompile,
+    scalar,
+)
 from .._jit import address_of as at
 from .._packed import Packed
 from ..losses._loss import constants
@@ -42,10 +55,20 @@ class Functions(NamedTuple):
     functions: tuple[Any, ...]
 
 
+def number_type(dtype: np.dtype) -> Any:
+    """Whole numbers of the size of a ``dtype``."""
+    return np.uint32 if dtype == np.float32 else np.uint64
+
+
+def row_numbers(count: int, dtype: np.dtype) -> np.ndarray:
+    """0, 1, ..., of ``dtype`` to whom it does not concern."""
+    return np.arange(count, dtype=number_type(dtype)).view(dtype)
+
+
 @functools.cache
 def functions(loss: type, dtype: np.dtype, count: int) -> Functions:
     """Compile the envelope of a loss with so many constants."""
-    unpack, doubles = shared_at(dtype), array_at(np.float64)
+    unpack, doubles, whole = shared_at(dtype), array_at(np.float64), number_type(dtype)
     value, implicit = scalar(loss.value, EXACT), scalar(loss.implicit_slope, EXACT)
     load = row_loader(types.float64, 1, count, count + 1)
 
@@ -53,7 +76,7 @@ def functions(loss: type, dtype: np.dtype, count: int) -> Functions:
         p, table = unpack(data), unpack(data).constants
         c, q, total = cast_all(load(pointer(table[NUMBERS]), 0), 0.0), table[NUMBERS, 0], 0.0
         for j in range(count):
-            i, weight = int(p.target[j]), np.float64(p.weight[j])
+            i, weight = np.intp(p.target.view(whole)[j]), np.float64(p.weight[j])
             y, was = table[TARGET, i], table[SLOPE, i]
             z = np.float64(p.z[0, j]) + q * was
             if weight > 0:
@@ -65,7 +88,7 @@ def functions(loss: type, dtype: np.dtype, count: int) -> Functions:
         p, table = unpack(data), unpack(data).constants
         c, q = cast_all(load(pointer(table[NUMBERS]), 0), 0.0), table[NUMBERS, 0]
         for j in range(count):
-            i, weight = int(p.target[j]), np.float64(p.weight[j])
+            i, weight = np.intp(p.target.view(whole)[j]), np.float64(p.weight[j])
             z = np.float64(p.z[0, j]) + q * table[SLOPE, i]
             p.z[0, j] = weight * implicit(c, z, table[TARGET, i], q * weight) if weight > 0 else 0.0
 
@@ -73,7 +96,7 @@ def functions(loss: type, dtype: np.dtype, count: int) -> Functions:
         p, table, h = unpack(data), unpack(data).constants, doubles(out, count)
         c, q = cast_all(load(pointer(table[NUMBERS]), 0), 0.0), table[NUMBERS, 0]
         for j in range(count):
-            i, weight = int(p.target[j]), np.float64(p.weight[j])
+            i, weight = np.intp(p.target.view(whole)[j]), np.float64(p.weight[j])
             y, z = table[TARGET, i], np.float64(p.z[0, j]) + q * table[SLOPE, i]
             step = NUDGE * q
             h[j] = weight * (implicit(c, z + step, y, q * weight) - implicit(c, z - step, y, q * weight)) / (
@@ -94,7 +117,8 @@ def functions(loss: type, dtype: np.dtype, count: int) -> Functions:
 
     made = (jit_for_address(values), jit_for_address(slopes, fastmath=EXACT),
             jit_for_address(curvatures, fastmath=FUSED), jit_for_address(advance, fastmath=EXACT))  # fmt: skip
-    found = [address(*pair) for pair in zip(made, (VALUES, SLOPES, CURVATURES, ADVANCE), strict=True)]
+    with compiling(f"{loss.__name__}.implicit_slope"):
+        found = [address(*pair) for pair in zip(made, (VALUES, SLOPES, CURVATURES, ADVANCE), strict=True)]
     return Functions(found[0], found[1], found[2], found[3], made)
 
 
@@ -145,7 +169,7 @@ class Envelope(LinearModel):
         self.__dict__.update(model.__dict__)
         numbers = constants(model.loss)
         self._spare, self.loss = [], Smooth()
-        self.y = np.arange(model.n_terms, dtype=model.dtype)
+        self.y = row_numbers(model.n_terms, model.dtype)
         self.table = np.zeros((3, max(model.n_terms, len(numbers) + 1)))
         self.table[TARGET, : model.n_terms] = model.y
         self.table[NUMBERS, 1 : 1 + len(numbers)] = numbers
