@@ -12,6 +12,7 @@ from sklearn.svm import LinearSVC, LinearSVR
 import numbaopt as no
 from numbaopt import checkpoint
 from numbaopt.losses._loss import LOSSES, constants
+from numbaopt.problems import envelope
 from numbaopt.solvers import choose
 
 DUAL = [name for name, kind in LOSSES.items() if name == kind.names[0] and hasattr(kind, "implicit_slope")
@@ -172,6 +173,24 @@ def test_seeds_and_rests():
     assert (first.run.x != second.run.x).any()
     res = no.minimize(model, method="sdca", tol=1e-9)
     assert res.nfev < 0.6 * res.nit  # epochs are judged by the number of terms they visit
+
+
+@pytest.mark.parametrize("penalties", [{"l2": 0.01, "fit_intercept": False}, {"l2": 0.01}, {}])
+def test_a_tolerance_out_of_reach_ends_the_run(penalties):
+    X, y, _ = data_for("hinge", rows=200)
+    res = no.minimize(no.LinearModel(X, y, "hinge", **penalties), method="sdca", tol=1e-30,
+                      options={"maxiter": 50_000})  # fmt: skip
+    assert res.status == 3 if not penalties else res.status in (0, 3)  # a gap of exactly zero is one
+    assert res.nit < 20_000
+    exact = no.minimize(no.LinearModel(X, y, "hinge", **penalties), method="ssnal", tol=1e-9)
+    assert res.fun == pytest.approx(exact.fun, rel=1e-8)
+
+
+def test_rows_of_float32_data_are_told_apart_beyond_16_million():
+    count = 2**24 + 4
+    numbers = envelope.row_numbers(count, np.dtype(np.float32))
+    assert numbers.dtype == np.float32
+    np.testing.assert_array_equal(numbers[-4:].copy().view(np.uint32), np.arange(count - 4, count))
 
 
 def test_what_cannot_be_solved_is_refused():

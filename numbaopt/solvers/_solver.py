@@ -95,7 +95,12 @@ class Solver:
 
 def enough(job: Job, fun: float, gap: float) -> bool:
     """Whether a duality gap is small: against the objective, or, where that vanishes, against the first one."""
-    return bool(gap <= job.limits.gtol * max(abs(fun), SMALLEST * abs(float(job.run.history[0].fun))))
+    return bool(gap <= job.limits.gtol * scale_of(job, fun))
+
+
+def scale_of(job: Job, fun: float) -> float:
+    """What a duality gap is measured against."""
+    return max(abs(fun), SMALLEST * abs(float(job.run.history[0].fun)), 1e-300)
 
 
 def method(*names: str) -> Any:

@@ -13,14 +13,18 @@ from ..loops import dual
 from ..loops.state import observe
 from ..losses._loss import constants
 from ..problems.kernels import shared_at, sums_by_tile
-from ..status import CONVERGED, NOT_FINITE, RUNNING
-from ._solver import Job, Solver, enough, method
+from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
+from ._solver import Job, Solver, enough, method, scale_of
 
 NUMBERS = 1 << 22  # stored numbers that are read between two moments at which Ctrl-C is heeded
-HEAD = 5  # numbers before the vectors: terms of the epoch, visited ones, visits since the judgement, two strengths
+# Numbers before the vectors: terms of the epoch, visited ones, visits since the judgement, two strengths, least
+# distance from an optimum, judgements in vain.
+HEAD = 7
+STRENGTHS = slice(3, 5)
+LESS, PATIENCE = 0.99, 300  # judgements, none of which finds this part of the least distance, nor a better objective
 EXACT = 0.1  # how large the gap may be, of what a proximal step has brought, before the next one
 RESTORED = 50  # epochs after which the point is made anew from the slopes, whose rounding errors add up
-WEAKER = 2.0  # by which a proximal strength falls with every step
+WEAKER, WEAKEST = 2.0, 2.0**-40  # by which a proximal strength falls with every step; the part of the first to be left
 
 
 class DualSteps(Solver):
@@ -33,8 +37,8 @@ class DualSteps(Solver):
         kind: Any = type(model.loss)
         storage: Any = type(rows)
         self.vectors = extra[HEAD:].reshape(4, n)
-        strengths, idle, due = extra[3:HEAD], *self.vectors[2:]
-        fits = np.all(np.isfinite(extra)) and n >= extra[0] >= extra[1] >= 0 and min(extra[2], strengths.min()) >= 0
+        strengths, idle, due = extra[STRENGTHS], *self.vectors[2:]
+        fits = np.all(np.isfinite(extra)) and n >= extra[0] >= extra[1] >= 0 and extra[2:HEAD].min() >= 0
         if not fits or min(idle.min(), due.min()) < 0 or max(idle.max() / 2.0**53, due.max() / n) >= 1:  # indices
             raise ValueError("the run is not one of this method: its numbers are not positions and strengths")
         self.implicit, self._loss = dual.implicit_of(kind, shared, len(constants(model.loss)))
@@ -65,7 +69,7 @@ class DualSteps(Solver):
         """Take at most ``steps`` steps, which are epochs."""
         run, model, now = self.job.run, self.job.problem, self.job.run.now[0]
         extra, n = run.extra, model.n_terms
-        if not extra[3:HEAD].all():
+        if not extra[STRENGTHS].all():
             self._start()
         if now.awaiting and (now.step == 0 or steps == 0) and extra[1] == 0:
             self._judge()
@@ -119,23 +123,35 @@ class DualSteps(Solver):
         x = run.x.astype(float)
         fun, gap = self.sums / model.n_terms
         fun += 0.5 * float(np.add.reduce(self._per_unknown(model.l2, model.intercept_l2) * x * x))
-        strengths = self._per_unknown(*(run.extra[3:HEAD] * self.loose))
+        strengths = self._per_unknown(*(run.extra[STRENGTHS] * self.loose))
         return fun, gap, strengths * (run.state[0] - x)
 
     def _judge(self) -> None:
         """Take note of the objective; converged where slopes made anew say so; else perhaps on to the next centre."""
-        run, limits, now = self.job.run, self.job.limits, self.job.run.now[0]
+        run, limits, now, model = self.job.run, self.job.limits, self.job.run.now[0], self.job.problem
         fun, gap, g = self._certificate()
         if self._done(fun, gap, g):
             self._restore(self.packed_run.address, self.own.address, self.by_tile)
             fun, gap, g = self._certificate()
         run.g[:] = g
-        done = self._done(fun, gap, g)
+        done, best, noise = self._done(fun, gap, g), float(now.best_fun), 8 * float(np.finfo(model.dtype).eps)
         observe(self.packed_run.address, self.zero, fun, 2.0 * abs(g).max() if done else -1.0, limits.ftol, limits.xtol)
         if now.status == CONVERGED and done:
             now.reason = 5
         elif self.loose.any() and now.status == RUNNING and now.step < limits.maxiter:
             self._move(fun, gap, g)
+        distance = max(gap / scale_of(self.job, fun), float(abs(g).max()), noise)  # less tells nothing
+        self._note(distance, best - fun > noise * abs(fun))
+
+    def _note(self, distance: float, better: bool) -> None:
+        """End the run where neither the objective nor gap and subgradient, the distance, have become less for long."""
+        extra, now = self.job.run.extra, self.job.run.now[0]
+        if np.isfinite(distance) and (extra[5] == 0 or distance < LESS * extra[5]):
+            extra[5], extra[6] = distance, 0.0
+            return
+        extra[6] = 0.0 if better else extra[6] + 1.0
+        if extra[6] >= PATIENCE and now.status == RUNNING:
+            now.status, now.reason = NO_PROGRESS, 0
 
     def _done(self, fun: float, gap: float, g: np.ndarray) -> bool:
         return enough(self.job, fun, gap) and float(abs(g).max()) <= self.job.limits.gtol
@@ -148,8 +164,9 @@ class DualSteps(Solver):
             return
         free = self._per_unknown(*self.loose) != 0
         run.state[0][free] = run.x[free]
-        if self.loose[0]:
-            run.extra[3:HEAD][self.loose] /= WEAKER
+        first = (float(self.squares.mean()) or 1.0) / (self.squares.size * max(abs(float(run.history[0].fun)), 1e-300))
+        if self.loose[0] and run.extra[3] > WEAKEST * first:
+            run.extra[STRENGTHS][self.loose] /= WEAKER
         self.vectors[2] = 0.0
         self._restore(self.packed_run.address, self.own.address, self.by_tile)
         run.now[0].awaiting = 1
