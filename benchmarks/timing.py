@@ -52,8 +52,8 @@ def quartiles(values: tuple[float, ...]) -> tuple[float, float]:
 
 
 def ratio(peer: Times, ours: Times) -> Ratio:
-    """Compare two contestants of one race."""
-    rounds = tuple(theirs / mine for theirs, mine in zip(peer.seconds, ours.seconds, strict=True))
+    """Compare two contestants of one race; of one that was far off there may be fewer rounds."""
+    rounds = tuple(theirs / mine for theirs, mine in zip(peer.seconds, ours.seconds, strict=False))
     return Ratio(peer.median / ours.median, *quartiles(rounds), min(peer.seconds) / min(ours.seconds))
 
 

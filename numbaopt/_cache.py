@@ -40,7 +40,7 @@ from numba.extending import _Intrinsic
 PACKAGE = Path(__file__).resolve().parent
 FORMAT = "numbaopt-cache-1"
 FUNCTIONS = ("prepare", "update", "scale", "apply", "term", "finish", "after", "rate", "value", "slope", "curvature",
-             "lipschitz")  # of rules, transforms, schedules and losses
+             "bend", "implicit_slope", "lipschitz")  # of rules, transforms, schedules and losses
 KNOWN_MODULES = {"builtins", "cmath", "math", "numba", "numbaopt", "numpy", "operator"}
 
 

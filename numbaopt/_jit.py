@@ -9,8 +9,10 @@ callable, or the array, itself.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -18,6 +20,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaError
 from numba.extending import _Intrinsic
 
 from ._cache import DiskCache
@@ -102,6 +105,26 @@ def address(function: Any, signature: Any) -> Any:
         return function
     compiled = precompile(function, signature.args).get_compile_result(signature)
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
+@contextlib.contextmanager
+def compiling(what: str) -> Iterator[None]:
+    """Where Numba cannot compile a user's functions: one sentence that names them, not a page."""
+    try:
+        yield
+    except NumbaError as error:
+        raise TypeError(f"{what} cannot be compiled by Numba: {short_reason(error)}") from None
+
+
+def short_reason(error: Exception) -> str:
+    """The one line of a Numba error that says what could not be compiled, and where."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    noise = re.compile(r"^(Failed in|During:|File |- |\s*$|[ -]*>>>|<source|Rejected|There are \d+|\^|def |Enable)")
+    lines = [line.strip() for line in text.splitlines()]
+    what = next((line for line in lines if not noise.match(line)), type(error).__name__)
+    places = re.findall(r'File "([^"]*)", line (\d+)', text)
+    where = f" ({places[0][0]}, line {places[0][1]})" if places else ""
+    return what.rstrip(".:") + where
 
 
 def _call(result: types.Type, arguments: Any) -> Any:

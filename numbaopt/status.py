@@ -23,5 +23,6 @@ REASONS = {
     1: "Converged: no component of the (projected) gradient exceeds gtol.",
     2: "Converged: the objective changed by less than ftol for 10 steps.",
     3: "Converged: the unknowns changed by less than xtol for 10 steps.",
+    5: "Converged: the duality gap is at most gtol times the objective, no component of the subgradient exceeds gtol.",
     4: "Converged: no progress for as many epochs as patience allows.",
 }

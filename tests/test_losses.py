@@ -161,6 +161,25 @@ def test_a_loss_of_ones_own_gets_every_loop():
         del LOSSES["cauchy"]
 
 
+@pytest.mark.parametrize(("broken", "method"), [("value", "lbfgs"), ("slope", "adam"), ("curvature", "newton"),
+                                                ("implicit_slope", "sdca")])  # fmt: skip
+def test_a_function_that_does_not_compile_is_named(broken, method):
+    functions = {"value": lambda c, z, y: (z - y) ** 2 / 2, "slope": lambda c, z, y: z - y,
+                 "curvature": lambda c, z, y: 1.0, "implicit_slope": lambda c, z, y, q: (z - y) / (1 + q)}  # fmt: skip
+    strange = {"value": lambda c, z, y: (z - y) ** 2 / 2 * len({"a": z}.get(2, "1")),  # no dictionary for Numba
+               "slope": lambda c, z, y: (z - y) * len({"a": z}.get(2, "1")),
+               "curvature": lambda c, z, y: 1.0 * len({"a": z}.get(2, "1")),
+               "implicit_slope": lambda c, z, y, q: (z - y) / (1 + q) * len({"a": z}.get(2, "1"))}  # fmt: skip
+    kind = type("Own", (NamedTuple("Own", []),), {**functions, broken: strange[broken]})
+    try:
+        model = no.LinearModel([[1.0], [2.0]], [1.0, 3.0], loss=no.losses.loss(kind)(), l2=0.1)
+        with pytest.raises(TypeError, match=rf"^Own\.{broken} cannot be compiled by Numba: .+") as told:
+            no.minimize(model, method=method)
+        assert "\n" not in str(told.value)
+    finally:
+        LOSSES.pop("own", None)
+
+
 def test_what_is_no_loss_is_told():
     for given, match in (("squard", "did you mean 'squared'"), (3, "neither a name nor a loss"),
                          (no.Adam(), "neither a name nor a loss")):  # fmt: skip
@@ -191,3 +210,17 @@ def test_classes_may_be_told():
     coef, intercept = model.split(np.arange(6.0))
     np.testing.assert_array_equal(coef, [[0], [1], [2]])
     np.testing.assert_array_equal(model.join(coef, intercept), np.arange(6.0))
+
+
+def test_a_wrong_slope_is_told_at_the_door():
+    with pytest.raises(ValueError, match=r"Wrong.slope is not the derivative of its value: at z=0.3137, y=1"):
+
+        @no.losses.loss
+        class Wrong(NamedTuple):
+            def value(c, z, y):
+                return (z - y) ** 2
+
+            def slope(c, z, y):
+                return z - y
+
+    assert "wrong" not in LOSSES

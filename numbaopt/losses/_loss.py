@@ -6,6 +6,9 @@
     Its derivative by z; where there is none, any subgradient.
 ``curvature(c, z, y)``, optional
     Its second derivative; Newton's method needs it.
+``implicit_slope(c, z, y, q)``, optional
+    The t with t = slope(z - q t), q > 0: the derivative of the loss's Moreau envelope, (z - prox_q(z)) / q.  Of a loss
+    with a kink the t between its slopes on both sides.  Called in float64; methods that go by duality need it.
 ``prepare(loss)``, optional
     The numbers that the functions get as the tuple ``c``, by default the fields.  They come in the dtype of z:
     functions that take all constants from c, and write no literals, keep float32 data in float32 throughout.
@@ -65,6 +68,7 @@ def loss(*names: Any) -> Any:
             raise TypeError(f"{cls.__name__}.takes={cls.takes!r} is not known; {nearest(cls.takes, TAKES)}")
         checked_namedtuple(cls)
         cls.takes = getattr(cls, "takes", "numbers")
+        _check_slope(cls)
         cls.names = tuple(dict.fromkeys((snake_case(cls.__name__), *map(str.lower, names))))
         for name in cls.names:
             taken = LOSSES.get(name)
@@ -74,6 +78,18 @@ def loss(*names: Any) -> Any:
         return cls
 
     return register
+
+
+def _check_slope(cls: Any) -> None:
+    """Compare ``slope`` with differences of ``value`` at a few margins, with default parameters."""
+    if getattr(cls, "many", False) or len(cls._field_defaults) < len(cls._fields):
+        return
+    c, h = constants(cls()), 1e-6
+    for z, y in ((0.3137, 1.0), (-1.7311, 1.0), (2.2773, -1.0 if cls.takes == "two classes" else 0.7331)):
+        found, told = (cls.value(c, z + h, y) - cls.value(c, z - h, y)) / (2 * h), cls.slope(c, z, y)
+        if not abs(found - told) <= 1e-4 * max(1.0, abs(found)):
+            raise ValueError(f"{cls.__name__}.slope is not the derivative of its value: at z={z}, y={y} it is "
+                             f"{told:g}, differences give {found:g}")  # fmt: skip
 
 
 def snake_case(name: str) -> str:

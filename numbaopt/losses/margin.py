@@ -30,6 +30,17 @@ class Logistic(NamedTuple):
         p = c[0] / (c[0] + exp(-abs(z)))
         return p * (c[0] - p)
 
+    def implicit_slope(c, z, y, q):
+        m = y * z
+        u = m if m > 0.0 else (min(m + q, 0.0) if m + 0.5 * q <= 0.0 else 0.0)  # from here iterates are monotone
+        for _ in range(200):  # of u = m + q / (1 + e^u)
+            p = 1.0 / (1.0 + exp(u))
+            change = (m + q * p - u) / (1.0 + q * p * (1.0 - p))
+            u += change
+            if abs(change) <= 1e-9 * (1.0 + abs(u)):
+                break
+        return -y / (1.0 + exp(u))
+
     def lipschitz(loss):
         return 0.25
 
@@ -54,6 +65,10 @@ class Hinge(NamedTuple):
 
     def slope(c, z, y):
         return -y if y * z < c[0] else c[1]
+
+    def implicit_slope(c, z, y, q):
+        t = (c[0] - y * z) / q
+        return -y * (c[0] if t > c[0] else (t if t > c[1] else c[1]))
 
 
 @loss
@@ -81,6 +96,10 @@ class SquaredHinge(NamedTuple):
 
     def curvature(c, z, y):
         return c[2] if y * z < c[0] else c[1]
+
+    def implicit_slope(c, z, y, q):
+        r = c[0] - y * z
+        return -c[2] * y * r / (c[0] + c[2] * q) if r > c[1] else c[1]
 
     def lipschitz(loss):
         return 2.0

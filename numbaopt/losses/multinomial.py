@@ -55,5 +55,30 @@ class Multinomial(NamedTuple):
         for j in range(count):
             z[np.intp(target[j]), j] -= weight[j]
 
+    def curvature(c, z, target, weight, h, count):
+        """The weighted probabilities of row j into ``h[j * K : (j + 1) * K]``: all that `bend` must know."""
+        k_count = z.shape[0] - 2
+        for j in range(count):
+            top, total = z[0, j], 0.0
+            for k in range(1, k_count):
+                top = z[k, j] if z[k, j] > top else top
+            for k in range(k_count):
+                h[j * k_count + k] = exp(np.float64(z[k, j] - top))
+                total += h[j * k_count + k]
+            for k in range(k_count):
+                h[j * k_count + k] *= weight[j] / total
+
+    def bend(z, h, count):
+        """The second derivatives times z, in the place of z: (diag(h) - h h' / w) z, w the sum of h, for every row."""
+        k_count = z.shape[0] - 2
+        for j in range(count):
+            weight, mean = 0.0, 0.0
+            for k in range(k_count):
+                weight += h[j * k_count + k]
+                mean += h[j * k_count + k] * z[k, j]
+            mean = mean / weight if weight > 0 else 0.0
+            for k in range(k_count):
+                z[k, j] = h[j * k_count + k] * (z[k, j] - mean)
+
     def lipschitz(loss):
         return 0.5

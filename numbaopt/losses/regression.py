@@ -20,6 +20,9 @@ class Squared(NamedTuple):
     def curvature(c, z, y):
         return 1.0
 
+    def implicit_slope(c, z, y, q):
+        return (z - y) / (1.0 + q)
+
     def lipschitz(loss):
         return 1.0
 
@@ -54,6 +57,10 @@ class Huber(NamedTuple):
     def curvature(c, z, y):
         return 1.0 if abs(z - y) <= c[0] else 0.0
 
+    def implicit_slope(c, z, y, q):
+        t = (z - y) / (1.0 + q)
+        return c[0] if t > c[0] else (-c[0] if t < -c[0] else t)
+
     def lipschitz(loss):
         return 1.0
 
@@ -87,6 +94,11 @@ class EpsilonInsensitive(NamedTuple):
         r = z - y
         return c[1] if r > c[0] else (-c[1] if r < -c[0] else c[2])
 
+    def implicit_slope(c, z, y, q):
+        r = abs(z - y) - c[0]
+        t = (r if r < q else q) / q if r > c[2] else c[2]
+        return t if z > y else -t
+
 
 @loss("pinball")
 class Quantile(NamedTuple):
@@ -116,3 +128,7 @@ class Quantile(NamedTuple):
     def slope(c, z, y):
         r = z - y
         return c[1] if r > c[2] else (-c[0] if r < c[2] else c[2])
+
+    def implicit_slope(c, z, y, q):
+        t = (z - y) / q
+        return c[1] if t > c[1] else (-c[0] if t < -c[0] else t)

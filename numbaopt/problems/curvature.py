@@ -17,6 +17,7 @@ from numba import types
 from .._jit import (
     address,
     array_at,
+    compiling,
     invoke,
     invoke_value,
     jit,
@@ -42,7 +43,8 @@ BLOCK = 64  # rows whose columns are laid side by side
 PARTS = 16
 PART_NUMBERS = 1 << 16  # stored numbers worth a part
 
-CURVATURES = types.void(*(types.intp,) * 3)  # (out, count, data): weighted second derivatives of a tile, float64
+# (out, count, data): weighted second derivatives of a tile, float64, as many numbers as its rows have margins
+CURVATURES = types.void(*(types.intp,) * 3)
 # (h, order, count, matrix, columns, where, w, n, data): add h_i x_i x_i' on w of n columns to the matrix
 OUTER = types.void(*(types.intp,) * 9)
 
@@ -50,17 +52,21 @@ OUTER = types.void(*(types.intp,) * 9)
 @functools.cache
 def curvatures_of(loss: type, dtype: np.dtype, count: int) -> tuple[Any, Any]:
     """The address of what computes the curvatures of a tile, and its function."""
-    unpack, curvature = shared_at(dtype), scalar(loss.curvature)
+    unpack, curvature, many = shared_at(dtype), scalar(loss.curvature), getattr(loss, "many", False)
     load, doubles = row_loader(types.float64, 0, count, count), array_at(np.float64)
 
     def curvatures(out, count, data):
-        p, h = unpack(data), doubles(out, count)
+        p, h = unpack(data), doubles(out, count * unpack(data).outputs)
         c, z, target, weight = cast_all(load(pointer(p.constants), 0), p.target[0]), p.z, p.target, p.weight
-        for j in range(count):
-            h[j] = np.float64(weight[j]) * curvature(c, z[0, j], target[j])
+        if many:
+            curvature(c, z, target, weight, h, count)
+        else:
+            for j in range(count):
+                h[j] = np.float64(weight[j]) * curvature(c, z[0, j], target[j])
 
     made = jit_for_address(curvatures, fastmath=FUSED)
-    return address(made, CURVATURES), made
+    with compiling(f"{loss.__name__}.curvature"):
+        return address(made, CURVATURES), made
 
 
 def _rank_update(block, h, rows, matrix):
@@ -138,13 +144,21 @@ def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
     return address(made, OUTER), made
 
 
+def _scale(z, h, count):
+    """The second derivatives of rows with one margin, times z."""
+    for j in range(count):
+        z[0, j] = z[0, j] * h[j]
+
+
 @functools.cache
-def passes(dtype: np.dtype) -> tuple[Any, Any, Any]:
+def passes(dtype: np.dtype, bend: Any = _scale) -> tuple[Any, Any, Any]:
     """Passes over the rows ``order[:count]``, called from Python: of second order, of a product, along a line.
 
     ``total`` gets the sum of the gradients, ``h`` the curvatures of the rows, ``bases`` their margins, ``matrix`` the
     second derivatives.  The sum of losses along a line between two vectors of margins needs no data but the targets.
+    ``bend`` multiplies the margins of a tile by the second derivatives of its rows.
     """
+    bend = scalar(bend, FUSED)
     unpack, vector, numbers, doubles = shared_at(dtype), array_at(dtype), array_at(np.int64), array_at(np.float64)
 
     def add_up(p, g, total, n, here, rows, by_tile, data):
@@ -162,12 +176,14 @@ def passes(dtype: np.dtype) -> tuple[Any, Any, Any]:
 
     def second_order(x, g, total, n, order, count, bases, h, matrix, columns, where, w, curvatures, outer, by_tile,
                      data):  # fmt: skip
-        p, fun, order, h, bases = unpack(data), 0.0, numbers(order, count), doubles(h, count), doubles(bases, count)
+        p, fun, order, many = unpack(data), 0.0, numbers(order, count), unpack(data).outputs
+        h, bases = doubles(h, count * many), doubles(bases, count * many)
         for begin in range(0, count, p.target.size):
-            rows, here, bent = min(p.target.size, count - begin), pointer_to(order, begin), pointer_to(h, begin)
+            rows, here, bent = min(p.target.size, count - begin), pointer_to(order, begin), pointer_to(h, begin * many)
             invoke_value(p.margins, (x, n, here, rows, count - begin, data))
-            for j in range(rows):
-                bases[begin + j] = p.z[0, j]
+            for k in range(many):
+                for j in range(rows):
+                    bases[(begin + j) * many + k] = p.z[k, j]
             fun += invoke_value(p.values, (rows, data))
             invoke(curvatures, (bent, rows, data))
             invoke(p.slopes, (rows, data))
@@ -177,21 +193,23 @@ def passes(dtype: np.dtype) -> tuple[Any, Any, Any]:
         return fun
 
     def product(v, g, total, n, order, count, h, by_tile, data):
-        p, order, h = unpack(data), numbers(order, count), doubles(h, count)
+        p, order, h, many = unpack(data), numbers(order, count), doubles(h, count), unpack(data).outputs
         for begin in range(0, count, p.target.size):
-            rows, here, z = min(p.target.size, count - begin), pointer_to(order, begin), p.z[0]
+            rows, here = min(p.target.size, count - begin), pointer_to(order, begin)
             invoke_value(p.margins, (v, n, here, rows, count - begin, data))
-            for j in range(rows):
-                z[j] = z[j] * h[begin + j]
+            bend(p.z, doubles(pointer_to(h, begin * many), rows * many), rows)
             add_up(p, g, total, n, here, rows, by_tile, data)
 
     def along(start, end, length, order, count, data):
-        p, fun, order = unpack(data), 0.0, numbers(order, count)
-        start, end = doubles(start, count), doubles(end, count)
+        p, fun, order, many = unpack(data), 0.0, numbers(order, count), unpack(data).outputs
+        start, end = doubles(start, count * many), doubles(end, count * many)
         for begin in range(0, count, p.target.size):
             rows = min(p.target.size, count - begin)
+            for k in range(many):
+                for j in range(rows):
+                    i = (begin + j) * many + k
+                    p.z[k, j] = start[i] + length * (end[i] - start[i])
             for j in range(rows):
-                p.z[0, j] = start[begin + j] + length * (end[begin + j] - start[begin + j])
                 p.target[j] = p.y[order[begin + j]]
             if p.weights.size > 0:
                 for j in range(rows):
@@ -206,7 +224,10 @@ def passes(dtype: np.dtype) -> tuple[Any, Any, Any]:
 
 
 class Second(NamedTuple):
-    """What one pass finds: the objective without l1, its gradient, the matrix on the columns asked for, the margins."""
+    """What one pass finds: the objective without l1, its gradient, the matrix on the columns asked for, the margins.
+
+    Of a row with several margins these stand side by side.
+    """
 
     fun: float
     g: np.ndarray
@@ -220,16 +241,17 @@ class Curvature:
     Parameters
     ----------
     model : LinearModel
-        With one margin a row and a loss that has a curvature.
+        With a loss that has a curvature; with several margins a row there is no matrix, only products.
     """
 
     def __init__(self, model: LinearModel):
         self.model = model
         storage: Any = type(model.rows)
         loss: Any = type(model.loss)
-        self.curvatures, self._loss = curvatures_of(loss, model.dtype, len(constants(model.loss)))
+        self.curvatures, self._loss = (model.curvatures if hasattr(model, "curvatures") else
+                                       curvatures_of(loss, model.dtype, len(constants(model.loss))))  # fmt: skip
         self.outer, self._outer = outer_of(storage, model.dtype)
-        self._second, self._product, self._along = passes(model.dtype)
+        self._second, self._product, self._along = passes(model.dtype, getattr(loss, "bend", _scale))
         self.by_tile = sums_by_tile(storage, model.dtype)
         self._data = [model.pack() for _ in range(numba.get_num_threads())]
         self._g = np.zeros((len(self._data), model.n), model.dtype)
@@ -250,7 +272,9 @@ class Curvature:
         parts = self._parts(order, w)
         where = np.full(n, -1)
         where[columns] = np.arange(w)
-        self._h, self._order, self._slices, margins = np.empty(order.size), order, parts, np.empty(order.size)
+        many = model.n_outputs
+        self._h, self._order, self._slices = np.empty((order.size, many)), order, parts
+        margins = np.empty((order.size, many))
         totals, matrices, funs = np.zeros((len(parts), n)), np.zeros((len(parts), w, w)), np.zeros(len(parts))
 
         def work(k: int, thread: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import sys
 import types as pytypes
 import warnings
@@ -19,7 +18,7 @@ from numba.core.errors import NumbaError
 
 from .._cache import UnknownError, fingerprint
 from .._fields import nearest
-from .._jit import address, array, array_at, jit_for_address, jit_inside
+from .._jit import address, array, array_at, jit_for_address, jit_inside, short_reason
 from .._packed import Packed, unpacker
 from ..differences import SCHEMES, evaluations
 from ..loops.descent import EVALUATE, evaluate_at
@@ -357,17 +356,6 @@ def frames_inside() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back
     return level
-
-
-def short_reason(error: Exception) -> str:
-    """The one line of a Numba error that says what could not be compiled, and where."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    noise = re.compile(r"^(Failed in|During:|File |- |\s*$|[ -]*>>>|<source|Rejected|There are \d+|\^|def |Enable)")
-    lines = [line.strip() for line in text.splitlines()]
-    what = next((line for line in lines if not noise.match(line)), type(error).__name__)
-    places = re.findall(r'File "([^"]*)", line (\d+)', text)
-    where = f" ({places[0][0]}, line {places[0][1]})" if places else ""
-    return what.rstrip(".:") + where
 
 
 def mend_message(error: ValueError) -> ValueError:

@@ -21,6 +21,7 @@ from .._jit import (
     address,
     array,
     array_at,
+    compiling,
     invoke,
     invoke_value,
     jit_for_address,
@@ -165,7 +166,11 @@ def loss_functions(loss: type, dtype: np.dtype, count: int) -> LossFunctions:
                 z[0, j] = weight[j] * slope(c, z[0, j], target[j])
 
     made = jit_for_address(values), jit_for_address(slopes, fastmath=fastmath)
-    return LossFunctions(address(made[0], VALUES), address(made[1], SLOPES), made)
+    found = []
+    for name, function, kind in zip(("value", "slope"), made, (VALUES, SLOPES), strict=True):
+        with compiling(f"{loss.__name__}.{name}"):
+            found.append(address(function, kind))
+    return LossFunctions(found[0], found[1], made)
 
 
 @functools.cache

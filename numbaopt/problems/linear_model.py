@@ -117,22 +117,26 @@ class LinearModel:
 
     def pack(self, parts: np.ndarray | None = None, funs: np.ndarray | None = None) -> Packed:
         """The data with fresh scratch, for the loops of one run; threads of one share ``parts`` and ``funs``."""
-        stored = self.rows[0].nbytes / self.n_terms
-        tile = int(min(max(TILE_BYTES // max(stored, 1), 16), 512, self.n_terms))
-        numbers = self.rows[0].size
-        chunks = max(1, min(CHUNKS, numbers // CHUNK_NUMBERS, numbers // (4 * self.n), self.n_terms // tile))
+        kind: Any = type(self.loss)
+        numbers = np.array([constants(self.loss)], float)
+        return self.packed(numbers, loss_functions(kind, self.dtype, numbers.size), parts, funs)
+
+    def packed(self, numbers: np.ndarray, loss: Any, parts: np.ndarray | None, funs: np.ndarray | None) -> Packed:
+        """`pack`, with the ``numbers`` and the functions of a loss."""
+        bytes_a_row = self.rows[0].nbytes / self.n_terms
+        tile = int(min(max(TILE_BYTES // max(bytes_a_row, 1), 16), 512, self.n_terms))
+        stored = self.rows[0].size
+        chunks = max(1, min(CHUNKS, stored // CHUNK_NUMBERS, stored // (4 * self.n), self.n_terms // tile))
         chunk = -(-self.n_terms // (chunks * tile)) * tile
         chunks = -(-self.n_terms // chunk)
         storage: Any = type(self.rows)
-        kind: Any = type(self.loss)
         rows = row_functions(storage, self.dtype, self.many)
-        loss = loss_functions(kind, self.dtype, len(constants(self.loss)))
         shared = Shared(
             z=np.zeros((self.n_outputs + 2 * self.many, tile), self.dtype), target=np.zeros(tile, self.dtype),
             weight=np.ones(tile, self.dtype), order=np.zeros(tile, np.int64),
             parts=np.zeros((chunks, self.n)) if parts is None else parts,
             funs=np.zeros(chunks) if funs is None else funs, y=self.y, weights=self.sample_weight,
-            constants=np.array([constants(self.loss)], float), outputs=self.n_outputs, n_columns=self.n_features,
+            constants=numbers, outputs=self.n_outputs, n_columns=self.n_features,
             chunk=chunk, l1=self.l1, l2=self.l2, intercept_l2=self.intercept_l2, margins=rows.margins,
             gather=rows.gather, gather_part=rows.gather_part, values=loss.values, slopes=loss.slopes,
             part=self.kernels.part, combine=self.kernels.combine)  # fmt: skip

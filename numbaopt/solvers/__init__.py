@@ -2,8 +2,10 @@
 
 from ._solver import SOLVERS, Job, solver_of
 from .auto import choose
+from .dual import SDCA
 from .lbfgs import LBFGS
+from .multipliers import SSNAL
 from .newton import Newton
 from .variance_reduced import SAG, SAGA, SVRG
 
-__all__ = ["LBFGS", "SAG", "SAGA", "SOLVERS", "SVRG", "Job", "Newton", "choose", "solver_of"]
+__all__ = ["LBFGS", "SAG", "SAGA", "SDCA", "SOLVERS", "SSNAL", "SVRG", "Job", "Newton", "choose", "solver_of"]

@@ -27,6 +27,7 @@ from .._packed import Packed
 from ..loops.state import Run, run_type
 from ..problems.whole import Whole
 
+SMALLEST = 1e-6  # part of the first objective, that counts as nothing
 SOLVERS: dict[str, Any] = {}  # methods that are no rules, by each of their names
 
 
@@ -98,6 +99,16 @@ class Solver:
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps; the objectives that are evaluated go into ``values``, as many as have room."""
         raise NotImplementedError
+
+
+def enough(job: Job, fun: float, gap: float) -> bool:
+    """Whether a duality gap is small: against the objective, or, where that vanishes, against the first one."""
+    return bool(gap <= job.limits.gtol * scale_of(job, fun))
+
+
+def scale_of(job: Job, fun: float) -> float:
+    """What a duality gap is measured against."""
+    return max(abs(fun), SMALLEST * abs(float(job.run.history[0].fun)), 1e-300)
 
 
 def method(*names: str) -> Any:

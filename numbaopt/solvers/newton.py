@@ -14,6 +14,7 @@ from ..losses._loss import lipschitz
 from ..problems.curvature import Curvature, Second, dot
 from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
 from ._solver import Job, Solver, method
+from .preconditioner import ClassBlocks
 
 DECREASE = 1e-4  # of what the slope promises, that a step must achieve
 HALVINGS = 30
@@ -21,10 +22,14 @@ STALL = 0.9  # of the slope: where the objective shows only rounding, a step mus
 GROWTH = 64  # coefficients that a working set may always grow by; else it may double
 SLACK = 0.8  # a zero coefficient leaves the set where its gradient is below this part of l1
 SMALLEST_SAMPLE = 2000  # rows
+BLOCKS_LAST = 10  # products, after which a preconditioner is made anew
 
 
 class NewtonSteps(Solver):
-    """Steps of `Newton`; ``extra`` is the stage (which sample of the rows), the state marks the working set."""
+    """Steps of `Newton`; ``extra`` is the stage (which sample of the rows), the state marks the working set.
+
+    With several classes the state also is the point a preconditioner is of, ``extra`` counts products with it.
+    """
 
     def __init__(self, job: Job):
         super().__init__(job)
@@ -38,22 +43,25 @@ class NewtonSteps(Solver):
         # a sample may be separable where the whole is not: its coefficients are held together a little
         self.square = _mean_square(self.model)
         self.ridges = [self.square / order.size for order in self.orders[:-1]] + [0.0]
+        if self.model.many:
+            self.blocks = ClassBlocks(self.model, epoch_order(self.model.n_terms, 0, 0))
+        self.products = 0  # of this step
         self.known: tuple[bytes, int, np.ndarray, Second] | None = None  # the last pass: where, of what, on which set
 
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
-        """One vector marks the working set; one number is the stage."""
-        return 1, 1
+        """One vector marks the working set; one number is the stage.  The rest is of the preconditioner."""
+        return 1 + problem.many, 1 + problem.many
 
     @staticmethod
     def fits(opt: Any, run: Any) -> bool:
-        """Whether the extra numbers are a stage."""
-        return bool(np.isfinite(run.extra[0]) and run.extra[0] >= 0)
+        """Whether the extra numbers are a stage, and a count."""
+        return bool(np.all(np.isfinite(run.extra)) and run.extra.min() >= 0)
 
     @property
     def dense(self) -> bool:
         """Whether steps are solved with a matrix; else by conjugate gradients."""
-        return self.model.l1 > 0 or self.model.n <= self.job.opt.max_dense
+        return self.model.l1 > 0 or (self.model.n <= self.job.opt.max_dense and not self.model.many)
 
     @property
     def stage(self) -> int:
@@ -101,6 +109,8 @@ class NewtonSteps(Solver):
                 break
             length = self._shorter(x, here, length * direction, there, length)
         now.step, now.lr = now.step + 1, length
+        if self.model.many:
+            run.state[1], run.extra[1] = self.blocks.at, self.products
         if found:
             run.x[:], run.state[0] = trial, marked
         elif whole and np.array_equal(marked, run.state[0]):
@@ -192,23 +202,37 @@ class NewtonSteps(Solver):
 
     def _conjugate_gradients(self, g: np.ndarray) -> np.ndarray:
         """An approximate solution of H d = -g."""
-        d, r = np.zeros(g.size), -g
-        p, square = r, dot(r, r)
+        d, r, solve = np.zeros(g.size), -g, self._preconditioner()
+        z = solve(r)
+        p, square = z, dot(r, z)
         enough = self.job.opt.residual**2 * square
         for _ in range(int(self.job.opt.max_products)):
             self.heed()
             product = self.curvature.product(p)
+            self.products += 1
             bend = dot(p, product)
             if bend <= 0.0:
                 break
             rate = square / bend
             d += rate * p
             r = r - rate * product
-            square, before = dot(r, r), square
+            z = solve(r)
+            square, before = dot(r, z), square
             if square <= enough:
                 break
-            p = r + (square / before) * p
+            p = z + (square / before) * p
         return d if d.any() else -g
+
+    def _preconditioner(self) -> Any:
+        """What stands for the inverse of H: nothing, or, of several classes, a matrix each from some of the rows."""
+        if not self.model.many:
+            return lambda r: r
+        run = self.job.run
+        self.products = int(run.extra[1])
+        fresh = run.now[0].step == 0 or self.products >= BLOCKS_LAST
+        self.products = 0 if fresh else self.products
+        self.blocks.make(run.x if fresh else run.state[1])
+        return self.blocks.solve
 
     def _working_set(self, x: np.ndarray, at: Second) -> np.ndarray:
         """Marks of the next working set: coefficients that violate the optimality conditions come in, worst first."""
@@ -245,17 +269,17 @@ def _mean_square(model: Any) -> float:
 
 
 def _solve(matrix: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The solution of a symmetric system, of least norm where it is singular."""
+    """The solution of a symmetric system, in any units of the unknowns; of least norm where it is singular."""
     import scipy.linalg  # late: takes long to import
 
+    size = np.sqrt(np.diagonal(matrix).clip(1e-300))
     try:
-        factor = scipy.linalg.cholesky(matrix, lower=True, check_finite=False)
-        edge = np.diagonal(factor)
-        if edge.min() > 1e-7 * edge.max():
-            return scipy.linalg.cho_solve((factor, True), b, check_finite=False)
+        factor = scipy.linalg.cholesky(matrix / size / size[:, None], lower=True, check_finite=False)
+        if np.diagonal(factor).min() > 1e-7:
+            return scipy.linalg.cho_solve((factor, True), b / size, check_finite=False) / size
     except scipy.linalg.LinAlgError:
         pass
-    return scipy.linalg.lstsq(matrix, b, check_finite=False)[0]
+    return scipy.linalg.lstsq(matrix, b, check_finite=False, lapack_driver="gelsy")[0]
 
 
 def _lasso_step(matrix: np.ndarray, g: np.ndarray, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -320,8 +344,8 @@ class Newton(NamedTuple):
     max_dense : int
         Most unknowns for which H is made.
     residual : float
-        By which part of the gradient Hd may miss it in conjugate gradients, in (0, 1).  (A diagonal preconditioner was
-        tried: on text it took twice as many products.)
+        By which part of the gradient Hd may miss it in conjugate gradients, in (0, 1).  Those of several classes are
+        preconditioned by a matrix a class.  (For one a diagonal was tried: on text it took twice as many products.)
     max_products : int
         Most products with H in a step by conjugate gradients.
     sampling : bool
@@ -355,9 +379,10 @@ class Newton(NamedTuple):
 
     @staticmethod
     def check(opt, problem, batches, bounded):
-        if not hasattr(problem, "rows") or not hasattr(problem.loss, "curvature") or problem.many:
-            raise ValueError("method='newton' needs a LinearModel with one margin a row whose loss has a "
-                             f"curvature(c, z, y); got {problem!r}")  # fmt: skip
+        if not hasattr(problem, "rows") or not hasattr(problem.loss, "curvature") or (
+                problem.many and problem.l1 > 0):
+            raise ValueError("method='newton' needs a LinearModel whose loss has a curvature(c, z, y), without l1 if "
+                             f"it has several classes; got {problem!r}")  # fmt: skip
         if numba.config.DISABLE_JIT:
             raise ValueError("method='newton' needs compiled code: NUMBA_DISABLE_JIT is set")
         if bounded:
