@@ -46,8 +46,8 @@ __all__ = [
 
 def __getattr__(name: str):
     """What needs `numbaopt.autodiff` imports it when it is first asked for: it is large, and changes Numba a little."""
-    if name in _DERIVATIVES:
+    if name in (*_DERIVATIVES, "autodiff"):
         from .exact import autodiff
 
-        return getattr(autodiff, name)
+        return autodiff if name == "autodiff" else getattr(autodiff, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import warnings
 
 import numba
 import numpy as np
@@ -191,3 +192,97 @@ def test_there_is_no_gradient_of_a_gradient():
     with pytest.raises(UnsupportedError, match="derivatives of derivatives"):
         no.grad(numba.njit(lambda x: df(x).sum()))(np.ones(2))
 
+
+
+@numba.njit
+def empty_products(x, a):
+    y = x * x
+    z, s = a @ y, 0.0
+    for i in range(y.size):
+        s += y[i] * y[i]
+    return s + z.sum() + (x @ a.T).sum()
+
+
+@numba.njit
+def written_through_a_list(x, a, others):
+    z = a @ x
+    others[0][:] = 0.0
+    return z.sum()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_products_without_rows_and_arguments_with_two_names(mode):
+    x = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(no.grad(empty_products, mode)(x, np.zeros((0, 3))), 4 * x**3)
+    a = SQUARE.copy()
+    np.testing.assert_allclose(no.grad(written_through_a_list, mode)(x, a, numba.typed.List([a])), SQUARE.sum(axis=0))
+
+
+def test_jacobians_are_of_one_run_and_by_columns():
+    drawn = numba.njit(lambda x: x * np.random.rand())  # noqa: NPY002
+    with pytest.raises(ValueError, match="two runs"):
+        no.jacobian(drawn)(np.ones(12))
+    longer = numba.njit(lambda x, seen: x[: len(seen)] * 1.0 if seen.append(1.0) is None else x)
+    with pytest.raises(ValueError, match="two runs"):
+        no.jacobian(longer)(np.ones(64), numba.typed.List([0.0]))
+    df = no.jacobian(numba.njit(lambda x: x * 2.0))
+    df(np.ones(20))
+    assert {mode for mode, _ in df._compiled} == {"forward"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rules_to_the_last_digits(mode):
+    def slope(fun, x):
+        return no.grad(numba.njit(fun), mode)(np.array([x]))[0]
+
+    assert slope(lambda x: np.fmod(1.0, x[0]), 0.1) == -9.0
+    assert slope(lambda x: np.expm1(x[0]), -38.0) == pytest.approx(np.exp(-38.0), rel=1e-14)
+    assert slope(lambda x: np.sinc(x[0]), 1e-3) == pytest.approx(-np.pi**2 * 1e-3 / 3 * (1 - (np.pi * 1e-3) ** 2 / 10),
+                                                                rel=1e-12)  # fmt: skip
+    z = 0.29999
+    by_hand = np.pi * (np.cos(z) - np.sin(z) / z) / z
+    assert slope(lambda x: np.sinc(x[0]), z / np.pi) == pytest.approx(by_hand, rel=1e-12)
+    assert slope(lambda x: np.arctan2(x[0], 1e-170), 1e-170) == pytest.approx(5e169)
+    assert slope(lambda x: np.hypot(x[0], 0.0), 0.0) == 0.0
+
+
+@numba.njit
+def ruled(a, n):
+    return a * n
+
+
+@no.derivative_rule(ruled)
+def _(a, n):
+    return a * np.zeros(n).size, 50.0, 0.0  # n is still an integer here
+
+
+RULED = (ruled, 3.0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_rule_counts_wherever_the_function_is_reached(mode):
+    @numba.njit
+    def applied(x, function):
+        return function(x[0], 2)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # functions as arguments are experimental
+        np.testing.assert_array_equal(no.grad(applied, mode)(np.ones(1), ruled), [50.0])
+    in_a_tuple = numba.njit(lambda x: RULED[0](x[0], 2))
+    np.testing.assert_array_equal(no.grad(in_a_tuple, mode)(np.ones(1)), [50.0])
+    assert no.grad(ruled, mode)(1.0, 2) == 50.0
+
+
+def test_rules_of_many_arguments_are_registered_at_once():
+    many = numba.njit(lambda a, b, c, d, e, f, g, h: a + b + c + d + e + f + g + h)
+    no.derivative_rule(many)(lambda a, b, c, d, e, f, g, h: (a + b, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0))
+    fun = numba.njit(lambda x: many(x[0], x[1], 1, 2.0, x[2], 3, 4, x[0]))
+    np.testing.assert_array_equal(no.grad(fun)(np.ones(3)), [9.0, 2.0, 5.0])
+
+
+def test_singular_matrices_and_diagonals():
+    product = numba.njit(lambda x: np.linalg.det(np.diag(x)))
+    np.testing.assert_allclose(no.grad(product)(np.array([2.0, 3.0, 4.0])), [12.0, 8.0, 6.0])
+    logarithm = numba.njit(lambda x: np.linalg.slogdet(x.reshape(2, 2))[1])
+    with pytest.raises(np.linalg.LinAlgError):
+        no.grad(logarithm, "reverse")(np.ones(4))

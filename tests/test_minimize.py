@@ -1,5 +1,6 @@
 """`minimize` on functions: forms of objective and gradient, SciPy's manners, faults."""
 
+import functools
 import warnings
 
 import numba
@@ -394,3 +395,36 @@ def test_a_wrong_gradient_is_told_with_both_shapes_by_scipys_methods_too():
 
     with pytest.raises(ValueError, match=r"gradient of shape \(3,\), x has shape \(2,\)"):
         no.minimize(bowl, np.zeros(2), method="L-BFGS-B", jac=jac)
+
+
+class Bowl:
+    """An objective that is no function."""
+
+    scale = 2.0
+
+    def __call__(self, x):
+        return self.scale * ((x - 3.0) ** 2).sum()
+
+
+@pytest.mark.parametrize("fun", [functools.partial(lambda a, x: a * ((x - 3.0) ** 2).sum(), 2.0), Bowl(),
+                                 Bowl().__call__], ids=["partial", "object", "method"])  # fmt: skip
+def test_callables_that_are_no_functions_run_from_python(fun):
+    with pytest.warns(RuntimeWarning, match="runs from Python"):
+        res = no.minimize(fun, np.zeros(2), method="lbfgs")
+    assert res.success
+    np.testing.assert_allclose(res.x, 3.0, atol=1e-5)
+    with pytest.raises(TypeError, match="jac='ad'"):
+        no.minimize(fun, np.zeros(2), method="lbfgs", jac="ad")
+
+
+def test_objmode_is_differentiated_by_differences():
+    @numba.njit
+    def fun(x):
+        with numba.objmode(r="float64"):
+            r = float(np.sum((x - 3.0) ** 2))
+        return r
+
+    with pytest.warns((RuntimeWarning, numba.NumbaWarning)) as seen:
+        res = no.minimize(fun, np.zeros(2), method="lbfgs")
+    assert any("objmode" in str(warning.message) for warning in seen)
+    np.testing.assert_allclose(res.x, 3.0, atol=1e-5)

@@ -227,7 +227,7 @@ def store_unknown(typing_context, array, index, number, which, where):
 
 
 @intrinsic
-def keep(typing_context, array):
+def keep_alive(typing_context, array):
     """Nothing, but an array that was used by its address lives until here."""
     return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
 
@@ -288,6 +288,8 @@ def _as_argument(where, array):
         return lambda where, array: False
 
     def build(where, array):
+        if where == 0:
+            return False
         begin, end = address(array), address(array) + 8 * array.size
         pairs = words_at(load_word(where + 8 * ARGUMENTS), 2 * load_word(where + 8 * COUNT))
         found = False

@@ -149,7 +149,7 @@ def end_block(where, payload, words, kept, carry):
     count = load_word(payload + 8 * RESULT) * load_word(payload + 8 * (RESULT + 1))
     store_word(payload + 8 * words, carry)
     store_word(payload + 8 * words + 8, words)
-    store_word(payload + 8 * words + 16, -count)
+    store_word(payload + 8 * words + 16, -1 - count)
     first = load_word(where + 8 * NODES) + 1
     store_word(where + 8 * NODES, first + count - 1)
     return first

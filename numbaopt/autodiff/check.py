@@ -61,6 +61,10 @@ def check_grad(fun: Any, x: Any, args: tuple = (), jac: Any = None) -> GradientC
     >>> print(no.check_grad(f, [1.0, 2.0], jac=lambda x: np.array([3.0, 2.0])))
     worst component x[1]: gradient 2, by differences 1; relative error 0.33
     """
+    if not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple of what fun is given besides x, not {type(args).__name__}")
+    if jac is not None and not callable(jac):
+        raise TypeError(f"jac must be callable, not {type(jac).__name__}; what fun is given besides x goes into args")
     x = np.array(x, float)
     if x.size == 0:
         raise ValueError("x is empty")

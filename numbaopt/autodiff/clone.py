@@ -20,7 +20,7 @@ from .errors import UnsupportedError
 from .numbers import Number
 
 KEPT = ("fastmath", "error_model", "boundscheck")  # of the options of a user's function
-REFUSED = {"carray", "farray"}
+REFUSED = {"carray", "farray", "objmode"}
 AROUND = {"flat", "fill_diagonal", "nditer", "ascontiguousarray", "asfortranarray"}  # they write where nobody may
 KNOWN = {"numpy", "numba", "math", "cmath", "builtins", "operator"}
 
@@ -56,11 +56,15 @@ class _Cloner:
         """The twin of a jitted function."""
         if dispatcher in self.known:
             return self.known[dispatcher]
+        if custom.has_rule(dispatcher):
+            return jit_inside(custom.caller(dispatcher, self.number))
         function = dispatcher.py_func
         names = _names(function.__code__)
         self.names |= names
         for name in names & REFUSED:
-            raise UnsupportedError(f"{name} hides what an array was made of")
+            code = function.__code__
+            raise UnsupportedError(f"derivatives: {name} hides what an array was made of\n"
+                                   f'File "{code.co_filename}", line {code.co_firstlineno}')  # fmt: skip
         variables = dict(function.__globals__)
         cells = tuple(pytypes.CellType() for _ in function.__closure__ or ())
         twin = pytypes.FunctionType(function.__code__, variables, function.__name__, function.__defaults__, cells)
@@ -100,6 +104,9 @@ class _Cloner:
             return custom.stand_in(value, self.number)
         if isinstance(value, Dispatcher):
             return self.clone(value)
+        if type(value) is tuple:
+            return tuple(self.clone(item) if isinstance(item, Dispatcher) else self.substitute(item, name)
+                         for item in value)  # fmt: skip
         if id(value) in self.functions:
             return self.functions[id(value)]
         return value

@@ -9,19 +9,20 @@ from typing import Any
 import numba
 from numba.core import types
 from numba.core.dispatcher import Dispatcher
-from numba.extending import overload, register_jitable
+from numba.extending import intrinsic, overload, register_jitable
 from numba.np.ufunc.dufunc import DUFunc
 
 from . import scalars
 from .arrays import empty, size_of, taped, values
 from .blocks import node_of, tape_of
-from .numbers import Dual, Number, is_real, number_in
+from .numbers import Dual, Number, is_real, number_in, unpack, value_of
 from .rules import Rule
 from .scalars import lift
 from .statements import add_term, begin_statement, end_statement, set_edge
 from .tape import EDGE
 
 _RULES: dict[Any, Any] = {}
+_COUNT = [0]  # registrations so far
 
 
 def derivative_rule(function: Any) -> Callable[[Any], Any]:
@@ -71,6 +72,7 @@ def derivative_rule(function: Any) -> Callable[[Any], Any]:
             if taken != wanted:
                 raise TypeError(f"the rule of {function.__name__} takes {taken} arguments, the function {wanted}")
         _RULES[function] = jitted
+        _COUNT[0] += 1
         _stand_in.cache_clear()
         return rule
 
@@ -79,7 +81,7 @@ def derivative_rule(function: Any) -> Callable[[Any], Any]:
 
 def stamp() -> int:
     """A number that changes whenever a rule is registered."""
-    return hash(tuple((id(function), id(rule)) for function, rule in _RULES.items()))
+    return _COUNT[0]
 
 
 def registered() -> tuple[Any, ...]:
@@ -101,18 +103,49 @@ def stand_in(function: Any, number: Number) -> Any:
 def _stand_in(function: Any, number: Number) -> Any:
     rule = _RULES[function]
     count = rule.py_func.__code__.co_argcount
-    item = _named("item", count)
-    scalars.register(item, Rule(rule.py_func, count, True, False))
     elementwise = isinstance(function, DUFunc)
+    if elementwise:
+        item = _named("item", count)
+        scalars.register(item, Rule(rule.py_func, count, True, False))
+    else:
+        item = _of_numbers(rule.py_func, number)
 
     def choose(kinds: tuple[Any, ...]) -> Any:
         if not any(map(number_in, kinds)):
             return _calling(function, count)
-        if elementwise or all(isinstance(kind, Number) or is_real(kind) for kind in kinds):
+        if elementwise:
             return _calling(item, count)
+        if all(isinstance(kind, Number) or is_real(kind) for kind in kinds):
+            return _calling(item, count, "(", ",)")
         return _of_arrays(rule, kinds, number)
 
     return _named("stand_in", count, choose)
+
+
+def caller(function: Any, number: Number) -> Any:
+    """A function that calls what stands in for one with a rule: where that has to be a function of its own."""
+    return _calling(stand_in(function, number), _RULES[function].py_func.__code__.co_argcount)
+
+
+def _of_numbers(rule: Any, number: Number) -> Any:
+    """An intrinsic that applies a rule to a tuple of numbers; those without derivatives keep their types."""
+
+    @intrinsic
+    def item(typing_context, args):
+        def codegen(context, builder, signature, llvm):
+            values = [builder.extract_value(llvm[0], i) for i in range(len(args))]
+            plain = [value_of(context, builder, k, v) if isinstance(k, Number) else v
+                     for k, v in zip(args.types, values, strict=True)]  # fmt: skip
+            kinds = [types.float64 if isinstance(k, Number) else types.unliteral(k) for k in args.types]
+            made = types.UniTuple(types.float64, 1 + len(kinds))(*kinds)
+            value, *slopes = unpack(builder, scalars.call_rule(context, builder, rule, made, plain), 1 + len(kinds))
+            terms = [(slope, v) for slope, v, k in zip(slopes, values, args.types, strict=True)
+                     if isinstance(k, Number)]  # fmt: skip
+            return number.combine(context, builder, value, terms, True)
+
+        return number(args), codegen
+
+    return item
 
 
 def _named(name: str, count: int, choose: Any = None) -> Any:

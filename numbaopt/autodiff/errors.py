@@ -17,7 +17,7 @@ class UnsupportedError(TypeError):
 
 def explain(name: str, error: BaseException) -> UnsupportedError:
     """The two lines, from one of Numba's long messages."""
-    if isinstance(error, UnsupportedError) and "\n" in str(error):
+    if isinstance(error, UnsupportedError) and str(error).endswith(ADVICE):
         return error
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     what = _what(text) or f"{type(error).__name__}: {text.strip().splitlines()[0] if text.strip() else ''}"

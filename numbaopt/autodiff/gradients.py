@@ -2,6 +2,7 @@ r"""Exact derivatives of jitted functions: `grad`, `value_and_grad`, `jacobian`,
 
 from __future__ import annotations
 
+import types as pytypes
 from typing import Any
 
 import numba
@@ -29,6 +30,7 @@ class Derivative:
 
     def __init__(self, function: Any, build: Any, mode: str | None, tape_bytes: int):
         self.function, self.mode, self._build, self._tape_bytes = function, mode, build, tape_bytes
+        self._columns = build in (_jacobian, _value_and_jacobian)  # whose results are many
         self._compiled: dict[Any, Any] = {}
         self.__name__ = self.__qualname__ = f"{build.__name__.strip('_')}_of_{function.__name__}"
         self.__doc__ = f"{build.__name__.strip('_')} of {function.__name__}: {function.__doc__ or 'a jitted function'}"
@@ -40,7 +42,7 @@ class Derivative:
         if x.dtype.type not in (np.float32, np.float64):
             x = x.astype(np.float64)
         x = x.astype(x.dtype.newbyteorder("="), "C", copy=False)
-        mode = self.mode or ("forward" if x.size <= FORWARD_UP_TO else "reverse")
+        mode = self.mode or ("forward" if self._columns or x.size <= FORWARD_UP_TO else "reverse")
         return self.compiled(mode)(x if x.ndim else float(x), *args)
 
     def compiled(self, mode: str | None) -> Any:
@@ -73,7 +75,9 @@ def _derivative(fun: Any, build: Any, mode: str | None, tape_bytes: int | None =
     if numba.config.DISABLE_JIT:
         raise RuntimeError("exact gradients need compiled code, and NUMBA_DISABLE_JIT is set")
     if not isinstance(fun, Dispatcher):
-        if not hasattr(fun, "__code__"):
+        if isinstance(fun, Derivative):
+            raise TypeError(f"fun={fun!r}: there are no derivatives of derivatives; see hvp and hessian")
+        if not isinstance(fun, pytypes.FunctionType):
             raise TypeError(f"fun={fun!r} must be a function, jitted by Numba or plain")
         fun = numba.njit(fun)
     return Derivative(fun, build, mode, TAPE_BYTES if tape_bytes is None else int(tape_bytes))

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core import types
 from numba.extending import overload, register_jitable
 
-from .arrays import address, empty, floats_at, keep, tangents, values, with_tangent
+from .arrays import address, empty, floats_at, keep_alive, tangents, values, with_tangent
 from .blocks import (
     ACTIVE,
     FIRST,
@@ -33,7 +34,7 @@ from .blocks import (
     tape_of,
     write_operand,
 )
-from .numbers import Dual, NumberArray, number_in
+from .numbers import Dual, number_in
 from .scalars import lift
 from .tape import load_word, release, store_float
 
@@ -69,8 +70,8 @@ def _recorded(number: Any, compute: Any, pull: Any) -> Any:
         if has(payload, SECOND, ACTIVE):
             gb = np.ascontiguousarray(gb)
             scatter(payload, SECOND, address(gb), adjoint)
-        keep(ga)
-        keep(gb)
+        keep_alive(ga)
+        keep_alive(gb)
 
     carry_back = carrier(carry)
 
@@ -79,7 +80,7 @@ def _recorded(number: Any, compute: Any, pull: Any) -> Any:
         where = tape_of(a)
         if where == 0:
             where = tape_of(b)
-        flags = _copied(flags_of(where, a)), _copied(flags_of(where, b))
+        flags = flags_of(0, a), flags_of(0, b)  # of no tape: all values are copied, row by row
         rows, columns = y.shape
         payload, words, kept = begin_block(where, rows_of(a), columns_of(a), flags[0], rows_of(b), columns_of(b),
                                            flags[1], rows, columns)  # fmt: skip
@@ -97,12 +98,6 @@ def _recorded(number: Any, compute: Any, pull: Any) -> Any:
         return made
 
     return register_jitable(run)
-
-
-@register_jitable
-def _copied(flags):
-    """Flags of an operand whose values are copied wherever they do not lie row by row."""
-    return flags & ACTIVE
 
 
 def _function(number: Any, compute: Any, change: Any, pull: Any) -> Any:
@@ -151,7 +146,7 @@ def _of_one(compute: Any, change: Any, pull: Any) -> Any:
     """The overload of a function of one square matrix, whose result is a matrix."""
 
     def choose(a):
-        if not isinstance(a, NumberArray):
+        if not (isinstance(a, types.Array) and number_in(a)):
             return None
         run = _function(a.dtype, compute, change, pull)
 

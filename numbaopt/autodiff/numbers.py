@@ -16,8 +16,8 @@ from numba.core.typeconv import Conversion
 from numba.extending import box, models, register_model
 
 from . import tape
+from .tape import DOUBLE
 
-DOUBLE = ir.DoubleType()
 REAL = (types.Float, types.Integer, types.Boolean)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload, overload_method, register_jitable
 
-from .arrays import address, empty, keep, taped
+from .arrays import address, empty, keep_alive, taped
 from .blas import multiply
 from .blocks import (
     ACTIVE,
@@ -120,7 +120,7 @@ def _constant_times_dual(a, b):
         made = empty(shape(a.shape[0], b), number)
         multiply(address(a), transposed, address(right), False, address(made), a.shape[0], floats * columns_of(b),
                  a.shape[1])  # fmt: skip
-        keep(right)
+        keep_alive(right)
         return made
 
     return build

@@ -41,7 +41,6 @@ from .tape import (
 WIDTH = 8  # derivatives at a time in forward mode: two vector registers
 SMALL = 16  # unknowns whose numbers fit on the stack
 FIRST_BYTES = 1 << 14  # of a tape that nothing is known of
-MOST_BYTES = 1 << 33  # of a tape
 NOT_A_FUNCTION = "two runs at the same x returned different values: the function changes or draws something"
 TOO_LONG = "the tape of reverse mode is larger than tape_bytes; use mode='forward', or allow more"
 
@@ -142,7 +141,7 @@ def program(function: Any, mode: str, tape_bytes: int, vector: bool = False) -> 
         if not isinstance(made.return_type, (Number, *REAL)):
             raise _returned(function, made, "a real number")
         call = _caller(compiled, made, number)
-        refer = not may_write(function, number)
+        refer = _plain(args) and not may_write(function, number)
         return _reverse(call, tape_bytes, refer) if mode == "reverse" else _forward(call, number)
 
     def choose_vector(x, args):
@@ -151,12 +150,20 @@ def program(function: Any, mode: str, tape_bytes: int, vector: bool = False) -> 
         if not (isinstance(result, types.Array) and isinstance(result.dtype, (Number, types.Float))):
             raise _returned(function, made, "an array of real numbers")
         call = _caller(compiled, made, result)
-        refer = not may_write(function, number)
+        refer = _plain(args) and not may_write(function, number)
         return _reverse_rows(call, tape_bytes, refer) if mode == "reverse" else _forward_columns(call, number)
 
     run = of_vector if vector else of_value
     overload(run, strict=False)(choose_vector if vector else choose)
     return run
+
+
+def _plain(kind: Any) -> bool:
+    """Whether types of arguments hold no arrays that could be written to by another name, as lists of arrays do."""
+    if isinstance(kind, types.BaseTuple):
+        return all(map(_plain, kind.types))
+    return isinstance(kind, (types.Array, types.Number, types.Boolean, types.NoneType, types.UnicodeType, types.Literal,
+                             types.Dispatcher, types.Omitted))  # fmt: skip
 
 
 def _returned(function: Any, made: Any, wanted: str) -> UnsupportedError:
@@ -175,22 +182,29 @@ def _forward(call: Any, number: Any) -> Any:
         if n > SMALL:
             memory = space = _allocated(8 * n * (width + 1))
         fixed = _as_read_only(args)
-        found = 0.0
+        found, changed = 0.0, False
         for first in range(0, max(n, 1), width):
             result = call(numbers_for(x, space, first, np.int64(0)), fixed, memory, np.int64(0))
             again = value(result)
-            if first > 0 and again != found and (again == again or found == found):
-                if memory != 0:
-                    release(memory)
-                raise ValueError(NOT_A_FUNCTION)
+            if first > 0 and differ(again, found):
+                changed = True
+                break
             found = again
             for k in range(min(width, n - first)):
                 g[first + k] = tangent(result, k)
         if memory != 0:
             release(memory)
+        if changed:
+            raise ValueError(NOT_A_FUNCTION)
         return found
 
     return run
+
+
+@register_jitable
+def differ(a, b):
+    """Whether two numbers are different, NaN being NaN."""
+    return a != b and (a == a or b == b)
 
 
 def _forward_columns(call: Any, number: Any) -> Any:
@@ -201,16 +215,22 @@ def _forward_columns(call: Any, number: Any) -> Any:
         n = size_of(x)
         memory = _allocated(8 * max(n, 1) * (width + 1))
         fixed = _as_read_only(args)
-        found, jacobian = np.empty(0), np.empty((0, n))
+        found, jacobian, changed = np.empty(0), np.empty((0, n)), False
         for first in range(0, max(n, 1), width):
             result = call(numbers_for(x, memory, first, np.int64(0)), fixed, memory, np.int64(0))
             if first == 0:
-                found, jacobian = np.empty(result.size), np.zeros((result.size, n))
+                found, jacobian = np.full(result.size, np.nan), np.zeros((result.size, n))
+            if result.size != found.size:
+                changed = True
+                break
             for i, item in enumerate(result.flat):
+                changed = changed or (first > 0 and differ(value(item), found[i]))
                 found[i] = value(item)
                 for k in range(min(width, n - first)):
                     jacobian[i, first + k] = slope_of(item, k)
         release(memory)
+        if changed:
+            raise ValueError(NOT_A_FUNCTION)
         return found, jacobian
 
     return run
@@ -272,37 +292,64 @@ def _allocated(size):
 
 @register_jitable
 def _begin(where, n, size, most):
-    """A fresh tape for so many unknowns."""
-    base = _allocated(size)
+    """A fresh tape for so many unknowns, and the address of memory for them."""
+    memory, base = allocate(24 * max(n, 1)), allocate(size)
+    if memory == 0 or base == 0:
+        release(memory)
+        release(base)
+        raise MemoryError("no memory for derivatives")
     store_word(where + 8 * NODES, n)
     store_word(where + 8 * TOP, base)
     store_word(where + 8 * END, base + size)
     store_word(where + 8 * BASE, base)
     store_word(where + 8 * MOST, most)
     store_word(where + 8 * FULL, 0)
+    return memory
 
 
 @register_jitable
-def _end(where, memory):
-    """Free what a run of reverse mode holds; an error where the tape was too short."""
-    full = load_word(where + 8 * FULL) != 0
+def _release(where, adjoint, memory):
+    """Free all that a run of reverse mode holds; address 0 is nothing."""
+    release(adjoint)
     release(memory)
     release(load_word(where + 8 * BASE))
-    if full:
-        raise MemoryError(TOO_LONG)
 
 
 @register_jitable
-def _adjoints(where):
-    """The address of fresh adjoints, a float a node, all 0; 0 where the tape was too short."""
-    if load_word(where + 8 * FULL) != 0:
-        return 0
-    count = load_word(where + 8 * NODES) + 1
-    adjoint = allocate(8 * count)
-    if adjoint != 0:
-        for k in range(count):
-            store_float(adjoint + 8 * k, 0.0)
+def _adjoints(where, memory):
+    """The address of fresh adjoints, a float a node, all 0; an error where there is no room, or was none before."""
+    count, adjoint = load_word(where + 8 * NODES) + 1, np.int64(0)
+    full = load_word(where + 8 * FULL) != 0
+    if not full:
+        adjoint = allocate(8 * count)
+    if adjoint == 0:
+        _release(where, adjoint, memory)
+        if full:
+            raise MemoryError(TOO_LONG)
+        raise MemoryError("no memory for derivatives")
+    for k in range(count):
+        store_float(adjoint + 8 * k, 0.0)
     return adjoint
+
+
+@intrinsic
+def _sweep(typing_context, where, unknowns, adjoint, memory):
+    """`tape.sweep`; where a function of a block raises, memory is freed first."""
+    made = types.none(*(types.int64,) * 3)
+
+    def codegen(context, builder, signature, llvm):
+        sweep.compile(made.args)
+        compiled = sweep.overloads[made.args]
+        context.active_code_library.add_linking_library(compiled.library)
+        status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, made, llvm[:3])
+        with cgutils.if_unlikely(builder, status.is_error):
+            words = builder.inttoptr(llvm[0], WORD.as_pointer())
+            for address in (builder.load(builder.gep(words, [WORD(BASE)])), llvm[2], llvm[3]):
+                context.nrt.free(builder, builder.inttoptr(address, cgutils.voidptr_t))
+            context.call_conv.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 4), codegen
 
 
 def _reverse(call: Any, tape_bytes: int, refer: bool) -> Any:
@@ -312,21 +359,18 @@ def _reverse(call: Any, tape_bytes: int, refer: bool) -> Any:
     def run(x, g, args):
         n = size_of(x)
         where, needed = header(), _remembered(0)
-        memory = _allocated(24 * max(n, 1))
-        _begin(where, n, min(max(load_word(needed), FIRST_BYTES), tape_bytes), tape_bytes)
+        memory = _begin(where, n, min(max(load_word(needed), FIRST_BYTES), tape_bytes), tape_bytes)
         note(where, args)
         result = call(numbers_for(x, memory, 0, where), _as_read_only(args), memory, where)
         found, last, _ = parts(result)
-        adjoint = _adjoints(where)
-        if adjoint != 0:
-            store_word(needed, load_word(where + 8 * TOP) - load_word(where + 8 * BASE) + FIRST_BYTES)
-            if last > 0:
-                store_float(adjoint + 8 * last, 1.0)
-                sweep(where, n, adjoint)
-            for k in range(n):
-                g[k] = load_float(adjoint + 8 * (k + 1))
-            release(adjoint)
-        _end(where, memory)
+        adjoint = _adjoints(where, memory)
+        store_word(needed, load_word(where + 8 * TOP) - load_word(where + 8 * BASE) + FIRST_BYTES)
+        if last > 0:
+            store_float(adjoint + 8 * last, 1.0)
+            _sweep(where, n, adjoint, memory)
+        for k in range(n):
+            g[k] = load_float(adjoint + 8 * (k + 1))
+        _release(where, adjoint, memory)
         return found
 
     return run
@@ -339,26 +383,23 @@ def _reverse_rows(call: Any, tape_bytes: int, refer: bool) -> Any:
     def run(x, args):
         n = size_of(x)
         where = header()
-        memory = _allocated(24 * max(n, 1))
-        _begin(where, n, min(FIRST_BYTES, tape_bytes), tape_bytes)
+        memory = _begin(where, n, min(FIRST_BYTES, tape_bytes), tape_bytes)
         note(where, args)
         result = call(numbers_for(x, memory, 0, where), _as_read_only(args), memory, where)
         found, jacobian = np.empty(result.size), np.zeros((result.size, n))
-        adjoint = _adjoints(where)
+        adjoint = _adjoints(where, memory)
         count = load_word(where + 8 * NODES) + 1
         for i, item in enumerate(result.flat):
             found[i] = value(item)
             last = node_of(item)
-            if adjoint != 0 and last > 0:
+            if last > 0:
                 for k in range(count):
                     store_float(adjoint + 8 * k, 0.0)
                 store_float(adjoint + 8 * last, 1.0)
-                sweep(where, n, adjoint)
+                _sweep(where, n, adjoint, memory)
                 for k in range(n):
                     jacobian[i, k] = load_float(adjoint + 8 * (k + 1))
-        if adjoint != 0:
-            release(adjoint)
-        _end(where, memory)
+        _release(where, adjoint, memory)
         return found, jacobian
 
     return run

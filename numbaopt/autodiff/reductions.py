@@ -20,7 +20,7 @@ def _also(name: str, *functions: Any) -> Any:
 
     def register(choose: Any) -> Any:
         def checked(a, axis=None):
-            return choose(a, axis) if isinstance(a, NumberArray) else None
+            return choose(a, axis) if isinstance(a, types.Array) and number_in(a) else None
 
         for function in functions:
             overload(function)(checked)
@@ -229,14 +229,14 @@ _extremum("min", False, np.min, np.amin)
 
 @overload(np.linalg.norm)
 def _norm(x, ord=None):  # noqa: A002
-    if isinstance(x, NumberArray) and _whole(ord):
+    if isinstance(x, types.Array) and number_in(x) and _whole(ord):
         return lambda x, ord=None: np.sqrt(np.sum(x * x))  # noqa: A006
     return None
 
 
 @overload(np.trace)
 def _trace(a, offset=0):
-    if not isinstance(a, NumberArray):
+    if not (isinstance(a, types.Array) and number_in(a)):
         return None
     number = a.dtype
 

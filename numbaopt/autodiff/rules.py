@@ -3,7 +3,8 @@
 A rule is a function of float64 numbers that returns the value, then the derivative with respect to each argument.  It
 is compiled into the place of the call, so whatever both need is computed once and what nobody needs is left out.
 
-At kinks: the derivative of ``abs`` at 0 is 0; of equal arguments, ``np.maximum`` and ``np.minimum`` take half each.
+At kinks: the derivative of ``abs`` and ``hypot`` at 0 is 0; of equal arguments, ``np.maximum`` and ``np.minimum`` take
+half each.
 Functions that are constant between jumps (``floor``, ``sign``, ...) have derivative 0.
 """
 
@@ -95,8 +96,7 @@ def _(x):
 
 @rule(math.expm1, np.expm1)
 def _(x):
-    v = math.expm1(x)
-    return v, v + 1.0
+    return math.expm1(x), math.exp(x)
 
 
 @rule(math.log, np.log, careful=True)
@@ -137,12 +137,12 @@ def _(x):
 
 @rule(math.asin, np.arcsin, careful=True)
 def _(x):
-    return np.arcsin(x), 1.0 / np.sqrt(1.0 - x * x)
+    return np.arcsin(x), 1.0 / np.sqrt((1.0 - x) * (1.0 + x))
 
 
 @rule(math.acos, np.arccos, careful=True)
 def _(x):
-    return np.arccos(x), -1.0 / np.sqrt(1.0 - x * x)
+    return np.arccos(x), -1.0 / np.sqrt((1.0 - x) * (1.0 + x))
 
 
 @rule(math.atan, np.arctan)
@@ -184,8 +184,10 @@ def _(x):
 @rule(np.sinc)
 def _(x):
     z = math.pi * x
-    if abs(z) < 1e-4:  # two terms of the series: the next is below rounding
-        return np.sinc(x), -math.pi * z / 3.0 * (1.0 - z * z / 10.0)
+    if abs(z) < 0.3:  # the series: what follows is below rounding
+        s = z * z
+        tail = 1.0 - s / 54.0 * (1.0 - s / 88.0 * (1.0 - s / 130.0 * (1.0 - s / 180.0)))
+        return np.sinc(x), -math.pi * z / 3.0 * (1.0 - s / 10.0 * (1.0 - s / 28.0 * tail))
     return np.sinc(x), (math.cos(z) - math.sin(z) / z) / x
 
 
@@ -296,7 +298,8 @@ def _(a, b):
 
 @rule(np.fmod)
 def _(a, b):
-    return np.fmod(a, b), 1.0, -np.trunc(a / b)
+    v = np.fmod(a, b)
+    return v, 1.0, -np.rint((a - v) / b)
 
 
 @rule(operator.pow, operator.ipow, np.power, pow, math.pow, careful=True)
@@ -357,13 +360,13 @@ def _(a, b):
 @rule(math.hypot, np.hypot, careful=True)
 def _(a, b):
     v = math.hypot(a, b)
-    return v, a / v, b / v
+    return (v, 0.0, 0.0) if v == 0.0 else (v, a / v, b / v)
 
 
 @rule(math.atan2, np.arctan2, careful=True)
 def _(a, b):
-    s = a * a + b * b
-    return math.atan2(a, b), b / s, -a / s
+    h = math.hypot(a, b)
+    return math.atan2(a, b), b / h / h, -a / h / h
 
 
 @rule(np.logaddexp)

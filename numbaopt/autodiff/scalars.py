@@ -239,13 +239,6 @@ def _identity(x):
 overload(float)(_identity)
 
 
-class _Float64(AbstractTemplate):
-    """``np.float64(x)``, which is a type to Numba, and so found by its class."""
-
-    def generic(self, args, kws):
-        return signature(args[0], args[0]) if len(args) == 1 and isinstance(args[0], Number) and not kws else None
-
-
 def _of_value(*functions: Any) -> Any:
     """Decorator for functions of which only the value counts: integers, truth, finiteness."""
 

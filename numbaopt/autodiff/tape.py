@@ -15,7 +15,7 @@ word    name      meaning
 
 A record is read from its end.  A statement (one node) is its edges, pairs of (slope, parent node), then their count.  A
 block (as many nodes as an array function has results) is its payload, then the address of the function that carries
-derivatives back, the number of words of payload, and minus the number of its nodes.
+derivatives back, the number of words of payload, and -1 less the number of its nodes.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def allocate(typing_context, size):
     """The address of fresh memory, or 0; `release` frees it."""
 
     def codegen(context, builder, signature, args):
-        return builder.ptrtoint(context.nrt.allocate(builder, args[0]), WORD)
+        return builder.ptrtoint(context.nrt.allocate_unchecked(builder, args[0]), WORD)
 
     return types.int64(types.int64), codegen
 
@@ -235,7 +235,7 @@ def sweep(where, unknowns, adjoint):
         if count < 0:
             words = load_word(top - 16)
             top -= 24 + 8 * words
-            node += count
+            node += count + 1
             carry_back(load_word(top + 8 * words), top, adjoint + 8 * (node + 1), adjoint)
             weight = load_float(adjoint + 8 * node)
             continue

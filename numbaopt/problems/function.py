@@ -88,20 +88,21 @@ class Function:
         """The evaluation with the exact gradient; None (and one warning) where there is none and nobody insists."""
         from ..exact import FORWARD_UP_TO, UnsupportedError
 
-        told, self.jac = self.jac, EXACT.get(self.jac) or ("forward" if self.n <= FORWARD_UP_TO else "reverse")
+        mode = EXACT.get(self.jac) or ("forward" if self.n <= FORWARD_UP_TO else "reverse")
         packed = Packed((native, True))
         try:
-            return packed, compiled_evaluation(self.fun, self.jac, packed.type, self.dtype)
+            found = packed, compiled_evaluation(self.fun, mode, packed.type, self.dtype)
         except UnsupportedError as error:
-            self.jac = told
             # what cannot be compiled, or returns no number, is told as without derivatives
             _require_real(_return_type(as_dispatcher(self.fun), (array(self.dtype), *numba.typeof(native))), False)
-            if told is not None:
+            if self.jac is not None:
                 raise
             warnings.warn(f"{str(error).splitlines()[0]}; central differences take the place of the exact gradient",
                           RuntimeWarning, stacklevel=frames_inside())  # fmt: skip
-        self._use_differences()
-        return None
+            self._use_differences()
+            return None
+        self.jac = mode
+        return found
 
     def _compile(self, jit_required: bool | None) -> bool:
         """Compile the evaluation; False (and one warning) where that cannot be done."""
