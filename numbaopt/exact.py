@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import autodiff
+import numbaopt.autodiff as autodiff
+
 from ._cache import DiskCache
 from .autodiff import _jit
 from .autodiff.custom import stamp

@@ -29,7 +29,9 @@ def reversed_operand(x, a):
 def where_broadcasts(x):
     c = x > 0
     return (np.where(np.array([True]), x, 2 * x).sum() + np.where(c, x, np.ones(1) * x[1]).sum()
-            + np.where(np.outer(x, x) > 1, x, x[0]).sum() + np.where(c, 2.0, x).sum())  # fmt: skip
+            + np.where(np.outer(x, x) > 1, x, x[0]).sum() + np.where(c, 2.0, x).sum()
+            + np.where(c, np.roll(x, 1), np.ones(3)).sum() + np.roll(x, 1).var()
+            + np.where(c, np.arange(3.0), np.roll(x, 1)).sum())  # fmt: skip
 
 
 @numba.njit

@@ -14,7 +14,7 @@ from numba.core.typing import builtins as typing_builtins
 from numba.core.typing.templates import signature
 from numba.np import npyimpl
 
-from .numbers import Number, number_in
+from .numbers import Number, NumberArray, number_in
 
 LOSING = ("view", "ctypes", "imag", "data", "base")
 
@@ -78,6 +78,16 @@ def _attributes_that_lose() -> None:
     arraydecl.ArrayAttribute.resolve = resolve  # type: ignore[method-assign]
 
 
+def _arrays_made_elsewhere() -> None:
+    """Many of Numba's functions name the type of their result themselves: of numbers it must be a `NumberArray`."""
+
+    def new(kind: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return object.__new__(NumberArray if kind is types.Array and isinstance(dtype, Number) else kind)
+
+    types.Array.__new__ = staticmethod(new)  # type: ignore[method-assign, assignment]
+
+
+_arrays_made_elsewhere()
 _attributes_that_lose()
 _scalars_in_loops()
 _in_place_operators()
