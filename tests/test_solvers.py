@@ -276,11 +276,13 @@ def test_auto_chooses_by_problem():
     X, y, labels = table()
     told = [
         (no.LinearModel(X, y), False, no.Newton), (no.LinearModel(X, y, l1=0.1), False, no.Newton),
-        (no.LinearModel(X, labels, loss="multinomial"), False, no.Newton),
+        (no.LinearModel(X, labels, loss="multinomial"), False, no.LBFGS),
         (no.LinearModel(X, labels, loss="multinomial", l1=0.1), False, no.Nesterov),
         (no.LinearModel(X, labels, loss="hinge"), False, no.SSNAL), (no.LinearModel(X, y), True, "L-BFGS-B"),
         (no.LinearModel(X, y, l1=0.1), True, no.Nesterov),
     ]  # fmt: skip
+    wide = no.LinearModel(np.ones((1200, 300)), np.arange(1200) % 3, loss="multinomial")
+    assert isinstance(choose(wide, False)[0], no.Newton)
     for model, bounded, method in told:
         found, _ = choose(model, bounded)
         assert found == method or isinstance(found, method)

@@ -5,7 +5,8 @@ problem                                               method
 ====================================================  ==============================================================
 linear model, one margin a row, loss with curvature   ``newton`` (with l1: working sets; many unknowns: conjugate
                                                       gradients)
-the same with several margins (multinomial), l1 = 0   ``newton`` (conjugate gradients, a preconditioner of blocks)
+the same with several margins (multinomial), l1 = 0   ``newton`` (conjugate gradients, a preconditioner of blocks);
+                                                      of few rows and columns ``lbfgs``
 the same, l1 > 0                                      ``nesterov``, whole objective, rate 1/L
 linear model, loss with a kink (hinge, quantile, ...) ``ssnal``; of more than 2000 unknowns without l1 ``sdca``
 the same, loss without ``implicit_slope``             ``adagrad``, 30,000 minibatches of 32, half averaged
@@ -36,6 +37,7 @@ Newton: Any = newton.Newton
 SDCA: Any = dual.SDCA
 SSNAL: Any = multipliers.SSNAL
 
+MANY_NUMBERS = 1 << 20  # margins times entries of a row, from which a pass is dear enough to make few of them
 KINKED_STEPS = 30_000  # of batches of 32
 
 
@@ -57,7 +59,8 @@ def choose(problem: Any, bounded: bool) -> tuple[Any, dict[str, Any]]:
         return Nesterov(lr=1.0 / bound if np.isfinite(bound) else 1e-2), {"maxiter": 100_000}
     if bounded:
         return "L-BFGS-B", {}
-    return (Newton() if bent else LBFGS()), {}
+    small = problem.many and problem.rows[0].size * problem.n_outputs < MANY_NUMBERS
+    return (Newton() if bent and not small else LBFGS()), {}
 
 
 def largest_square(problem: Any) -> float:

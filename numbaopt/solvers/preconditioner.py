@@ -37,7 +37,8 @@ class ClassBlocks:
         if self.whole:
             dense = self.rows if isinstance(self.rows, np.ndarray) else self.rows.toarray()
             self.rows = np.ones((some.size, width), np.float32)  # more is no use: it is an approximation
-            self.rows[:, : model.n_features] = dense
+            with np.errstate(over="ignore"):
+                self.rows[:, : model.n_features] = dense
         self.penalty = np.full(width, model.intercept_l2)
         self.penalty[: model.n_features] = model.l2
         self.at: np.ndarray | None = None
