@@ -227,8 +227,9 @@ def value_and_grad(fun: Any, mode: str | None = None, tape_bytes: int | None = N
         ``fun(x, *args) -> float``, jitted by Numba (a plain function is compiled).  ``x``, of which the gradient is
         taken, is an array of any shape, or a number.  Float arrays among ``args`` must not be written to.
     mode : {None, "forward", "reverse"}
-        Forward mode costs a run of ``fun`` with vector arithmetic for every 8 unknowns, reverse mode some 2 to 13 runs
-        whatever their number, and memory in proportion to the operations.  None: forward up to 10 unknowns.
+        Forward mode costs a run of ``fun`` with vector arithmetic for every 8 unknowns, reverse mode some 2 to 12 runs
+        whatever their number, while the tape fits the caches; it takes memory in proportion to the operations.  None:
+        forward up to 10 unknowns.
     tape_bytes : int
         What reverse mode may keep of a run, by default 8 GiB.
 
