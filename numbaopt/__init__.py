@@ -32,12 +32,13 @@ from .optimizers import (
 from .optimizers.step import init_state, step
 from .problems.finite_sum import FiniteSum
 from .problems.linear_model import LinearModel
-from .solvers import LBFGS, SAG, SAGA, SDCA, SSNAL, SVRG, Newton
+from .solvers import BFGS, CG, LBFGS, LBFGSB, SAG, SAGA, SDCA, SSNAL, SVRG, Newton
 
 __version__ = "0.1.0"
 _DERIVATIVES = ("check_grad", "derivative_rule", "grad", "hessian", "hvp", "jacobian", "value_and_grad")
 __all__ = [
-    "LBFGS", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam",
+    "BFGS", "CG", "LBFGS", "LBFGSB", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad",
+    "Adadelta", "Adam",
     "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam", "Nesterov", "Newton", "RAdam",
     "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize", "resume", "rule", "schedules",
     "step", "stream", "transforms", *_DERIVATIVES,

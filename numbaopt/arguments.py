@@ -29,6 +29,7 @@ BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "average", "average_from"
 
 def split_options(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The optimizer with its fields taken from the options, and what is left of them."""
+    options = {getattr(opt, "translates", {}).get(key, key): value for key, value in options.items()}
     fields = opt.parts[-1]._fields if hasattr(opt, "parts") else opt._fields
     mine = {key: options.pop(key) for key in list(options) if key in fields}
     if mine and hasattr(opt, "parts"):

@@ -21,7 +21,7 @@ from .optimizers.after import AFTER
 from .schedules import Plateau
 from .solvers import SOLVERS
 
-FORMAT = "numbaopt-checkpoint-2"
+FORMAT = "numbaopt-checkpoint-3"
 _TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transforms.ClipByNorm, transforms.WeightDecay)}
 
 
@@ -96,7 +96,7 @@ def _is_run(run: Run) -> bool:
         if array.shape != shape or array.dtype != dtypes.get(name, dtype) or not array.flags.c_contiguous:
             return False
     now = run.now[0]
-    least = {"step": 0, "evaluations": 0, "stride": 1, "due": 0, "calm": 0}
+    least = {"step": 0, "evaluations": 0, "stride": 1, "due": 0, "calm": 0, "calm_steps": 1}
     fits = (-1 <= now["shown"] < len(run.state) and 0 <= now["penalised"] <= n and now["outputs"] >= 1
             and now["penalised"] % now["outputs"] == 0 and 0 <= now["origin"] <= now["step"])  # fmt: skip
     return (fits and dtype in (np.float32, np.float64) and n > 0 and run.lower.size == run.upper.size

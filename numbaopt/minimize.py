@@ -54,7 +54,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         ``"auto"`` (see ``numbaopt.solvers.auto`` for what is chosen when); a name from `numbaopt.methods` in any case,
         an optimizer such as ``numbaopt.Adam(lr=0.1)`` or a chain
         (`numbaopt.transforms.chain`).  Names that only SciPy has are handed on to SciPy with the compiled objective and
-        gradient, and so is None: SciPy's choice (BFGS, or L-BFGS-B with bounds), for a model L-BFGS-B.
+        gradient.  None: ``"lbfgs"``, with constraints SciPy's SLSQP.
     jac : callable, True, {"ad", "forward", "reverse", "2-point", "3-point", "cs"} or None
         ``jac(x, *args)`` returns the gradient; True: ``fun`` returns (value, gradient); "ad": the exact gradient of a
         jitted ``fun`` (see `numbaopt.value_and_grad`), in the mode that suits the number of unknowns, or "forward" or
@@ -142,8 +142,12 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     """
     options = dict(options or {})
     name = method.lower() if isinstance(method, str) else method
+    if name is None and not constraints:
+        name = "lbfgs"
     automatic = isinstance(name, str) and name == "auto"
     known = automatic or (name is not None and (not isinstance(name, str) or name in OPTIMIZERS or name in SOLVERS))
+    if isinstance(name, str) and name in SOLVERS and any(key in SOLVERS[name].elsewhere for key in options):
+        known = False  # SciPy has a method of this name that takes them
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
         raise ValueError(f"unknown method {method!r}; {nearest(name, ['auto', *OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
     model = hasattr(fun, "n_terms")
@@ -157,13 +161,12 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     if automatic:
         name, defaults = choose(problem, lower.size > 0)
         options = {**defaults, **options}
-        known, method = not isinstance(name, str), name
-    if name is None and any(options.get(key) is not None for key in BATCH_OPTIONS):
+        method = name
+    if method is None and any(options.get(key) is not None for key in BATCH_OPTIONS):
         raise ValueError("minibatches need a first-order method such as method='adam'; none is given")
     if not known or (callable(method) and not hasattr(method, "slots")):
         if options.get("weight_norm"):
             raise ValueError(f"weight_norm=True needs a first-order rule such as method='adam', not {method!r}")
-        method = "L-BFGS-B" if model and method is None and not constraints else method
         return hand_on(problem, x0, method, hess, hessp, bounds, constraints, tol, callback, options)
     for key, value in (("hess", hess), ("hessp", hessp), ("constraints", constraints or None)):
         if value is not None:
@@ -181,9 +184,11 @@ def _problem_of(fun, jac, args, n, lower, upper, jit):
 
 
 def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
-    settings = {**OPTIONS, **options}
+    tolerances = {} if tol is None else dict.fromkeys(getattr(opt, "tolerances", ("gtol",)), tol)
+    own = {key: value(x0.size) if callable(value) else value for key, value in getattr(opt, "defaults", {}).items()}
+    settings = {**OPTIONS, **own, **tolerances, **options}
     batches, maxiter = batches_of(problem, settings, options, getattr(opt, "incremental", False))
-    gtol = settings["gtol"] if settings["gtol"] is not None else tol
+    gtol = settings["gtol"]
     gtol = (1e-5 if batches is None or hasattr(opt, "solver") else 0.0) if gtol is None else gtol
     if hasattr(opt, "check"):
         opt.check(opt, problem, batches, lower.size > 0)
@@ -208,7 +213,7 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     first = 0 if former is None else int(former.now[0].step)
     limits = limits._replace(maxiter=first + limits.maxiter)
     after, average = after_of(problem, opt), average_of(settings, batches, first)
-    slots, extra = solver_of(opt).sizes(opt, problem, batches)
+    slots, extra = solver_of(opt).sizes(opt, problem, batches, lower.size > 0)
     slots += average is not None
     run = new_run(x0.astype(problem.dtype), slots, lower.astype(problem.dtype), upper.astype(problem.dtype),
                   rows, limits.xtol > 0, extra)  # fmt: skip
@@ -222,6 +227,7 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     now.penalised = getattr(problem, "n_penalised", problem.n)
     now.max_norm = 0.0 if settings["max_norm"] is None else nonnegative("max_norm", settings["max_norm"])
     now.keeps_best = settings["validation"] is None
+    now.calm_steps = getattr(opt, "calm_steps", now.calm_steps)
     make_feasible(run)
     saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
     remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size, "after": after,
@@ -321,7 +327,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
         run.now[0].status = RUNNING
     opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
     found = len(run.state) - (run.now[0].shown >= 0), run.extra.size
-    needed = solver_of(opt).sizes(opt, problem, batches)
+    needed = solver_of(opt).sizes(opt, problem, batches, run.lower.size > 0)
     if found != needed:
         (rows, numbers), (rows_now, numbers_now) = found, needed
         raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} "

@@ -56,6 +56,7 @@ def result_of(driver: Driver, interrupted: bool = False):
         status=status, success=status == CONVERGED,
         message="Interrupted by the user." if interrupted else driver.message(),
         lr=float(now.lr) if now.step else _first_rate(driver.opt.lr), history=history, run=run,
+        **driver.solver.told(),
     )  # fmt: skip
 
 

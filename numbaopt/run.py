@@ -253,6 +253,8 @@ class Driver:
         now = self.now
         if now.status == CONVERGED:
             return REASONS[int(now.reason)]
+        if now.status == STEP_LIMIT and now.reason:
+            return REASONS[int(now.reason)]
         if now.status == STEP_LIMIT and self.batches is not None:
             epochs, begun = divmod(self.steps, self.batches.per_epoch)
             return f"{epochs} epochs were done." if not begun else f"{MESSAGES[STEP_LIMIT]} (within epoch {epochs + 1})"

@@ -18,11 +18,12 @@ MESSAGES = {
     STOPPED: "Stopped by the callback.",
 }
 
-# What a converged run satisfied (the field ``reason`` of a run).
+# What a converged run satisfied, or which limit ended one (the field ``reason`` of a run).
 REASONS = {
     1: "Converged: no component of the (projected) gradient exceeds gtol.",
-    2: "Converged: the objective changed by less than ftol for 10 steps.",
-    3: "Converged: the unknowns changed by less than xtol for 10 steps.",
+    2: "Converged: the objective changed by less than ftol.",
+    3: "Converged: the unknowns changed by less than xtol.",
     5: "Converged: the duality gap is at most gtol times the objective, no component of the subgradient exceeds gtol.",
     4: "Converged: no progress for as many epochs as patience allows.",
+    6: "The limit on evaluations was reached before the tolerance.",
 }

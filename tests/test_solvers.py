@@ -264,7 +264,8 @@ def test_what_a_method_cannot_do_is_told():
         (smooth, "newton", [(0, 1)] * 8, "newton' takes no bounds"),
         (no.LinearModel(X, labels, "multinomial", l1=0.1), "newton", None, "without l1 if it has several classes"),
         (sparse, "lbfgs", None, r"takes no l1 \(l1=0.1\); use 'newton'"),
-        (smooth, "lbfgs", [(0, 1)] * 8, "lbfgs' takes no bounds"),
+        (smooth, "bfgs", [(0, 1)] * 8, "bfgs' takes no bounds; use 'lbfgs'"),
+        (smooth, "cg", [(0, 1)] * 8, "cg' takes no bounds; use 'lbfgs'"),
     ):
         with pytest.raises(ValueError, match=match):
             no.minimize(model, method=method, bounds=bounds)
@@ -278,7 +279,7 @@ def test_auto_chooses_by_problem():
         (no.LinearModel(X, y), False, no.Newton), (no.LinearModel(X, y, l1=0.1), False, no.Newton),
         (no.LinearModel(X, labels, loss="multinomial"), False, no.LBFGS),
         (no.LinearModel(X, labels, loss="multinomial", l1=0.1), False, no.Nesterov),
-        (no.LinearModel(X, labels, loss="hinge"), False, no.SSNAL), (no.LinearModel(X, y), True, "L-BFGS-B"),
+        (no.LinearModel(X, labels, loss="hinge"), False, no.SSNAL), (no.LinearModel(X, y), True, no.LBFGS),
         (no.LinearModel(X, y, l1=0.1), True, no.Nesterov),
     ]  # fmt: skip
     wide = no.LinearModel(np.ones((1200, 300)), np.arange(1200) % 3, loss="multinomial")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import from_dtype, types
 
 from .._jit import array_at, invoke, invoke_value, jit, pointer, pointer_to, precompile
+from .._packed import unpacker
 from ..status import RUNNING
 from .state import constrain, judge, open_run
 
@@ -26,14 +27,28 @@ def evaluate_at(evaluate, x, work, g, data):
     return invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), x.size, data))
 
 
-@jit
-def descend(run, zero, hyper, rates, k, coefficients, ahead, values, room, prepare, step, evaluate, data, gtol, ftol,
-            xtol):  # fmt: skip
-    """Take at most ``k`` steps with the ``k`` rates, their coefficients prepared ``ahead`` steps at a time.
+class Settings(NamedTuple):
+    """The settings of `descend`: addresses, but ``ahead``."""
 
-    Where the last point still awaits its evaluation, that comes first; it is no step.  The first ``room`` values of the
-    objective go into ``values``.  Arrays are addresses; ``zero`` tells the dtype of the unknowns.
+    hyper: Any  # all fields of the optimizer
+    rates: Any  # of the steps of this call
+    coefficients: Any  # room for those of as many steps as are prepared ``ahead``
+    ahead: int
+    prepare: Any  # see `optimizers._program`
+    step: Any
+
+
+SETTINGS = types.NamedUniTuple(types.intp, len(Settings._fields), Settings)
+open_settings = unpacker(SETTINGS)
+
+
+@jit
+def descend(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol):
+    """Take at most ``k`` steps of a rule; the arguments are those of every loop over whole objectives (`signature`).
+
+    Where the last point still awaits its evaluation, that comes first; it is no step.
     """
+    hyper, rates, coefficients, ahead, prepare, step = open_settings(settings)
     run, rates, values = open_run(run, zero), floats(rates, k), floats(values, room)
     now, x, g, work, best, previous = run.now[0], run.x, run.g, run.work, run.best, run.previous
     state, lower, upper, history, n = run.state, run.lower, run.upper, run.history, run.x.size
@@ -58,7 +73,17 @@ def descend(run, zero, hyper, rates, k, coefficients, ahead, values, room, prepa
             values[now.evaluations - before - 1] = fun
 
 
+def signature(dtype: np.dtype) -> tuple[Any, ...]:
+    """Types of the arguments of every loop over whole objectives: ``(run, zero, k, values, room, settings, evaluate,
+    data, gtol, ftol, xtol)``.
+
+    Take at most ``k`` steps; the first ``room`` objectives go into ``values``; ``settings`` is where the method's own
+    are.  Arrays are addresses; ``zero`` tells the dtype of the unknowns.
+    """
+    return (types.intp, from_dtype(dtype), *(types.intp,) * 6, *(types.float64,) * 3)
+
+
 @functools.cache
-def compiled(dtype: np.dtype) -> Any:
-    """`descend` compiled now, for unknowns of ``dtype``: once for all rules and objectives."""
-    return precompile(descend, (types.intp, from_dtype(dtype), *(types.intp,) * 11, *(types.float64,) * 3))
+def compiled(dtype: np.dtype, loop: Any = descend) -> Any:
+    """A loop compiled now, for unknowns of ``dtype``: once for all objectives, `descend` also for all rules."""
+    return precompile(loop, signature(dtype))

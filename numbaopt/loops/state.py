@@ -16,13 +16,14 @@ from ..status import CONVERGED, NOT_FINITE, RUNNING
 
 inlined = functools.partial(jit_inside, forceinline=True)  # a call would pass some 50 words, and count references
 
-CALM_STEPS = 10  # consecutive small changes that ftol and xtol ask for
+CALM_STEPS = 10  # consecutive small changes that ftol and xtol ask for, where a method does not say otherwise
 
 NOW = np.dtype([
     ("step", "i8"),  # steps taken
     ("status", "i8"),  # see status.py
     ("reason", "i8"),  # which tolerance was met
     ("calm", "i8"),  # consecutive steps with small changes
+    ("calm_steps", "i8"),  # as many of these end the run
     ("awaiting", "i8"),  # whether the whole objective at x is still to be evaluated
     ("evaluations", "i8"),  # of the whole objective
     ("records", "i8"),  # rows of the history in use
@@ -74,6 +75,7 @@ def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, re
     n, dtype = x0.size, x0.dtype
     now = np.zeros(1, NOW).view(np.recarray)
     now[0].status, now[0].stride, now[0].best_fun, now[0].awaiting = RUNNING, 1, math.inf, 1
+    now[0].calm_steps = CALM_STEPS
     now[0].fun = math.nan  # not known yet
     now[0].keeps_best, now[0].shown, now[0].outputs, now[0].penalised = 1, -1, 1, n
     history = np.zeros(max(2, records + records % 2), RECORD).view(np.recarray)
@@ -254,7 +256,7 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
             moved, size = larger(moved, change), larger(size, here)
         calm_x = moved <= xtol * size
     now.calm = now.calm + 1 if calm_fun or calm_x else 0
-    if now.calm >= CALM_STEPS:
+    if now.calm >= now.calm_steps:
         now.status, now.reason = CONVERGED, 2 if calm_fun else 3
 
 

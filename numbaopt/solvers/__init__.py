@@ -2,10 +2,13 @@
 
 from ._solver import SOLVERS, Job, solver_of
 from .auto import choose
+from .bfgs import BFGS
+from .conjugate_gradients import CG
 from .dual import SDCA
-from .lbfgs import LBFGS
+from .lbfgs import LBFGS, LBFGSB
 from .multipliers import SSNAL
 from .newton import Newton
 from .variance_reduced import SAG, SAGA, SVRG
 
-__all__ = ["LBFGS", "SAG", "SAGA", "SDCA", "SOLVERS", "SSNAL", "SVRG", "Job", "Newton", "choose", "solver_of"]
+__all__ = ["BFGS", "CG", "LBFGS", "LBFGSB", "SAG", "SAGA", "SDCA", "SOLVERS", "SSNAL", "SVRG", "Job", "Newton",
+           "choose", "solver_of"]  # fmt: skip

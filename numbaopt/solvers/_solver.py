@@ -9,7 +9,20 @@ A method that is no rule (it needs more of a problem than one gradient a step) i
 ``ready(opt, problem)``, optional
     the settings that follow from the problem filled in: what the run, and its checkpoint, goes by,
 ``incremental``, optional
-    whether a step is of one term, an epoch of as many as there are.
+    whether a step is of one term, an epoch of as many as there are,
+``bounded``, optional
+    whether it takes bounds.
+
+Methods that SciPy has too mean by options and defaults what SciPy means:
+
+``defaults``
+    of `numbaopt.arguments.OPTIONS`, numbers or functions of the number of unknowns,
+``tolerances``
+    the options that ``tol`` sets,
+``calm_steps``
+    how many small changes in a row ftol and xtol ask for,
+``translates``, ``elsewhere``
+    SciPy's names of our options; options for which SciPy's own method is called.
 
 All that a run depends on stands in the arrays of `Run` (``state``: vectors like x, ``extra``: float64 numbers), so it
 can be cut anywhere between steps, saved and resumed bit for bit.
@@ -23,11 +36,14 @@ import numpy as np
 
 from .._fields import checked_namedtuple
 from .._interrupts import Interrupts
+from .._jit import address_of
 from .._packed import Packed
-from ..loops.state import Run, run_type
+from ..loops.state import CALM_STEPS, Run, run_type
 from ..problems.whole import Whole
 
 SMALLEST = 1e-6  # part of the first objective, that counts as nothing
+DEFAULTS: dict[str, Any] = {"incremental": False, "bounded": False, "defaults": {}, "tolerances": ("gtol",),
+                            "calm_steps": CALM_STEPS, "translates": {}, "elsewhere": ()}  # fmt: skip
 SOLVERS: dict[str, Any] = {}  # methods that are no rules, by each of their names
 
 
@@ -78,7 +94,7 @@ class Solver:
             self.evaluate, self.interrupts = self.callback.address, self.callback.interrupts
 
     @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
+    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
         """How many vectors of state and extra numbers a run has."""
         return len(opt.slots), 0
 
@@ -100,6 +116,30 @@ class Solver:
         """Take at most ``steps`` steps; the objectives that are evaluated go into ``values``, as many as have room."""
         raise NotImplementedError
 
+    def told(self) -> dict[str, Any]:
+        """What a result tells besides what all do."""
+        return {}
+
+
+class WholeSteps(Solver):
+    """A solver whose steps are one compiled loop over the whole objective, settled by ``settings`` (float64).
+
+    Subclasses set ``loop`` and ``settings``.
+    """
+
+    loop: Any
+    settings: np.ndarray
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        self.share_passes()
+
+    def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
+        """Take at most ``steps`` steps."""
+        limits = self.job.limits
+        self.loop(self.packed_run.address, self.zero, steps, address_of(values), values.size, address_of(self.settings),
+                  self.evaluate, self.where, limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
+
 
 def enough(job: Job, fun: float, gap: float) -> bool:
     """Whether a duality gap is small: against the objective, or, where that vanishes, against the first one."""
@@ -117,6 +157,8 @@ def method(*names: str) -> Any:
     def register(cls: Any) -> Any:
         cls.names = names
         cls.slots = ()
+        for name, default in DEFAULTS.items():
+            setattr(cls, name, getattr(cls, name, default))
         if "lr" not in cls._fields:
             cls.lr = 1.0
         for name in names:

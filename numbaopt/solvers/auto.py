@@ -11,8 +11,7 @@ the same, l1 > 0                                      ``nesterov``, whole object
 linear model, loss with a kink (hinge, quantile, ...) ``ssnal``; of more than 2000 unknowns without l1 ``sdca``
 the same, loss without ``implicit_slope``             ``adagrad``, 30,000 minibatches of 32, half averaged
 any function or sum of functions                      ``lbfgs``
-any of these with bounds                              SciPy's ``L-BFGS-B``; with l1 or a kink a first-order rule, as
-                                                      above
+any of these with bounds                              ``lbfgs``; with l1 or a kink a first-order rule, as above
 ====================================================  ==============================================================
 
 `benchmarks/suboptimality.py` is the measurement behind the first rows.  Of losses with kinks: hinge on a9a to a
@@ -44,7 +43,7 @@ KINKED_STEPS = 30_000  # of batches of 32
 def choose(problem: Any, bounded: bool) -> tuple[Any, dict[str, Any]]:
     """A method for ``problem`` and the options it is given where the user gives none."""
     if not hasattr(problem, "rows"):
-        return ("L-BFGS-B", {}) if bounded else (LBFGS(), {})
+        return LBFGS(), {}
     bent = hasattr(problem.loss, "curvature")
     if not bent and hasattr(problem.loss, "implicit_slope") and not bounded:
         return (SDCA() if problem.n > Newton().max_dense and problem.l1 == 0 else SSNAL()), {}
@@ -57,10 +56,8 @@ def choose(problem: Any, bounded: bool) -> tuple[Any, dict[str, Any]]:
         bound = weight * lipschitz(problem.loss) * (largest_square(problem) + problem.fit_intercept)
         bound += max(problem.l2, problem.intercept_l2)
         return Nesterov(lr=1.0 / bound if np.isfinite(bound) else 1e-2), {"maxiter": 100_000}
-    if bounded:
-        return "L-BFGS-B", {}
     small = problem.many and problem.rows[0].size * problem.n_outputs < MANY_NUMBERS
-    return (Newton() if bent and not small else LBFGS()), {}
+    return (Newton() if bent and not small and not bounded else LBFGS()), {}
 
 
 def largest_square(problem: Any) -> float:

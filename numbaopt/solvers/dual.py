@@ -55,7 +55,7 @@ class DualSteps(Solver):
         self.visit(self.functions.measure, 0, n)
 
     @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
+    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
         """A centre; four numbers a term."""
         return 1, HEAD + 4 * problem.n_terms
 

@@ -109,7 +109,7 @@ class FirstOrder(Solver):
         self.own = Packed(own, sparse.touch_type(dtype, storage))
 
     @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
+    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
         """The vectors of the rule; on sparse rows what is owed to the unknowns (see `loops.sparse`)."""
         owed = 0
         if batches is not None and _sparse(problem) and not batches.lazy:
@@ -128,7 +128,8 @@ class FirstOrder(Solver):
         run, rate = (self.packed_run.address, self.zero), address_of(rates)
         prepared = address_of(self.hyper), rate, steps, address_of(self.coefficients), AHEAD
         if b is None:
-            self.loop(*run, *prepared, address_of(values), values.size, *self.addresses, self.evaluate, self.where,
+            settings = Packed(descent.Settings(prepared[0], rate, *prepared[3:], *self.addresses), descent.SETTINGS)
+            self.loop(*run, steps, address_of(values), values.size, settings.address, self.evaluate, self.where,
                       limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
             return
         order, judged = (address_of(self.order), self.order.size), (b.whole, limits.gtol, limits.ftol)

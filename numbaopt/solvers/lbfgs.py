@@ -1,4 +1,4 @@
-"""L-BFGS: quasi-Newton steps from the last few gradients."""
+"""L-BFGS: quasi-Newton steps from the last few gradients, also within bounds."""
 
 from __future__ import annotations
 
@@ -6,38 +6,49 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._jit import address_of
-from ..loops import quasi_newton
-from ._solver import Job, Solver, method
+from ..loops import box, lbfgs
+from ._searching import SCIPY_ONLY, Searching, refuse
+from ._solver import Job, method
 
 
-class LBFGSSteps(Solver):
-    """Steps of `LBFGS`; threads share passes over large tables."""
-
-    def __init__(self, job: Job):
-        super().__init__(job)
-        self.share_passes()
-        self.loop = quasi_newton.compiled(job.problem.dtype)
+class LBFGSSteps(Searching):
+    """Steps of `LBFGS` and `LBFGSB`; threads share passes over large tables."""
 
     @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
+    def loop_for(job: Job) -> Any:
+        """Bounds need a loop of their own."""
+        return box.loop if job.run.lower.size else lbfgs.loop
+
+    @staticmethod
+    def own(opt: Any) -> tuple[float, ...]:
+        """The number of pairs."""
+        return (opt.memory,)
+
+    @staticmethod
+    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
         """Pairs of vectors, and what goes with each pair."""
         memory = int(opt.memory)
-        return 2 * memory + quasi_newton.MORE_ROWS, 2 * memory + quasi_newton.MORE_NUMBERS
+        return box.sizes(memory, problem.n) if bounded else lbfgs.sizes(memory)
 
     @staticmethod
     def fits(opt: Any, run: Any) -> bool:
         """Whether the extra numbers count pairs."""
-        pairs, head = run.extra[:2]
+        pairs, head = run.extra[lbfgs.PAIRS], run.extra[lbfgs.HEAD]
         return bool(pairs in range(int(opt.memory) + 1) and head in range(int(opt.memory)))
 
-    def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
-        """Take at most ``steps`` steps."""
-        limits = self.job.limits
-        dtype = self.job.problem.dtype
-        self.loop(self.packed_run.address, self.zero, steps, address_of(values), values.size, int(self.job.opt.memory),
-                  8 * float(np.finfo(dtype).eps), self.evaluate, self.where, limits.gtol, limits.ftol,
-                  limits.xtol)  # fmt: skip
+    def told(self) -> dict[str, Any]:
+        """The inverse Hessian that the pairs stand for, as SciPy's L-BFGS-B tells of it."""
+        if not hasattr(self.job.opt, "maxcor"):
+            return {}
+        from scipy.optimize import LbfgsInvHessProduct
+
+        run, memory = self.job.run, int(self.job.opt.memory)
+        pairs, head = (int(number) for number in run.extra[[lbfgs.PAIRS, lbfgs.HEAD]])
+        first = box.PAIR_ROWS if run.lower.size else lbfgs.ROWS
+        order = first + (head - pairs + np.arange(pairs)) % memory
+        if pairs == 0:
+            return {"hess_inv": LbfgsInvHessProduct(np.empty((0, run.x.size)), np.empty((0, run.x.size)))}
+        return {"hess_inv": LbfgsInvHessProduct(run.state[order], run.state[order + memory])}
 
 
 @method("lbfgs", "l-bfgs")
@@ -48,7 +59,8 @@ class LBFGS(NamedTuple):
 
     :math:`H_t` stands for the inverse Hessian that the last ``memory`` pairs of steps and changes of the gradient agree
     with; :math:`a_t` satisfies Wolfe's conditions, near the minimum, where the objective only shows rounding, those of
-    Hager and Zhang on the slope.
+    Hager and Zhang on the slope.  Within bounds the direction leads to the minimum of the quadratic model over the
+    unknowns that are free at its generalized Cauchy point.
 
     Parameters
     ----------
@@ -58,6 +70,8 @@ class LBFGS(NamedTuple):
     References
     ----------
     Nocedal, J. (1980). Updating quasi-Newton matrices with limited storage. doi:10.1090/S0025-5718-1980-0572855-7
+    Byrd, R. H., Lu, P., Nocedal, J., Zhu, C. (1995). A limited memory algorithm for bound constrained optimization.
+    doi:10.1137/0916069
     Hager, W. W., Zhang, H. (2005). A new conjugate gradient method with guaranteed descent and an efficient line
     search. doi:10.1137/030601880
 
@@ -70,17 +84,64 @@ class LBFGS(NamedTuple):
     >>> res = no.minimize(rosen, [-1.2, 1.0], method="lbfgs", tol=1e-8)
     >>> res.success, res.nit < 50, res.x.round(6)
     (True, True, array([1., 1.]))
+    >>> no.minimize(rosen, [-1.2, 1.0], method="lbfgs", bounds=[(None, 0.5), (None, None)]).x.round(6)
+    array([0.5 , 0.25])
     """
 
     memory: float = 10
 
     solver = LBFGSSteps
     ranges = {"memory": "[1, 1000]"}
+    bounded = True
 
     @staticmethod
     def check(opt, problem, batches, bounded):
-        if getattr(problem, "l1", 0.0) > 0:
-            raise ValueError(f"method='lbfgs' takes no l1 (l1={problem.l1}); use 'newton', 'saga' or a first-order "
-                             "rule")  # fmt: skip
-        if bounded:
-            raise ValueError("method='lbfgs' takes no bounds; use 'L-BFGS-B' or a first-order rule")
+        refuse("lbfgs", problem, False)
+
+
+@method("l-bfgs-b", "lbfgsb")
+class LBFGSB(NamedTuple):
+    """`LBFGS` with the options, defaults and results of SciPy's L-BFGS-B.
+
+    Parameters
+    ----------
+    maxcor : int
+        Pairs that are kept.
+    maxfun : int
+        Evaluations after which the run ends.
+    maxls : int
+        Most evaluations along one direction.
+
+    Notes
+    -----
+    The run has also converged where one step lowers the objective by less than ``ftol * max(1, |fun|)``
+    (2.2e-9), as in SciPy; ``tol`` sets ``ftol`` and ``gtol``.
+
+    Examples
+    --------
+    >>> import numba, numbaopt as no
+    >>> bowl = numba.njit(lambda x: (x[0] - 1) ** 2 + 2 * (x[1] + 1) ** 2)
+    >>> res = no.minimize(bowl, [3.0, 3.0], method="L-BFGS-B", bounds=[(0, None), (0, None)])
+    >>> res.x.round(6), res.success
+    (array([1., 0.]), True)
+    """
+
+    maxcor: float = 10
+    maxfun: float = 15_000
+    maxls: float = 20
+
+    solver = LBFGSSteps
+    ranges = {"maxcor": "[1, 1000]", "maxfun": "[0, inf)", "maxls": "[1, inf)"}
+    bounded = True
+    defaults = {"ftol": 2.220446049250313e-09, "gtol": 1e-5, "maxiter": 15_000}
+    tolerances = ("ftol", "gtol")
+    calm_steps = 1
+    elsewhere = SCIPY_ONLY
+
+    @property
+    def memory(self):
+        return self.maxcor
+
+    @staticmethod
+    def check(opt, problem, batches, bounded):
+        refuse("L-BFGS-B", problem, False)

@@ -34,7 +34,7 @@ class MultiplierSteps(Solver):
         self.inner = Newton(sampling=False)
 
     @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
+    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
         """A slope for every term."""
         return 0, HEAD + problem.n_terms
 

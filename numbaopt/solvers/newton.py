@@ -49,7 +49,7 @@ class NewtonSteps(Solver):
         self.known: tuple[bytes, int, np.ndarray, Second] | None = None  # the last pass: where, of what, on which set
 
     @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
+    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
         """One vector marks the working set; one number is the stage.  The rest is of the preconditioner."""
         return 1 + problem.many, 1 + problem.many
 

@@ -54,7 +54,7 @@ class Incremental(Solver):
         self.order = np.zeros(minibatch.LOOK_AHEAD, np.int64)
 
     @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None) -> tuple[int, int]:
+    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
         """The mean gradient; what is owed, and a slope for every margin."""
         return 1, 1 + problem.rows.sparse * problem.n_features + problem.n_terms * problem.n_outputs
 
