@@ -7,6 +7,7 @@ array([3., 3.])
 """
 
 from . import losses, schedules, stream, transforms
+from .many import minimize_many
 from .methods import methods
 from .minimize import minimize, resume
 from .optimizers import (
@@ -40,8 +41,8 @@ __all__ = [
     "BFGS", "CG", "LBFGS", "LBFGSB", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad",
     "Adadelta", "Adam",
     "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam", "Nesterov", "Newton", "RAdam",
-    "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize", "resume", "rule", "schedules",
-    "step", "stream", "transforms", *_DERIVATIVES,
+    "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize", "minimize_many", "resume", "rule",
+    "schedules", "step", "stream", "transforms", *_DERIVATIVES,
 ]  # fmt: skip
 
 

@@ -158,6 +158,29 @@ def invoke_value(typing_context, where, arguments):
     return _call(types.float64, arguments)
 
 
+def _quietly(where: Any, arguments: Any) -> int:
+    try:
+        where(*arguments)
+    except Exception:
+        return 1
+    return 0
+
+
+@native(_quietly)
+def invoke_quietly(typing_context, where, arguments):
+    """`invoke` that returns whether the function raised, 0 if not, and keeps the exception to itself."""
+    kinds = tuple(types.unliteral(kind) for kind in arguments)
+
+    def codegen(context, builder, signature, values):
+        convention = context.call_conv
+        pointer = builder.inttoptr(values[0], convention.get_function_type(types.none, kinds).as_pointer())
+        items = [builder.extract_value(values[1], i) for i in range(len(kinds))]
+        status, _ = convention.call_function(builder, pointer, types.none, kinds, items)
+        return builder.zext(status.is_error, context.get_value_type(types.intp))
+
+    return types.intp(types.intp, types.Tuple(kinds)), codegen
+
+
 @native(lambda value: int(np.float64(value).view(np.int64)))
 def bits(typing_context, value):
     """The bits of a float64 as an integer."""

@@ -54,6 +54,14 @@ class Packed:
             yield self._stored[-1].address
 
 
+def count_words(kind: Any) -> int:
+    """How many words a `Packed` value of a Numba type has."""
+    if isinstance(kind, types.BaseTuple):
+        items: Any = kind
+        return sum(count_words(item) for item in items)
+    return 1 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
+
+
 def unpacker(kind: types.Type) -> Callable[[Any], Any]:
     """A function for compiled code that opens the address of a `Packed` value of Numba type ``kind``.
 

@@ -27,7 +27,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _workers() -> Any:
+def workers() -> Any:
+    """The threads of this process."""
     global _pool
     if _pool is None:
         from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,7 @@ def in_parts(work: Callable[[int, int], None], size: int) -> None:
         work(0, size)
         return
     cuts = [size * k // threads & ~63 for k in range(threads)] + [size]
-    others = [_workers().submit(work, low, high) for low, high in itertools.pairwise(cuts[1:])]
+    others = [workers().submit(work, low, high) for low, high in itertools.pairwise(cuts[1:])]
     work(cuts[0], cuts[1])
     for other in others:
         other.result()
@@ -58,7 +59,7 @@ def share_out(work: Callable[[int, int], None], parts: int, threads: int) -> Non
         while (k := next(left)) < parts:  # one step of the interpreter: no two threads get the same part
             work(k, thread)
 
-    others = [_workers().submit(run, thread) for thread in range(1, threads)]
+    others = [workers().submit(run, thread) for thread in range(1, threads)]
     try:
         run(0)
     finally:  # whatever ends this thread: nobody may work on after it

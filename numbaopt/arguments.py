@@ -42,6 +42,13 @@ def split_options(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any
     return opt, options
 
 
+def settings_of(opt: Any, tol: float | None, options: dict[str, Any], n: int) -> dict[str, Any]:
+    """All options of a run of ``n`` unknowns: those given, else what ``tol`` sets, the method's own, everybody's."""
+    tolerances = {} if tol is None else dict.fromkeys(getattr(opt, "tolerances", ("gtol",)), tol)
+    own = {key: value(n) if callable(value) else value for key, value in getattr(opt, "defaults", {}).items()}
+    return {**OPTIONS, **own, **tolerances, **options}
+
+
 def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any],
                incremental: bool = False) -> tuple[Batches | None, int]:
     """How the terms are visited, if in batches; and the most steps."""

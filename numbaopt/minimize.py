@@ -19,6 +19,7 @@ from .arguments import (
     refuse_for_solvers,
     refuse_for_weight_norm,
     score_of,
+    settings_of,
     split_options,
     start_of,
     unknowns,
@@ -171,9 +172,13 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     for key, value in (("hess", hess), ("hessp", hessp), ("constraints", constraints or None)):
         if value is not None:
             warn(f"method {method!r} does not use {key}")
-    opt = SOLVERS[name]() if isinstance(name, str) and name in SOLVERS else as_optimizer(name)
-    opt, options = split_options(opt, options)
+    opt, options = split_options(named(name), options)
     return _minimize(problem, x0, opt, lower, upper, tol, callback, options)
+
+
+def named(method):
+    """The rule or method of a name; any other as it is."""
+    return SOLVERS[method]() if isinstance(method, str) and method in SOLVERS else as_optimizer(method)
 
 
 def _problem_of(fun, jac, args, n, lower, upper, jit):
@@ -184,9 +189,7 @@ def _problem_of(fun, jac, args, n, lower, upper, jit):
 
 
 def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
-    tolerances = {} if tol is None else dict.fromkeys(getattr(opt, "tolerances", ("gtol",)), tol)
-    own = {key: value(x0.size) if callable(value) else value for key, value in getattr(opt, "defaults", {}).items()}
-    settings = {**OPTIONS, **own, **tolerances, **options}
+    settings = settings_of(opt, tol, options, x0.size)
     batches, maxiter = batches_of(problem, settings, options, getattr(opt, "incremental", False))
     gtol = settings["gtol"]
     gtol = (1e-5 if batches is None or hasattr(opt, "solver") else 0.0) if gtol is None else gtol
@@ -202,8 +205,7 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
         refuse_for_weight_norm(settings, lower.size > 0)
         problem = WeightNorm(problem)
         x0 = problem.start(x0)
-    limits = Limits(maxiter, *(nonnegative(key, value) for key, value in
-                               (("gtol", gtol), ("ftol", settings["ftol"]), ("xtol", settings["xtol"]))))  # fmt: skip
+    limits = Limits(maxiter, nonnegative("gtol", gtol), *(nonnegative(key, settings[key]) for key in ("ftol", "xtol")))
     rows = HISTORY_ROWS if settings["history"] in (True, False) else count("history", settings["history"], 2)
     if lower.size:
         x0 = x0.clip(lower, upper)

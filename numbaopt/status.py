@@ -7,6 +7,7 @@ CONVERGED = 0
 STEP_LIMIT = 1
 NOT_FINITE = 2
 NO_PROGRESS = 3
+RAISED = 4
 STOPPED = 99
 
 MESSAGES = {
@@ -15,6 +16,7 @@ MESSAGES = {
     STEP_LIMIT: "The limit on steps was reached before the tolerance.",
     NOT_FINITE: "Diverged: the objective or its gradient is not finite.",
     NO_PROGRESS: "No further progress could be made.",
+    RAISED: "The objective raised an exception.",
     STOPPED: "Stopped by the callback.",
 }
 

@@ -28,10 +28,11 @@ def evaluate_at(evaluate, x, work, g, data):
 
 
 class Settings(NamedTuple):
-    """The settings of `descend`: addresses, but ``ahead``."""
+    """The settings of `descend`: addresses, but ``first`` and ``ahead``."""
 
     hyper: Any  # all fields of the optimizer
-    rates: Any  # of the steps of this call
+    rates: Any  # of the steps after ``first``
+    first: int
     coefficients: Any  # room for those of as many steps as are prepared ``ahead``
     ahead: int
     prepare: Any  # see `optimizers._program`
@@ -48,11 +49,11 @@ def descend(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xt
 
     Where the last point still awaits its evaluation, that comes first; it is no step.
     """
-    hyper, rates, coefficients, ahead, prepare, step = open_settings(settings)
-    run, rates, values = open_run(run, zero), floats(rates, k), floats(values, room)
+    hyper, rates, first, coefficients, ahead, prepare, step = open_settings(settings)
+    run, values = open_run(run, zero), floats(values, room)
     now, x, g, work, best, previous = run.now[0], run.x, run.g, run.work, run.best, run.previous
     state, lower, upper, history, n = run.state, run.lower, run.upper, run.history, run.x.size
-    row, before = -1, now.evaluations
+    row, before, rates = -1, now.evaluations, floats(rates, now.step - first + k)
     for j in range(-1 if now.awaiting else 0, k):
         if now.status != RUNNING:
             return
@@ -60,12 +61,12 @@ def descend(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xt
             row = row + 1 if row + 1 < ahead else 0
             if row == 0:
                 count = k - j if k - j < ahead else ahead
-                invoke(prepare, (hyper, pointer_to(rates, j), now.step + 1, coefficients, count))
+                invoke(prepare, (hyper, pointer_to(rates, now.step - first), now.step + 1, coefficients, count))
             for i in range(previous.size):
                 previous[i] = x[i]
             invoke(step, (coefficients, row, pointer(x), pointer(g), pointer(state), n, 0, n))
             now.step += 1
-            now.lr, now.awaiting = rates[j], 1
+            now.lr, now.awaiting = rates[now.step - 1 - first], 1
         constrain(now, x, lower, upper)
         fun = invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), n, data))
         judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xtol)

@@ -132,13 +132,18 @@ class WholeSteps(Solver):
 
     def __init__(self, job: Job):
         super().__init__(job)
-        self.share_passes()
+        if job.batches is None or job.batches.whole:
+            self.share_passes()
+
+    def settings_for(self, rates: np.ndarray, first: int) -> tuple[Any, Any]:
+        """The address of the settings, for steps after ``first`` with these rates; and what must be kept for it."""
+        return address_of(self.settings), self.settings
 
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps."""
-        limits = self.job.limits
-        self.loop(self.packed_run.address, self.zero, steps, address_of(values), values.size, address_of(self.settings),
-                  self.evaluate, self.where, limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
+        limits, (where, _keep) = self.job.limits, self.settings_for(rates, int(self.job.run.now[0].step))
+        self.loop(self.packed_run.address, self.zero, steps, address_of(values), values.size, where, self.evaluate,
+                  self.where, limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
 
 
 def enough(job: Job, fun: float, gap: float) -> bool:

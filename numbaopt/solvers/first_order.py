@@ -12,7 +12,7 @@ from .._packed import Packed
 from ..loops import descent, epochs, minibatch, sparse
 from ..optimizers._program import hyper_parameters, parts_of, program
 from ..problems.kernels import shared_at
-from ._solver import Job, Solver
+from ._solver import Job, WholeSteps
 
 AHEAD = 128  # steps whose coefficients are computed at a time; they should stay in the first cache
 ROWS_BYTES = 1 << 20  # of a batch: read twice, they should still be in the cache the second time
@@ -65,13 +65,11 @@ def sparse_steps(way: str, dtype: np.dtype, storage: Any, many: bool) -> epochs.
     return {"linear": sparse.linear, "touched": sparse.touched}[way](dtype, storage, many, shared_at(dtype))
 
 
-class FirstOrder(Solver):
+class FirstOrder(WholeSteps):
     """The loops `descend`, `train` and `pass_over`, with the program of a rule and of what comes after it."""
 
     def __init__(self, job: Job):
         super().__init__(job)
-        if job.batches is None or job.batches.whole:
-            self.share_passes()
         dtype, self.way, compiled = job.problem.dtype, way_of(job), program(job.opt, job.problem.dtype, job.after)
         self.hyper = hyper_parameters(job.opt, job.after)
         self.coefficients = np.empty((AHEAD, compiled.width), dtype)
@@ -122,15 +120,20 @@ class FirstOrder(Solver):
             return epochs.settled(self.job.run, self.addresses[-1], self.packed_run.address, self.own.address)
         return self.job.run.x
 
+    def settings_for(self, rates: np.ndarray, first: int) -> tuple[Any, Any]:
+        """The address of the settings of `descend`, for steps after ``first`` with these rates, and their owner."""
+        settings = descent.Settings(address_of(self.hyper), address_of(rates), first, address_of(self.coefficients),
+                                    AHEAD, *self.addresses)  # fmt: skip
+        packed = Packed(settings, descent.SETTINGS)
+        return packed.address, packed
+
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps."""
         limits, b = self.job.limits, self.job.batches
         run, rate = (self.packed_run.address, self.zero), address_of(rates)
         prepared = address_of(self.hyper), rate, steps, address_of(self.coefficients), AHEAD
         if b is None:
-            settings = Packed(descent.Settings(prepared[0], rate, *prepared[3:], *self.addresses), descent.SETTINGS)
-            self.loop(*run, steps, address_of(values), values.size, settings.address, self.evaluate, self.where,
-                      limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
+            super().take(steps, rates, values)
             return
         order, judged = (address_of(self.order), self.order.size), (b.whole, limits.gtol, limits.ftol)
         if self.way == "dense":

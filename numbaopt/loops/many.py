@@ -1,0 +1,108 @@
+"""Many small problems, one after the other, in the memory of one: the loop around any loop over whole objectives."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+
+from .._jit import address, array, array_at, invoke_quietly, jit, precompile
+from .._packed import unpacker
+from ..status import RAISED, RUNNING, STEP_LIMIT
+from .descent import signature
+from .state import NOW, clipped, open_run
+
+words_at = array_at(np.int64)
+NOW_WORDS = NOW.itemsize // 8
+
+
+class Tasks(NamedTuple):
+    """All problems and their answers: arrays whose first axis is that of the problems, and what differs between them.
+
+    Argument word ``places[m]`` of problem i is an address, ``bases[m] + i * strides[m]``, or, where ``lent[m]`` is 0,
+    the word at that address.
+    """
+
+    starts: np.ndarray  # (k, n)
+    lower: np.ndarray  # (k, n), (1, n) or (0, n)
+    upper: np.ndarray
+    x: np.ndarray  # (k, n)
+    fun: np.ndarray  # (k,)
+    status: np.ndarray  # (k,) int64, as are the next two
+    nit: np.ndarray
+    nfev: np.ndarray
+    places: np.ndarray  # int64, as are the next three
+    bases: np.ndarray
+    strides: np.ndarray
+    lent: np.ndarray
+    template: np.ndarray  # (words,) of the record ``now`` of a run that has not begun
+    stop: np.ndarray  # (1,): not 0 when nobody waits for the answers any more
+
+
+@functools.cache
+def tasks_type(dtype: np.dtype) -> types.Type:
+    """Numba's type of `Tasks` whose unknowns have ``dtype``."""
+    tables, whole = [array(dtype, 2)] * 4, array(np.int64)
+    return types.NamedTuple([*tables, array(np.float64), *[whole] * 9], Tasks)
+
+
+@functools.cache
+def compiled(dtype: np.dtype) -> Any:
+    """``solve(tasks, run, zero, low, high, piece, maxiter, now, data, loop, settings, evaluate, gtol, ftol, xtol)``.
+
+    Solves the problems ``low`` to ``high``, each in pieces of at most ``piece`` steps.  Arrays are addresses: ``run``
+    of a `Run` of the caller's own, ``now`` of its record, ``data`` of the words of the objective's arguments.
+    """
+    open_tasks = unpacker(tasks_type(dtype))
+
+    def solve(tasks, run, zero, low, high, piece, maxiter, now, data, loop, settings, evaluate, gtol, ftol,
+              xtol):  # fmt: skip
+        tasks, mine = open_tasks(tasks), open_run(run, zero)
+        now_words, words, n = words_at(now, NOW_WORDS), words_at(data, 1 << 40), mine.x.size
+        for i in range(low, high):
+            if tasks.stop[0] != 0:
+                return
+            for w in range(NOW_WORDS):
+                now_words[w] = tasks.template[w]
+            for m in range(tasks.places.size):
+                there = tasks.bases[m] + i * tasks.strides[m]
+                words[tasks.places[m]] = there if tasks.lent[m] != 0 else words_at(there, 1)[0]
+            bounds = i if tasks.lower.shape[0] > 1 else 0
+            for j in range(mine.lower.size):
+                mine.lower[j], mine.upper[j] = tasks.lower[bounds, j], tasks.upper[bounds, j]
+            for j in range(n):
+                start = tasks.starts[i, j]
+                if mine.lower.size > 0:
+                    start = clipped(start, mine.lower[j], mine.upper[j])
+                mine.x[j], mine.best[j] = start, start
+                for slot in range(mine.state.shape[0]):
+                    mine.state[slot, j] = zero
+            for j in range(mine.extra.size):
+                mine.extra[j] = 0.0
+            current = mine.now[0]
+            while True:
+                steps = maxiter - current.step
+                steps = steps if steps < piece else piece
+                if invoke_quietly(loop, (run, zero, steps, now, 0, settings, evaluate, data, gtol, ftol, xtol)) != 0:
+                    current.status = RAISED
+                if current.status != RUNNING or current.step >= maxiter or tasks.stop[0] != 0:
+                    break
+            if current.status == RUNNING and current.step >= maxiter:
+                current.status = STEP_LIMIT
+            for j in range(n):
+                tasks.x[i, j] = mine.best[j]
+            tasks.fun[i] = current.best_fun if math.isfinite(current.best_fun) else current.fun
+            tasks.status[i], tasks.nit[i], tasks.nfev[i] = current.status, current.step, current.evaluations
+
+    kinds = (types.intp, types.intp, array(dtype).dtype, *(types.intp,) * 9, *(types.float64,) * 3)
+    return precompile(jit(solve), kinds, final=True)
+
+
+def loop_address(loop: Any, dtype: np.dtype) -> Any:
+    """Where a loop over whole objectives lies."""
+    return address(loop, types.void(*signature(dtype)))
+
+

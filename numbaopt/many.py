@@ -1,0 +1,332 @@
+"""Many small problems at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from typing import Any
+
+import numba
+import numpy as np
+
+from ._fields import nearest
+from ._packed import Packed, count_words
+from ._schedule import rates
+from ._threads import workers
+from .arguments import count, limits_of, nonnegative, settings_of, split_options, unknowns, warn
+from .loops import many
+from .loops.state import Run, new_run
+from .minimize import minimize, named
+from .optimizers._rule import OPTIMIZERS
+from .problems.function import Function
+from .schedules import plateau_of
+from .solvers import SOLVERS, Job, solver_of
+from .status import CONVERGED, MESSAGES, RAISED, STOPPED
+
+CHUNK_SECONDS = 0.01  # of problems that a thread takes at a time
+PIECE = 64  # steps of one problem between two looks at Ctrl-C
+MANY_OPTIONS = ("maxiter", "gtol", "ftol", "xtol", "progress", "jit")
+
+
+def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=None, tol=None, options=None):
+    r"""Minimize many independent problems that differ in their starts and arguments.
+
+    .. math:: x_i = \arg\min_x \mathrm{fun}(x, a_i), \qquad i = 1, \ldots, k
+
+    Each problem stops on its own and has its own status; a problem that diverges or whose objective raises troubles no
+    other.  They are solved by as many threads as Numba has (``numba.set_num_threads``), in the memory of one problem a
+    thread; the answers are those of `minimize`, one by one, whatever the number of threads.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args) -> float`` of one problem, jitted or such as Numba can compile.
+    X0 : array of shape (k, n)
+        The starts; (n,): the same for all.
+    args : tuple
+        Further arguments of ``fun`` and ``jac``.
+    batched : bool, or tuple of bool
+        Which ``args`` are arrays with a leading axis of length k, of which each problem is given its own item (of a
+        vector, a number); the others are shared.  None: all are shared, an error where one looks as if it were not.
+    method, jac, tol
+        As in `minimize`; methods that work on whole objectives, with compiled loops.
+    bounds : sequence of (low, high) or scipy.optimize.Bounds
+        For all, or, as Bounds with arrays of shape (k, n), for each.
+    options : dict
+        The fields of the method, ``maxiter``, ``gtol``, ``ftol``, ``xtol``, ``progress`` and ``jit``, as in `minimize`.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        ``x`` (k, n), ``fun``, ``status``, ``success``, ``nit``, ``nfev`` (k,), and a ``message`` that counts.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not usable.
+    KeyboardInterrupt
+        On Ctrl-C; its attribute ``result`` holds what is solved, the others have status 99.
+
+    Examples
+    --------
+    A thousand exponential decays:
+
+    >>> import numpy as np, numba, numbaopt as no
+    >>> @numba.njit
+    ... def misfit(p, t, y):
+    ...     total = 0.0
+    ...     for i in range(t.size):
+    ...         total += (p[0] * np.exp(-p[1] * t[i]) - y[i]) ** 2
+    ...     return total
+    >>> t, rates = np.linspace(0, 2, 20), np.linspace(0.5, 2, 1000)
+    >>> Y = 3 * np.exp(-rates[:, None] * t)
+    >>> res = no.minimize_many(misfit, [1.0, 1.0], args=(t, Y), batched=(False, True), tol=1e-9)
+    >>> res.success.all(), np.abs(res.x[:, 1] - rates).max() < 1e-6
+    (True, True)
+    """
+    options = dict(options or {})
+    args = args if isinstance(args, tuple) else (args,)
+    if hasattr(fun, "n_terms"):
+        raise TypeError(f"fun must be a function of one problem, not a {type(fun).__name__}")
+    starts, which = _starts(X0, args, batched)
+    args = tuple(_native(arg) if own else arg for arg, own in zip(args, which, strict=True))
+    lower, upper = _bounds(bounds, starts)
+    opt, options = split_options(_method(method), options)
+    for key in [key for key in options if key not in MANY_OPTIONS]:
+        warn(f"option {key!r} has no effect in minimize_many; it knows {', '.join(MANY_OPTIONS)}")
+    settings = settings_of(opt, tol, options, starts.shape[1])
+    if len(starts) == 0:
+        return _result(starts, np.zeros(0), *np.zeros((3, 0), np.int64))
+    box = (lower[0], upper[0]) if len(lower) else (np.zeros(0), np.zeros(0))
+    problem = Function(fun, jac, _of(0, args, which), starts.shape[1], *box, settings["jit"])
+    if hasattr(opt, "check"):
+        opt.check(opt, problem, None, len(lower) > 0)
+    if not problem.compiled:
+        return _one_by_one(fun, starts, args, which, opt, jac, (lower, upper), tol, options)
+    return _Solution(problem, opt, starts, args, which, lower, upper, settings).solve()
+
+
+def _starts(X0: Any, args: tuple, batched: Any) -> tuple[np.ndarray, tuple[bool, ...]]:
+    """The starts as a (k, n) array, and which arguments belong to single problems."""
+    X0 = np.asarray(X0)
+    if X0.ndim == 2:
+        if X0.dtype.kind not in "biuf":
+            raise ValueError(f"X0 must hold real numbers, not {X0.dtype}")
+        if X0.shape[1] == 0:
+            raise ValueError("X0 has no columns: there is nothing to minimize over")
+    elif X0.ndim > 2:
+        raise ValueError(f"X0 must be of shape (k, n) or (n,), not {X0.shape}")
+    which = (batched,) * len(args) if isinstance(batched, bool) else batched
+    if which is None:
+        which = (False,) * len(args)
+        for position, arg in enumerate(args):
+            if X0.ndim == 2 and isinstance(arg, np.ndarray) and arg.ndim and len(arg) == len(X0):
+                raise ValueError(f"batched is not given, and args[{position}] has as many items as there are problems, "
+                                 f"{len(X0)}: say whether each has its own, as in batched={(True,) * len(args)}")
+    which = tuple(bool(own) for own in which)
+    if len(which) != len(args):
+        raise ValueError(f"batched has {len(which)} items, args has {len(args)}")
+    lengths = {f"args[{k}]": len(np.asarray(arg)) if np.ndim(arg) else 0
+               for k, (arg, own) in enumerate(zip(args, which, strict=True)) if own}  # fmt: skip
+    if X0.ndim == 2:
+        lengths = {"X0": len(X0), **lengths}
+    elif not lengths:
+        raise ValueError(f"X0 has shape {X0.shape}: how many problems there are must be told by its first axis or by "
+                         "batched args")  # fmt: skip
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ValueError(f"the number of problems is not clear: {told}")
+    if X0.ndim < 2:
+        X0 = np.broadcast_to(unknowns(X0), (next(iter(lengths.values())), max(X0.size, 1)))
+    return np.ascontiguousarray(X0, np.float64), which
+
+
+def _of(problem: int, args: tuple, which: tuple[bool, ...]) -> tuple:
+    """The arguments of one problem."""
+    return tuple(arg[problem] if own else arg for arg, own in zip(args, which, strict=True))
+
+
+def _native(arg: Any) -> np.ndarray:
+    """A batched argument as compiled code reads it."""
+    array = np.asarray(arg)
+    if array.dtype.kind not in ("biufc" if array.ndim > 1 else "biuf"):
+        raise TypeError(f"batched args must be arrays of numbers, not of {array.dtype}")
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _bounds(bounds: Any, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds of shape (k, n), (1, n), or (0, n) where there are none."""
+    n = starts.shape[1]
+    if hasattr(bounds, "lb") and max(np.ndim(bounds.lb), np.ndim(bounds.ub)) == 2:
+        low, high = (np.ascontiguousarray(np.broadcast_to(np.asarray(b, float), starts.shape))
+                     for b in (bounds.lb, bounds.ub))  # fmt: skip
+        if not np.all(low <= high):
+            i, j = np.argwhere(~(low <= high))[0]
+            raise ValueError(f"bounds: the lower one exceeds the upper one at component {j} of problem {i}")
+        return low, high
+    low, high = limits_of(bounds, starts[0] if len(starts) else np.zeros(n))
+    return low.reshape(-1, n), high.reshape(-1, n)
+
+
+def _method(method: Any) -> Any:
+    """The rule or method, which must have a compiled loop over whole objectives."""
+    name = "lbfgs" if method is None or method == "auto" else method.lower() if isinstance(method, str) else method
+    if isinstance(name, str) and name not in SOLVERS and name not in OPTIMIZERS:
+        raise ValueError(f"method {method!r} is none of those for many problems; "
+                         f"{nearest(name, [*OPTIMIZERS, *(k for k, v in SOLVERS.items() if _whole(v))])}")  # fmt: skip
+    opt = named(name)
+    if not _whole(opt):
+        raise ValueError(f"method {method!r} is not for functions; use 'lbfgs', 'bfgs' or a first-order rule")
+    if plateau_of(opt.lr) is not None:
+        raise ValueError("lr=ReduceOnPlateau follows one run; for many problems use another schedule")
+    return opt
+
+
+def _whole(opt: Any) -> bool:
+    return hasattr(solver_of(opt), "settings_for")
+
+
+class _Solution:
+    """The problems, what solves them, and the answers so far."""
+
+    def __init__(self, problem: Function, opt: Any, starts: np.ndarray, args: tuple, which: tuple[bool, ...],
+                 lower: np.ndarray, upper: np.ndarray, settings: dict[str, Any]):  # fmt: skip
+        assert problem.data is not None
+        self.data: Any = problem.data
+        self.problem, self.opt, self.dtype, self.size = problem, opt, np.dtype(problem.dtype), len(starts)
+        self.maxiter = count("maxiter", 10_000 if settings["maxiter"] is None else settings["maxiter"])
+        self.tolerances = tuple(nonnegative(key, 1e-5 if settings[key] is None else settings[key])
+                                for key in ("gtol", "ftol", "xtol"))  # fmt: skip
+        self.rates = rates(opt.lr, 0, 0 if hasattr(opt, "solver") else self.maxiter)
+        self.bounded, self.progress = len(lower) > 0, bool(settings["progress"])
+        moving = np.array(list(self._moving(args, which)), np.int64).reshape(-1, 4).T
+        places, bases, strides, lent = map(np.ascontiguousarray, moving)
+        starts, lower, upper = (table.astype(self.dtype, copy=False) for table in (starts, lower, upper))
+        nit, nfev, status = np.zeros(self.size, np.int64), np.zeros(self.size, np.int64), np.full(self.size, STOPPED)
+        self.tasks = many.Tasks(starts, lower, upper, starts.copy(), np.full(self.size, np.nan), status, nit, nfev,
+                                places, bases, strides, lent, np.asarray(self._run().now).view(np.int64),
+                                np.zeros(1, np.int64))  # fmt: skip
+        self.packed = Packed(self.tasks, many.tasks_type(self.dtype))
+        self.lock, self.next, self.done = threading.Lock(), 0, 0
+
+    def _run(self) -> Run:
+        """A run that has not begun."""
+        n = self.problem.n
+        slots, extra = solver_of(self.opt).sizes(self.opt, self.problem, None, self.bounded)
+        bounds = np.zeros(n if self.bounded else 0, self.dtype)
+        run = new_run(np.zeros(n, self.dtype), slots, bounds, bounds.copy(), 2, self.tolerances[2] > 0, extra)
+        run.now[0].calm_steps = getattr(self.opt, "calm_steps", run.now[0].calm_steps)
+        return run
+
+    def _moving(self, args: tuple, which: tuple[bool, ...]):
+        """The words of arguments that each problem has of its own: place, first address, stride, whether an address."""
+        self.keep, place = [], 0
+        for arg, own, kind in zip(args, which, self.data.type[0], strict=True):
+            if own:
+                lent = arg.ndim > 1
+                if not lent:  # numbers, as they are packed
+                    arg = arg.astype(np.float64 if arg.dtype.kind == "f" else np.int64)
+                self.keep.append(arg)
+                yield place, arg.ctypes.data, arg.strides[0], lent
+            place += count_words(kind)
+
+    def solve(self) -> Any:
+        """Let threads solve all."""
+        from concurrent.futures import wait
+
+        threads = max(1, min(numba.get_num_threads(), self.size))
+        jobs = [workers().submit(self._work, self._solver()) for _ in range(threads)]
+        bar = _bar(self.size) if self.progress else None
+        try:
+            while wait(jobs, 0.05 if bar else 0.2).not_done:
+                if bar is not None:
+                    bar.update(self.done - bar.n)
+        except KeyboardInterrupt as interrupt:
+            self.tasks.stop[0] = 1
+            wait(jobs)
+            interrupt.result = self.result()
+            raise
+        finally:
+            if bar is not None:
+                bar.update(self.done - bar.n)
+                bar.close()
+        for job in jobs:
+            job.result()
+        return self.result()
+
+    def _solver(self) -> Any:
+        """A solver of one thread, with a run and a copy of the arguments' words of its own."""
+        solver = solver_of(self.opt)(Job(self.problem, self.opt, self._run(), None, None, ()))
+        words = self.data.words.copy()
+        if self.problem.per_gradient and self.bounded:  # differences must respect the bounds of each problem
+            place = count_words(self.data.type[0])
+            words[place], words[place + 3] = solver.job.run.lower.ctypes.data, solver.job.run.upper.ctypes.data
+        return solver, words
+
+    def _work(self, mine: Any) -> None:
+        """Take chunks of problems until none is left."""
+        solver, words = mine
+        solve, size = many.compiled(self.dtype), 1
+        where, _keep = solver.settings_for(self.rates, 0)
+        loop = many.loop_address(solver.loop, self.dtype)
+        while not self.tasks.stop[0]:
+            with self.lock:
+                low = self.next
+                self.next = high = min(low + size, self.size)
+            if low >= high:
+                return
+            begin = time.perf_counter()
+            solve(self.packed.address, solver.packed_run.address, solver.zero, low, high, PIECE, self.maxiter,
+                  solver.job.run.now.ctypes.data, words.ctypes.data, loop, where, self.problem.evaluate,
+                  *self.tolerances)  # fmt: skip
+            took = time.perf_counter() - begin
+            with self.lock:
+                self.done += high - low
+            if took < CHUNK_SECONDS / 4:
+                size = min(4 * size, 1 << 16)
+            elif took > CHUNK_SECONDS:
+                size = max(1, size // 2)
+
+    def result(self) -> Any:
+        """The answers as SciPy tells of one."""
+        tasks = self.tasks
+        return _result(tasks.x, tasks.fun, tasks.status, tasks.nit, tasks.nfev * (1 + self.problem.per_gradient))
+
+
+def _result(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray) -> Any:
+    from scipy.optimize import OptimizeResult
+
+    told = [f"{np.count_nonzero(status == code):,} x {MESSAGES[code]}" for code in np.unique(status).tolist()]
+    return OptimizeResult(x=x, fun=fun, status=status, success=status == CONVERGED, nit=nit, nfev=nfev,
+                          message=" ".join(told) or "There were no problems.")  # fmt: skip
+
+
+def _bar(total: int) -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ImportError("progress=True needs tqdm: pip install 'numbaopt[progress]'") from None
+    return tqdm(total=total, unit="problem")
+
+
+def _one_by_one(fun, starts, args, which, opt, jac, bounds, tol, options) -> Any:
+    """What cannot be compiled is minimized by `minimize`, from Python."""
+    from scipy.optimize import Bounds
+
+    k, (lower, upper) = len(starts), bounds
+    x, fun_values, numbers = starts.copy(), np.full(k, np.nan), np.zeros((3, k), np.int64)
+    options = {**{key: options[key] for key in options if key in MANY_OPTIONS and key != "progress"}, "history": 2}
+    for i in range(k):
+        box = Bounds(lower[i % len(lower)], upper[i % len(upper)]) if len(lower) else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # it was said before
+            try:
+                res = minimize(fun, starts[i], _of(i, args, which), opt, jac, bounds=box, tol=tol, options=options)
+            except Exception:
+                numbers[0, i] = RAISED
+                continue
+        x[i], fun_values[i], numbers[:, i] = res.x, res.fun, (res.status, res.nit, res.nfev)
+    return _result(x, fun_values, *numbers)
+
+
