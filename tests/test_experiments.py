@@ -113,6 +113,8 @@ class TestFile:
          "methods.a.maxiter = 1.5: input should be a valid integer"),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmaxiter=-1", "problems.p.maxiter = -1: "),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nstart=[1.0]", "problems.p.start = [1.0]: "),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='more_garbow_hillstrom'\nfunction='woods'",
+         "problems.p.function = 'woods': input should be 'rosenbrock', 'freudenstein_roth', "),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nstrat=[1.0]",
          "unknown key 'problems.p.strat'; did you mean 'start'? valid: ftol, gtol, maxiter, methods, problem, start"),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='sadle'",

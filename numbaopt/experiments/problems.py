@@ -9,16 +9,19 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numba
 import numpy as np
 from pydantic import Field
+from scipy.optimize import least_squares
 
 from ..minimize import minimize
 from ..problems.finite_sum import FiniteSum
 from ..problems.linear_model import LinearModel
+from . import more_garbow_hillstrom as mgh
 from . import network
 from .data import Data, load_data
 from .schema import Batches, Limits, Positive
 
 PROBLEMS: dict[str, type[Limits]] = {}
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+SUMS_OF_SQUARES = {problem.name: problem for problem in mgh.PROBLEMS}
 
 
 class Task(NamedTuple):
@@ -215,3 +218,20 @@ class Saddle(FunctionProblem):
     def task(self, folder: Path) -> Task:
         return self.function_task("a saddle between two minima: x1^2 / 2 + x2^4 / 4 - x2^2 / 2", saddle,
                                   saddle_gradient, self.start, [(0, 1), (0, -1)], (-1.0, 2.0, -1.5, 1.5))  # fmt: skip
+
+
+@problem
+class MoreGarbowHillstrom(Limits):
+    """One of the 35 sums of squares of Moré, Garbow and Hillstrom, judged by how far it is above its least value."""
+
+    function: Literal[tuple(SUMS_OF_SQUARES)] = "helical_valley"  # type: ignore[valid-type]
+
+    def task(self, folder: Path) -> Task:
+        chosen = SUMS_OF_SQUARES[self.function]
+        x0 = np.array(chosen.x0)
+        best = least_squares(chosen.residuals, x0, x_scale="jac", xtol=1e-15, ftol=1e-15, gtol=1e-15).x
+        names = tuple(f"x{i + 1}" for i in range(x0.size)) if x0.size < 5 else ()
+        minima = best[None] if x0.size == 2 else np.empty((0, 2))
+        return Task(f"{chosen.name.replace('_', ' ')}: a sum of {chosen.m} squares, {x0.size} unknowns", chosen.fun,
+                    None, x0, names, lambda x: {"above": float(chosen.fun(x)) - chosen.minima[0]},
+                    ("least squares", best), chosen.fun, minima, None)  # fmt: skip
