@@ -28,7 +28,11 @@ class Pair(NamedTuple):
     options: dict[str, Any]
 
 
-PAIRS = (Pair("lbfgs", "L-BFGS-B", {"ftol": 0.0, "maxcor": 10, "maxiter": 10_000, "maxfun": 1_000_000}),)
+PAIRS = (
+    Pair("lbfgs", "L-BFGS-B", {"ftol": 0.0, "maxcor": 10, "maxiter": 10_000, "maxfun": 1_000_000}),
+    Pair("bfgs", "BFGS", {"maxiter": 10_000}),
+    Pair("cg", "CG", {"maxiter": 10_000}),
+)
 
 
 class Answer(NamedTuple):

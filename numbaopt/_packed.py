@@ -32,26 +32,21 @@ class Packed:
             self.address: Any = value
             return
         self._stored: list[_Stored] = []
-        words = list(self._words(self.type, value))
-        self.words = np.array(words or [0], np.uint64)
+        self.words = np.array(self._words(self.type, value) or [0], np.int64).view(np.uint64)
         self.address = self.words.ctypes.data
 
-    def _words(self, kind: Any, value: Any):
+    def _words(self, kind: Any, value: Any) -> list[int]:
         if isinstance(kind, types.Array):
-            yield value.ctypes.data
-            yield from value.shape
-            yield from (stride % 2**64 for stride in value.strides)
-        elif isinstance(kind, types.BaseTuple):
+            return [value.ctypes.data, *value.shape, *value.strides]
+        if isinstance(kind, types.BaseTuple):
             kinds: Any = kind
-            for k, item in enumerate(value):
-                yield from self._words(kinds[k], item)
-        elif isinstance(kind, types.Float):
-            yield int(np.float64(value).view(np.uint64))
-        elif isinstance(kind, (types.Integer, types.Boolean)):
-            yield int(value) % 2**64
-        else:
-            self._stored.append(_Stored(kind, value))
-            yield self._stored[-1].address
+            return [word for k, item in enumerate(value) for word in self._words(kinds[k], item)]
+        if isinstance(kind, types.Float):
+            return [int(np.float64(value).view(np.int64))]
+        if isinstance(kind, (types.Integer, types.Boolean)):
+            return [(int(value) + 2**63) % 2**64 - 2**63]
+        self._stored.append(_Stored(kind, value))
+        return [self._stored[-1].address]
 
 
 def count_words(kind: Any) -> int:

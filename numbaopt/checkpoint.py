@@ -146,5 +146,5 @@ def load(path: str | os.PathLike) -> tuple[Run, dict[str, Any]]:
             error = ValueError("it is no checkpoint of numbaopt")
         raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: {error}") from None
     for name in ("now", "history"):
-        arrays[name] = arrays[name].view(np.recarray)
+        arrays[name] = arrays[name].view(np.dtype((np.record, arrays[name].dtype)))
     return Run(**arrays), settings

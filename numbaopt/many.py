@@ -205,7 +205,7 @@ class _Solution:
         starts, lower, upper = (table.astype(self.dtype, copy=False) for table in (starts, lower, upper))
         nit, nfev, status = np.zeros(self.size, np.int64), np.zeros(self.size, np.int64), np.full(self.size, STOPPED)
         self.tasks = many.Tasks(starts, lower, upper, starts.copy(), np.full(self.size, np.nan), status, nit, nfev,
-                                places, bases, strides, lent, np.asarray(self._run().now).view(np.int64),
+                                places, bases, strides, lent, self._run().now.view(np.int64),
                                 np.zeros(1, np.int64))  # fmt: skip
         self.packed = Packed(self.tasks, many.tasks_type(self.dtype))
         self.lock, self.next, self.done = threading.Lock(), 0, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 from . import checkpoint as checkpoints
@@ -178,7 +179,12 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
 
 def named(method):
     """The rule or method of a name; any other as it is."""
-    return SOLVERS[method]() if isinstance(method, str) and method in SOLVERS else as_optimizer(method)
+    return _by_name(method) if isinstance(method, str) else as_optimizer(method)
+
+
+@functools.cache
+def _by_name(name):
+    return SOLVERS[name]() if name in SOLVERS else as_optimizer(name)
 
 
 def _problem_of(fun, jac, args, n, lower, upper, jit):

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .loops.state import RECORD
+from .loops.state import NOW, RECORD
 from .run import Driver
 from .status import CONVERGED, NOT_FINITE, STOPPED
+
+
+NOW_VALUES: Any = namedtuple("NOW_VALUES", NOW.names or ())  # read many times, far faster than a record
 
 
 def result_of(driver: Driver, interrupted: bool = False):
     """The run as SciPy tells of one."""
     from scipy.optimize import OptimizeResult
 
-    now, run, problem, batches = driver.now, driver.run, driver.problem, driver.batches
+    now, run, problem, batches = NOW_VALUES._make(driver.now.item()), driver.run, driver.problem, driver.batches
     judged = batches is None or batches.whole
     kept = judged or now.status == NOT_FINITE or not now.keeps_best
     x = (run.best if kept else driver.point).copy()
@@ -40,12 +44,13 @@ def result_of(driver: Driver, interrupted: bool = False):
         fun, jac = problem.value_and_grad(x)
         evaluations += 1
     if not np.isfinite(fun) and now.status != NOT_FINITE and not interrupted:  # history=False: nobody looked before
-        now.status, now.fun = NOT_FINITE, fun
+        driver.now.status, driver.now.fun = NOT_FINITE, fun
+        now = NOW_VALUES._make(driver.now.item())
         if np.all(np.isfinite(run.best)):
             x = run.best.copy()
             fun, jac = problem.value_and_grad(x)
     status = STOPPED if interrupted else int(now.status)
-    history, inner = _history(driver), getattr(problem, "model", None)
+    history, inner = _history(driver, now), getattr(problem, "model", None)
     if inner is not None:  # what was trained stands for the unknowns of this model
         x = driver.told(x)
         jac = jac if interrupted else inner.value_and_grad(x)[1]
@@ -64,9 +69,9 @@ def _first_rate(lr: Any) -> float:
     return float(lr(0)) if callable(lr) else float(lr)
 
 
-def _history(driver: Driver) -> np.recarray:
+def _history(driver: Driver, now: Any) -> np.recarray:
     """The rows in use, with the last judged point at the end even where thinning left it out."""
-    now, history = driver.now, driver.run.history
+    history = driver.run.history
     rows = np.asarray(history[: now.records])
     judged = driver.judges and driver.within_epoch == 0 and not now.awaiting
     if judged and rows["step"][-1] != now.step:

@@ -25,6 +25,8 @@ from .status import CONVERGED, MESSAGES, NO_PROGRESS, NOT_FINITE, REASONS, RUNNI
 SLICE_SECONDS = 0.02
 MAX_SLICE = 1 << 16  # steps
 CHECKPOINT_SECONDS = 30.0
+MAX_KINDS = 1000  # of runs, of which it is remembered how many steps a slice had
+_SLICES: dict[Any, int] = {}
 
 
 class Limits(NamedTuple):
@@ -94,11 +96,13 @@ class Driver:
         if batches is not None and hasattr(problem, "at_once"):
             problem.at_once = batches.at_once
         self.lr = np.zeros(0)
+        self._kind = type(opt), getattr(problem, "evaluate", None), run.x.size
         self.solver = solver_of(opt)(Job(problem, opt, run, limits, batches, self.after))
 
     def solve(self) -> None:
         """Run until something ends the run."""
-        now, hooks, size, saved = self.now, self.hooks, 1, time.perf_counter()
+        now, hooks, saved = self.now, self.hooks, time.perf_counter()
+        size = _SLICES.get(self._kind, 1)
         if hooks.checkpoint:
             self.save()  # a place that cannot be written to should be known before the work is done
         bar = _bar(self) if hooks.progress else None
@@ -140,6 +144,9 @@ class Driver:
         finally:
             if bar is not None:
                 bar(None)
+        if len(_SLICES) >= MAX_KINDS:
+            _SLICES.clear()
+        _SLICES[self._kind] = size
         if hooks.checkpoint:
             self.save()
 

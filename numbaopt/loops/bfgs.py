@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .line_search import DIRECTION, NUMBERS, ROWS, SLOPES, TRIAL, inner, loop_of
+from .line_search import DIRECTION, FLAT, NUMBERS, ROWS, SLOPES, TRIAL, inner, loop_of
 from .state import inlined, larger
 
 LEARNT = NUMBERS  # of the extra numbers: updates of the matrix
@@ -32,7 +32,7 @@ def absorb(now, x, g, length, state, extra, settings):
     for i in range(n):
         s[i], y[i] = there[i] - x[i], slopes[i] - g[i]
     bend = inner(s, y)
-    if not bend > 1e-14 * inner(y, y):
+    if not bend > FLAT * math.sqrt(inner(y, y) * inner(s, s)):
         return
     if extra[LEARNT] == 0.0:
         scale = bend / inner(y, y)

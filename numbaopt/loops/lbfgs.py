@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .line_search import DIRECTION, NUMBERS, ROWS, SETTINGS, SLOPES, TRIAL, inner, loop_of
+from .line_search import DIRECTION, FLAT, NUMBERS, ROWS, SETTINGS, SLOPES, TRIAL, inner, loop_of
 from .state import inlined, larger
 
 MEMORY = SETTINGS  # of the settings: pairs that are kept
@@ -52,7 +52,7 @@ def absorb(now, x, g, length, state, extra, settings):
     for i in range(x.size):
         s[i], y[i] = there[i] - x[i], slopes[i] - g[i]
     bend = inner(s, y)
-    if bend > 1e-14 * inner(y, y):
+    if bend > FLAT * math.sqrt(inner(y, y) * inner(s, s)):
         extra[PRODUCTS + head] = 1.0 / bend
         extra[PAIRS] = extra[PAIRS] + 1.0 if extra[PAIRS] < memory else extra[PAIRS]
         extra[HEAD] = (head + 1) % memory

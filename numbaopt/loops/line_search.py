@@ -29,6 +29,7 @@ DECREASE, CURVATURE, STRONG, ROUNDING, MAX_EVALUATIONS, MAX_TRIES, SETTINGS = ra
 STALL, PATIENCE = 0.9, 20  # steps in vain: no lower objective, no gradient below this part of the least
 GROWTH = (1.1, 9.0)  # of a step without an upper end, in parts of the last one
 EDGE = 0.1  # of a bracket, that a new length keeps away from its ends
+FLAT = 2.2e-16  # the cosine between a step and the change of the gradient, up to which nothing is learnt from it
 OUT_OF_EVALUATIONS = 6  # see status.py
 
 floats = array_at(np.float64)

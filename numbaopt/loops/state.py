@@ -62,24 +62,34 @@ class Run(NamedTuple):
     extra: np.ndarray  # float64 numbers of the solver
     lower: np.ndarray  # (n,) or empty
     upper: np.ndarray  # (n,) or empty
-    now: np.recarray  # (1,) of NOW
-    history: np.recarray  # (rows,) of RECORD
+    now: np.ndarray  # (1,) of NOW
+    history: np.ndarray  # (rows,) of RECORD
 
     def __repr__(self) -> str:
         return f"Run(step={self.now[0]['step']}, {self.x.size} unknowns, {len(self.state)} vectors of state)"
+
+
+def _begin() -> np.ndarray:
+    """The record ``now`` of a run that has not begun."""
+    now = np.zeros(1, np.dtype((np.record, NOW)))
+    for name, value in (("status", RUNNING), ("stride", 1), ("best_fun", math.inf), ("awaiting", 1), ("outputs", 1),
+                        ("keeps_best", 1), ("shown", -1), ("calm_steps", CALM_STEPS),
+                        ("fun", math.nan)):  # fmt: skip  # not known yet
+        now[name] = value
+    return now
+
+
+_BEGIN = _begin()
 
 
 def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, records: int, keep_previous: bool,
             extra: int = 0) -> Run:  # fmt: skip
     """A run that has not begun; ``x0`` is copied."""
     n, dtype = x0.size, x0.dtype
-    now = np.zeros(1, NOW).view(np.recarray)
-    now[0].status, now[0].stride, now[0].best_fun, now[0].awaiting = RUNNING, 1, math.inf, 1
-    now[0].calm_steps = CALM_STEPS
-    now[0].fun = math.nan  # not known yet
-    now[0].keeps_best, now[0].shown, now[0].outputs, now[0].penalised = 1, -1, 1, n
-    history = np.zeros(max(2, records + records % 2), RECORD).view(np.recarray)
-    history.score = np.nan
+    now = _BEGIN.copy()
+    now["penalised"] = n
+    history = np.zeros(max(2, records + records % 2), np.dtype((np.record, RECORD)))
+    history["score"] = np.nan
     return Run(x0.copy(), np.zeros(n, dtype), np.zeros(n, dtype), x0.copy(), np.zeros(n if keep_previous else 0, dtype),
                np.zeros((slots, n), dtype), np.zeros(extra), lower, upper, now, history)  # fmt: skip
 
@@ -102,7 +112,10 @@ def take_over(run: Run, former: Run) -> None:
 
 def make_feasible(run: Run) -> None:
     """Let a run begin within its bounds and its largest norm."""
-    now, width = run.now[0], int(run.now[0].penalised // run.now[0].outputs)
+    now = run.now[0]
+    if not run.lower.size and now.max_norm == 0:
+        return
+    width = int(now.penalised // now.outputs)
     for point in (run.x, run.best, *(run.state[k] for k in [now.shown] if k >= 0)):
         if run.lower.size:
             np.clip(point, run.lower, run.upper, out=point)
