@@ -76,7 +76,7 @@ def run(quick: bool = False) -> Iterator[Table]:
         cases = [Case(f"{trial.problem.number} {trial.problem.name}, {trial.ours.evaluations:,} / "
                       f"{trial.scipys.evaluations:,} evaluations", trial.times) for trial in trials]  # fmt: skip
         cases += [Case(name, together(some), (Faster(SLOWER, (f"SciPy {pair.scipys}",)),))
-                  for name, some in (("together", trials), ("together, where both solve", solved))]  # fmt: skip
+                  for name, some in (("together", trials), ("together, where both solve", solved)) if some]  # fmt: skip
         notes = [told(OURS, [trial.ours for trial in trials]), told("SciPy", [trial.scipys for trial in trials]),
                  compared(solved),
                  f"Solved: |g| at most {TOLERANCE:g} in the maximum norm at the point returned, computed anew. At a "
@@ -121,6 +121,8 @@ def told(name: str, answers: list[Answer]) -> str:
 
 def compared(solved: list[Trial]) -> str:
     """Evaluations where both methods solve."""
+    if not solved:
+        return "No problem is solved by both."
     more = tuple(trial.ours.evaluations / trial.scipys.evaluations for trial in solved)
     low, high = quartiles(more)
     met = "met" if median(more) <= MORE else "NOT met"

@@ -179,12 +179,13 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
 
 def named(method):
     """The rule or method of a name; any other as it is."""
-    return _by_name(method) if isinstance(method, str) else as_optimizer(method)
+    cls = (SOLVERS.get(method) or OPTIMIZERS.get(method)) if isinstance(method, str) else None
+    return as_optimizer(method) if cls is None else _default(cls)
 
 
-@functools.cache
-def _by_name(name):
-    return SOLVERS[name]() if name in SOLVERS else as_optimizer(name)
+@functools.lru_cache(maxsize=256)
+def _default(cls):
+    return cls()
 
 
 def _problem_of(fun, jac, args, n, lower, upper, jit):

@@ -1,9 +1,12 @@
 """The benchmarks' own machinery: fair turns, honest ratios and verdicts."""
 
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from benchmarks import more_garbow_hillstrom as mgh
 from benchmarks.__main__ import NAMES, main
 from benchmarks.report import OURS, Below, Case, Faster, Table, as_markdown, as_text, duration, figure
 from benchmarks.timing import Times, race, ratio
@@ -68,3 +71,20 @@ def test_help_names_every_benchmark(capsys):
         main(["--help"])
     told = capsys.readouterr().out
     assert all(name in told for name in NAMES)
+
+
+@pytest.mark.parametrize(("fun", "g", "flat", "least"), [
+    (124.362182, 1e-7, True, True), (124.3622, 1e-7, True, False), (124.362182, -2e-6, False, True)])  # fmt: skip
+def test_answers_are_judged_at_the_point_returned(fun, g, flat, least):
+    result = SimpleNamespace(x=np.zeros(2), fun=0.0, jac=np.zeros(2), success=True, status=0, nfev=7)
+    answer = mgh.judge(mgh.PROBLEMS[5], lambda x: (fun, np.array([0.0, g])), result)
+    assert (answer.flat, answer.least, answer.told, answer.evaluations) == (flat, least, True, 7)
+    assert ("said to have converged without: jennrich_sampson" in mgh.told("SciPy", [answer])) == (not flat)
+
+
+def test_evaluations_are_compared_in_the_median():
+    trials = [SimpleNamespace(ours=SimpleNamespace(evaluations=mine), scipys=SimpleNamespace(evaluations=10))
+              for mine in (10, 12, 90)]  # fmt: skip
+    assert "on the 3 problems that both solve: median 1.20" in mgh.compared(trials)
+    assert mgh.compared(trials).endswith(": met.")
+    assert mgh.compared(trials[1:]).endswith(": NOT met.")
