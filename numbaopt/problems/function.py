@@ -26,6 +26,7 @@ from .callback import Callback
 
 GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"
 FLOAT64 = np.dtype(np.float64)
+WITHOUT_ARGS = numba.typeof(((), True))  # of what is packed; to ask for it each time would take longer than the rest
 MODES = ("forward", "reverse")
 EXACT = {"ad": None, "forward": "forward", "reverse": "reverse"}  # values of jac, and the mode that each asks for
 
@@ -89,7 +90,7 @@ class Function:
         from ..exact import FORWARD_UP_TO, UnsupportedError
 
         mode = EXACT.get(self.jac) or ("forward" if self.n <= FORWARD_UP_TO else "reverse")
-        packed = Packed((native, True))
+        packed = Packed((native, True), None if native else WITHOUT_ARGS)
         try:
             found = packed, compiled_evaluation(self.fun, mode, packed.type, self.dtype)
         except UnsupportedError as error:
