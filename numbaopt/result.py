@@ -14,7 +14,6 @@ from .loops.state import NOW, RECORD
 from .run import Driver
 from .status import CONVERGED, NOT_FINITE, STOPPED
 
-
 NOW_VALUES: Any = namedtuple("NOW_VALUES", NOW.names or ())  # read many times, far faster than a record
 
 

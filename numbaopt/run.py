@@ -25,7 +25,7 @@ from .status import CONVERGED, MESSAGES, NO_PROGRESS, NOT_FINITE, REASONS, RUNNI
 SLICE_SECONDS = 0.02
 MAX_SLICE = 1 << 16  # steps
 CHECKPOINT_SECONDS = 30.0
-MAX_KINDS = 1000  # of runs, of which it is remembered how many steps a slice had
+MAX_KINDS = 256  # of runs whose steps should take the same time: the next one begins with slices as long
 _SLICES: dict[Any, int] = {}
 
 
@@ -96,13 +96,14 @@ class Driver:
         if batches is not None and hasattr(problem, "at_once"):
             problem.at_once = batches.at_once
         self.lr = np.zeros(0)
-        self._kind = type(opt), getattr(problem, "evaluate", None), run.x.size
+        kind = getattr(problem, "kind", None)
+        self._kind = kind and (type(opt), run.x.size, kind)
         self.solver = solver_of(opt)(Job(problem, opt, run, limits, batches, self.after))
 
     def solve(self) -> None:
         """Run until something ends the run."""
         now, hooks, saved = self.now, self.hooks, time.perf_counter()
-        size = _SLICES.get(self._kind, 1)
+        size = _SLICES.get(self._kind, 1) if self._kind else 1
         if hooks.checkpoint:
             self.save()  # a place that cannot be written to should be known before the work is done
         bar = _bar(self) if hooks.progress else None
@@ -144,9 +145,10 @@ class Driver:
         finally:
             if bar is not None:
                 bar(None)
-        if len(_SLICES) >= MAX_KINDS:
-            _SLICES.clear()
-        _SLICES[self._kind] = size
+        if self._kind:
+            if len(_SLICES) >= MAX_KINDS:
+                _SLICES.clear()
+            _SLICES[self._kind] = size
         if hooks.checkpoint:
             self.save()
 

@@ -80,6 +80,14 @@ class Function:
         """How many more evaluations of the objective a gradient takes."""
         return evaluations(self.jac, self.n) if isinstance(self.jac, str) and self.jac in SCHEMES else 0
 
+    @property
+    def kind(self) -> Any:
+        """Of evaluations that take the same time: the function and the shapes of its arguments; None: not known."""
+        try:
+            return self.compiled and (self._keep, tuple(map(_size, self.args)))
+        except TypeError:
+            return None
+
     def _use_differences(self) -> None:
         if self.dtype != FLOAT64:
             raise ValueError(f"dtype={self.dtype}: gradients by differences need float64; give a gradient")
@@ -175,6 +183,15 @@ class Function:
             raise ValueError(f"jac returned a gradient of shape {gradient.shape}, x has shape {x.shape}")
         g[:] = gradient
         return value
+
+
+def _size(arg: Any) -> Any:
+    """The shape of an array, the value of all else that can be compared."""
+    if isinstance(arg, tuple):
+        return tuple(map(_size, arg))
+    if not isinstance(arg, (np.ndarray, np.generic, int, float, str)):
+        raise TypeError
+    return arg.item() if isinstance(arg, np.ndarray) and arg.ndim == 0 else getattr(arg, "shape", ()) or arg
 
 
 def _told(error: Exception) -> str:
