@@ -27,9 +27,14 @@ OPTIONS = {
 BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "average", "average_from", "ema_decay", "lazy_update")
 
 
-def split_options(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The optimizer with its fields taken from the options, and what is left of them."""
+def split_options(opt: Any, options: dict[str, Any], tol: float | None = None) -> tuple[Any, dict[str, Any]]:
+    """The optimizer with its fields taken from the options, else from ``tol``, and what is left of them."""
     options = {getattr(opt, "translates", {}).get(key, key): value for key, value in options.items()}
+    if hasattr(opt, "complete"):
+        opt.complete(options)
+    for name in getattr(opt, "tolerances", ()) if tol is not None else ():
+        if name in opt._fields:
+            options.setdefault(name, tol)
     fields = opt.parts[-1]._fields if hasattr(opt, "parts") else opt._fields
     mine = {key: options.pop(key) for key in list(options) if key in fields}
     if mine and hasattr(opt, "parts"):

@@ -19,7 +19,7 @@ from .loops import many
 from .loops.state import Run, new_run
 from .minimize import minimize, named
 from .optimizers._rule import OPTIMIZERS
-from .problems.function import Function
+from .problems.function import WITHOUT, Function
 from .schedules import plateau_of
 from .solvers import SOLVERS, Job, solver_of
 from .status import CONVERGED, MESSAGES, RAISED, STOPPED
@@ -92,13 +92,14 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     starts, which = _starts(X0, args, batched)
     args = tuple(_native(arg) if own else arg for arg, own in zip(args, which, strict=True))
     lower, upper = _bounds(bounds, starts)
-    opt, options = split_options(_method(method), options)
+    opt, options = split_options(_method(method), options, tol)
     for key in [key for key in options if key not in MANY_OPTIONS]:
         warn(f"option {key!r} has no effect in minimize_many; it knows {', '.join(MANY_OPTIONS)}")
     settings = settings_of(opt, tol, options, starts.shape[1])
     if len(starts) == 0:
         return _result(starts, np.zeros(0), *np.zeros((3, 0), np.int64))
     box = (lower[0], upper[0]) if len(lower) else (np.zeros(0), np.zeros(0))
+    jac = jac if getattr(opt, "gradient", True) else WITHOUT
     problem = Function(fun, jac, _of(0, args, which), starts.shape[1], *box, settings["jit"])
     if hasattr(opt, "check"):
         opt.check(opt, problem, None, len(lower) > 0)

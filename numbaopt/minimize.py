@@ -29,7 +29,7 @@ from .arguments import (
 from .loops.state import Run, make_feasible, new_run, take_over
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.step import as_optimizer
-from .problems.function import Function, mend_message
+from .problems.function import WITHOUT, Function, mend_message
 from .problems.weight_norm import WeightNorm
 from .result import display, hook_of, result_of
 from .run import Batches, Driver, Hooks, Limits
@@ -148,8 +148,10 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         name = "lbfgs"
     automatic = isinstance(name, str) and name == "auto"
     known = automatic or (name is not None and (not isinstance(name, str) or name in OPTIMIZERS or name in SOLVERS))
-    if isinstance(name, str) and name in SOLVERS and any(key in SOLVERS[name].elsewhere for key in options):
-        known = False  # SciPy has a method of this name that takes them
+    ours = SOLVERS.get(name) if isinstance(name, str) else name
+    hessian = getattr(ours, "with_hessian", False) and not (hess is None and hessp is None)
+    if known and name in SCIPY_METHODS and (hessian or any(key in ours.elsewhere for key in options)):
+        known = False  # SciPy's method of this name takes them
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
         raise ValueError(f"unknown method {method!r}; {nearest(name, ['auto', *OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
     model = hasattr(fun, "n_terms")
@@ -159,6 +161,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         args = (args,)
     if model and (args or jac is not None):
         raise ValueError(f"{'args' if args else 'jac'}: a {type(fun).__name__} has its own data and gradient")
+    if known and not getattr(ours, "gradient", True):
+        jac = WITHOUT
     problem = _problem_of(fun, jac, args, x0.size, lower, upper, options.get("jit"))
     if automatic:
         name, defaults = choose(problem, lower.size > 0)
@@ -173,7 +177,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     for key, value in (("hess", hess), ("hessp", hessp), ("constraints", constraints or None)):
         if value is not None:
             warn(f"method {method!r} does not use {key}")
-    opt, options = split_options(named(name), options)
+    opt, options = split_options(named(name), options, tol)
     return _minimize(problem, x0, opt, lower, upper, tol, callback, options)
 
 

@@ -53,7 +53,7 @@ def result_of(driver: Driver, interrupted: bool = False):
     if inner is not None:  # what was trained stands for the unknowns of this model
         x = driver.told(x)
         jac = jac if interrupted else inner.value_and_grad(x)[1]
-    return OptimizeResult(
+    result = OptimizeResult(
         x=x, fun=float(fun), jac=jac, nit=int(now.step),
         nfev=evaluations * (1 + getattr(problem, "per_gradient", 0)),
         njev=evaluations + (int(now.step) if batches is not None else 0),
@@ -62,6 +62,9 @@ def result_of(driver: Driver, interrupted: bool = False):
         lr=float(now.lr) if now.step else _first_rate(driver.opt.lr), history=history, run=run,
         **driver.solver.told(),
     )  # fmt: skip
+    if not getattr(driver.opt, "gradient", True):
+        del result["jac"], result["njev"]
+    return result
 
 
 def _first_rate(lr: Any) -> float:

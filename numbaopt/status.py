@@ -27,5 +27,6 @@ REASONS = {
     3: "Converged: the unknowns changed by less than xtol.",
     5: "Converged: the duality gap is at most gtol times the objective, no component of the subgradient exceeds gtol.",
     4: "Converged: no progress for as many epochs as patience allows.",
+    7: "Converged: the simplex is no larger than xatol, its objectives differ by no more than fatol.",
     6: "The limit on evaluations was reached before the tolerance.",
 }

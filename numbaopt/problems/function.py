@@ -28,6 +28,7 @@ GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"
 FLOAT64 = np.dtype(np.float64)
 WITHOUT_ARGS = numba.typeof(((), True))  # of what is packed; to ask for it each time would take longer than the rest
 MODES = ("forward", "reverse")
+WITHOUT = "without"  # the value of jac where no gradient is needed
 EXACT = {"ad": None, "forward": "forward", "reverse": "reverse"}  # values of jac, and the mode that each asks for
 
 
@@ -173,6 +174,8 @@ class Function:
             value = _as_scalar(value)
         else:
             value = _as_scalar(fun(x.copy(), *args))
+            if self.jac == WITHOUT:
+                return value
             if isinstance(self.jac, str):
                 scheme = getattr(SCHEMES[self.jac], "py_func", SCHEMES[self.jac])
                 scheme(lambda z, *a: _as_number(fun(z.copy(), *a)), x, work, g, value, args, self.lower, self.upper)
@@ -208,7 +211,7 @@ def as_scheme(jac: Any) -> Any:
     if jac is None or jac is False:
         return None
     names = (*EXACT, *SCHEMES)
-    if jac is True or callable(jac) or (isinstance(jac, str) and jac in names):
+    if jac is True or callable(jac) or (isinstance(jac, str) and jac in (*names, WITHOUT)):
         return jac
     raise ValueError(f"jac={jac!r} must be callable, True, None or one of {', '.join(map(repr, names))}"
                      + (f"; {nearest(jac, names)}" if isinstance(jac, str) else ""))  # fmt: skip
@@ -281,7 +284,7 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype, rules:
     if callable(jac):
         _require_vector(_return_type(jac, kinds))
     on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
-    source = _with_differences if isinstance(jac, str) else _with_jac
+    source = _with_value if jac == WITHOUT else _with_differences if isinstance(jac, str) else _with_jac
     evaluate = source(fun, None if jac is True else jac, unpacker(packed), array_at(dtype))
     evaluate = jit_for_address(evaluate, cache=on_disk, fastmath=())
     return evaluate, address(evaluate, EVALUATE)
@@ -339,6 +342,16 @@ def _with_jac(fun, jac, unpack, vector):
         for i in range(n):
             g[i] = gradient[i]
         return value
+
+    return evaluate
+
+
+def _with_value(fun, jac, unpack, vector):
+    def evaluate(x, work, g, n, data):
+        (args, _), x, work = unpack(data), vector(x, n), vector(work, n)
+        for i in range(n):
+            work[i] = x[i]
+        return np.float64(fun(work, *args))
 
     return evaluate
 

@@ -8,7 +8,11 @@ from .dual import SDCA
 from .lbfgs import LBFGS, LBFGSB
 from .multipliers import SSNAL
 from .newton import Newton
+from .simplex import NelderMead
+from .trust_region import TrustNCG
 from .variance_reduced import SAG, SAGA, SVRG
 
-__all__ = ["BFGS", "CG", "LBFGS", "LBFGSB", "SAG", "SAGA", "SDCA", "SOLVERS", "SSNAL", "SVRG", "Job", "Newton",
-           "choose", "solver_of"]  # fmt: skip
+__all__ = [
+    "BFGS", "CG", "LBFGS", "LBFGSB", "SAG", "SAGA", "SDCA", "SOLVERS", "SSNAL", "SVRG", "Job", "NelderMead", "Newton",
+    "TrustNCG", "choose", "solver_of",
+]  # fmt: skip

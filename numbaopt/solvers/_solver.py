@@ -10,8 +10,8 @@ A method that is no rule (it needs more of a problem than one gradient a step) i
     the settings that follow from the problem filled in: what the run, and its checkpoint, goes by,
 ``incremental``, optional
     whether a step is of one term, an epoch of as many as there are,
-``bounded``, optional
-    whether it takes bounds.
+``bounded``, ``gradient``, optional
+    whether it takes bounds, and needs gradients of functions.
 
 Methods that SciPy has too mean by options and defaults what SciPy means:
 
@@ -22,7 +22,11 @@ Methods that SciPy has too mean by options and defaults what SciPy means:
 ``calm_steps``
     how many small changes in a row ftol and xtol ask for,
 ``translates``, ``elsewhere``
-    SciPy's names of our options; options for which SciPy's own method is called.
+    SciPy's names of our options; options for which SciPy's own method is called,
+``with_hessian``
+    whether that is called for ``hess`` and ``hessp``, too,
+``complete(options)``
+    adds the options that follow from others.
 
 All that a run depends on stands in the arrays of `Run` (``state``: vectors like x, ``extra``: float64 numbers), so it
 can be cut anywhere between steps, saved and resumed bit for bit.
@@ -42,8 +46,10 @@ from ..loops.state import CALM_STEPS, Run, run_type
 from ..problems.whole import Whole
 
 SMALLEST = 1e-6  # part of the first objective, that counts as nothing
-DEFAULTS: dict[str, Any] = {"incremental": False, "bounded": False, "defaults": {}, "tolerances": ("gtol",),
-                            "calm_steps": CALM_STEPS, "translates": {}, "elsewhere": ()}  # fmt: skip
+DEFAULTS: dict[str, Any] = {
+    "incremental": False, "bounded": False, "gradient": True, "defaults": {}, "tolerances": ("gtol",),
+    "calm_steps": CALM_STEPS, "translates": {}, "elsewhere": (), "with_hessian": False,
+}  # fmt: skip
 SOLVERS: dict[str, Any] = {}  # methods that are no rules, by each of their names
 
 

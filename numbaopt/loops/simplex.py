@@ -1,0 +1,165 @@
+"""The simplex of Nelder and Mead: steps that need no gradient."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from .._jit import EXACT, invoke_value, jit, jit_inside, pointer
+from ..status import CONVERGED, NOT_FINITE, RUNNING, STEP_LIMIT
+from .descent import floats
+from .line_search import OUT_OF_EVALUATIONS
+from .state import clipped, inlined, judge, open_run
+
+CENTER, TRIAL, SECOND, VERTICES = range(4)  # rows of the state; the vertices, n + 1, are the last ones
+XATOL, FATOL, MAX_EVALUATIONS, REFLECT, EXPAND, CONTRACT, SHRINK, SETTINGS = range(8)  # of the settings
+VALUES = 0  # of the extra numbers: n + 1 objectives, then the rows of the vertices from best to worst
+FLAT = 7  # see status.py
+RELATIVE, ABSOLUTE = 0.05, 0.00025  # sides of the first simplex: parts of an unknown, or where that is 0
+
+
+@inlined
+def look(there, work, g, lower, upper, evaluate, data):
+    """The objective at a trial point, moved into the bounds; infinite where it is not a number."""
+    for i in range(lower.size):
+        there[i] = clipped(there[i], lower[i], upper[i])
+    value = invoke_value(evaluate, (pointer(there), pointer(work), pointer(g), there.size, data))
+    return value if value == value else math.inf
+
+
+@jit_inside
+def rank(extra, n, place):
+    """Move the vertex at a place of the order, whose objective is new, to where it belongs, behind its equals."""
+    while place > 0 and extra[int(extra[n + place])] < extra[int(extra[n + place - 1])]:
+        extra[n + place], extra[n + place - 1] = extra[n + place - 1], extra[n + place]
+        place -= 1
+
+
+@inlined
+def begin(x, work, g, lower, upper, state, extra, evaluate, data):
+    """The first simplex, and its objectives."""
+    n = x.size
+    for v in range(n + 1):
+        vertex = state[VERTICES + v]
+        for i in range(n):
+            vertex[i] = x[i]
+        if v > 0:
+            vertex[v - 1] = (1.0 + RELATIVE) * x[v - 1] if x[v - 1] != 0.0 else ABSOLUTE
+        for i in range(lower.size):  # into the region rather than onto its edge
+            if vertex[i] > upper[i]:
+                vertex[i] = 2.0 * upper[i] - vertex[i]
+        extra[v] = look(vertex, work, g, lower, upper, evaluate, data)
+        extra[n + 1 + v] = v
+        rank(extra, n + 1, v)
+
+
+@inlined
+def replace(state, extra, n, row, value):
+    """Put a trial point in the place of the worst vertex."""
+    worst = int(extra[2 * n + 1])
+    vertex, there = state[VERTICES + worst], state[row]
+    for i in range(n):
+        vertex[i] = there[i]
+    extra[worst] = value
+    rank(extra, n + 1, n)
+
+
+@inlined
+def between(state, there, worst, n, by):
+    """The point ``center + by (center - worst)``."""
+    center, vertex = state[CENTER], state[VERTICES + worst]
+    for i in range(n):
+        there[i] = (1.0 + by) * center[i] - by * vertex[i]
+
+
+@jit_inside
+def small(state, extra, n, xatol, fatol):
+    """Whether no vertex is far from the best one, in place and in value."""
+    best = int(extra[n + 1])
+    point, spread = state[VERTICES + best], 0.0
+    for v in range(n + 1):
+        if not abs(extra[v] - extra[best]) <= fatol:
+            return False
+        vertex = state[VERTICES + v]
+        for i in range(n):
+            far = abs(float(vertex[i]) - float(point[i]))
+            spread = far if far > spread else spread
+    return spread <= xatol
+
+
+@inlined
+def note(now, x, g, best, previous, lower, upper, history, state, extra, ftol, xtol, looked):
+    """Judge the best vertex."""
+    n, vertex = x.size, state[VERTICES + int(extra[x.size + 1])]
+    for i in range(n):
+        x[i], g[i] = vertex[i], 0.0
+    now.evaluations += looked - 1
+    judge(now, x, g, best, previous, lower, upper, history, extra[int(extra[n + 1])], -1.0, ftol, xtol)
+
+
+@functools.partial(jit, fastmath=EXACT)  # the bits of SciPy's
+def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol):
+    """Take at most ``k`` steps; the arguments are those of every loop over whole objectives (`descent.signature`)."""
+    run, values, settings = open_run(run, zero), floats(values, room), floats(settings, SETTINGS)
+    now, x, g, work, state, extra = run.now[0], run.x, run.g, run.work, run.state, run.extra
+    best, previous, lower, upper, history, n = run.best, run.previous, run.lower, run.upper, run.history, run.x.size
+    center, trial, second, noted = state[CENTER], state[TRIAL], state[SECOND], 0
+    if now.awaiting:
+        begin(x, work, g, lower, upper, state, extra, evaluate, data)
+        note(now, x, g, best, previous, lower, upper, history, state, extra, ftol, xtol, n + 1)
+        if room > 0:
+            values[0], noted = now.fun, 1
+    for _ in range(k):
+        if now.status == RUNNING and small(state, extra, n, settings[XATOL], settings[FATOL]):
+            now.status, now.reason = CONVERGED, FLAT
+        if now.status != RUNNING:
+            return
+        if now.evaluations >= settings[MAX_EVALUATIONS]:
+            now.status, now.reason = STEP_LIMIT, OUT_OF_EVALUATIONS
+            return
+        worst, most = int(extra[2 * n + 1]), extra[int(extra[2 * n + 1])]
+        least, middle = extra[int(extra[n + 1])], extra[int(extra[2 * n])]
+        for i in range(n):
+            total = 0.0
+            for v in range(n):
+                total += float(state[VERTICES + int(extra[n + 1 + v]), i])
+            center[i] = total / n
+        between(state, trial, worst, n, settings[REFLECT])
+        value, looked, shrink = look(trial, work, g, lower, upper, evaluate, data), 1, False
+        if value < least:
+            between(state, second, worst, n, settings[REFLECT] * settings[EXPAND])
+            farther = look(second, work, g, lower, upper, evaluate, data)
+            looked = 2
+            if farther < value:
+                replace(state, extra, n, SECOND, farther)
+            else:
+                replace(state, extra, n, TRIAL, value)
+        elif value < middle:
+            replace(state, extra, n, TRIAL, value)
+        else:
+            outside = value < most
+            between(state, second, worst, n, settings[REFLECT] * settings[CONTRACT] if outside else -settings[CONTRACT])
+            nearer = look(second, work, g, lower, upper, evaluate, data)
+            looked = 2
+            shrink = not (nearer <= value if outside else nearer < most)
+            if not shrink:
+                replace(state, extra, n, SECOND, nearer)
+        if shrink:
+            point = state[VERTICES + int(extra[n + 1])]
+            for place in range(1, n + 1):
+                v = int(extra[n + 1 + place])
+                vertex = state[VERTICES + v]
+                for i in range(n):
+                    vertex[i] = point[i] + settings[SHRINK] * (vertex[i] - point[i])
+                extra[v] = look(vertex, work, g, lower, upper, evaluate, data)
+            for place in range(1, n + 1):
+                rank(extra, n + 1, place)
+            looked = 2 + n
+        now.step += 1
+        for i in range(previous.size):
+            previous[i] = x[i]
+        note(now, x, g, best, previous, lower, upper, history, state, extra, ftol, xtol, looked)
+        if noted < room:
+            values[noted], noted = now.fun, noted + 1
+        if now.status == NOT_FINITE:
+            return

@@ -1,0 +1,70 @@
+"""Nelder and Mead's simplex: SciPy's steps."""
+
+import numba
+import numpy as np
+import pytest
+import scipy.optimize
+from problems import rosen, same
+
+import numbaopt as no
+
+
+@numba.njit
+def kinks(x):
+    total = 0.0
+    for i in range(x.size):
+        total += abs(x[i] - 0.3 * i) * (1.0 + i)
+    return total
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("fun", "n"), [(rosen, 2), (kinks, 1), (kinks, 4)])
+@pytest.mark.parametrize("bounds", [None, (-0.5, 0.4)])
+def test_steps_are_scipys(fun, n, adaptive, bounds):
+    x0 = np.resize([-1.2, 1.0, 0.0], n)
+    box = None if bounds is None else [bounds] * n
+    options = {"adaptive": adaptive, "maxiter": 60}
+    mine = no.minimize(fun, x0, method="Nelder-Mead", bounds=box, options=options)
+    x0 = x0 if bounds is None else np.clip(x0, *bounds)
+    theirs = scipy.optimize.minimize(fun, x0, method="Nelder-Mead", bounds=box, options={**options, "maxiter": 61})
+    np.testing.assert_allclose(mine.x, theirs.x, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(mine.fun, theirs.fun, rtol=1e-7, atol=1e-12)
+    assert abs(mine.nfev - theirs.nfev) <= 2
+    assert abs(mine.nit - (theirs.nit - 1)) <= 1  # SciPy begins to count at one; ties may be broken by rounding
+    assert sorted(set(dir(theirs)) - {"allvecs"} - set(dir(mine))) == []
+    np.testing.assert_allclose(mine.final_simplex[1], np.sort(mine.final_simplex[1]))
+
+
+def test_no_gradient_is_asked_for_and_slices_change_no_bit():
+    def opaque(x):
+        return float(str(abs(x[0] - 1) + abs(x[1] + 2)))
+
+    with pytest.warns(RuntimeWarning, match="runs from Python"):
+        res = no.minimize(opaque, [0.0, 0.0], method="nelder-mead", tol=1e-6)
+    assert res.success
+    assert "simplex" in res.message
+    assert "jac" not in res
+    np.testing.assert_allclose(res.x, [1, -2], atol=1e-5)
+    whole = no.minimize(kinks, np.ones(3), method="nelder-mead")
+    points = []
+    cut = no.minimize(kinks, np.ones(3), method="nelder-mead", callback=points.append)
+    whole.jac = cut.jac = 0
+    whole.njev = cut.njev = 0
+    same(whole, cut)
+    assert len(points) == cut.nit
+
+
+def test_limits():
+    limited = no.minimize(rosen, [-1.2, 1.0], method="nelder-mead", options={"maxfev": 30})
+    assert limited.status == 1
+    assert 30 <= limited.nfev <= 33
+    assert no.minimize(rosen, [-1.2, 1.0], method="nelder-mead", options={"maxiter": 7}).nit == 7
+    long = no.minimize(kinks, np.ones(8), method="nelder-mead", options={"maxiter": 100_000}, tol=1e-10)
+    assert long.nfev > 200 * 8  # one limit lifts the other
+    given = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    res = no.minimize(rosen, [0.0, 0.0], method="nelder-mead", options={"initial_simplex": given})
+    assert res.nfev > 10  # SciPy's own
+    nowhere = no.minimize(lambda x: np.nan * x[0], [1.0], method="nelder-mead")
+    assert nowhere.status == 2
+    many = no.minimize_many(lambda x, a: abs(x[0] - a), np.zeros((5, 1)), np.arange(5.0), True, "nelder-mead")
+    np.testing.assert_allclose(many.x[:, 0], np.arange(5.0), atol=1e-3)
