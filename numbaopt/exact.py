@@ -11,8 +11,9 @@ from .autodiff import _jit
 from .autodiff.custom import stamp
 from .autodiff.errors import UnsupportedError
 from .autodiff.gradients import FORWARD_UP_TO, evaluation
+from .autodiff.linking import link_late
 
-__all__ = ["FORWARD_UP_TO", "UnsupportedError", "autodiff", "evaluation", "stamp"]
+__all__ = ["FORWARD_UP_TO", "UnsupportedError", "autodiff", "evaluation", "link_late", "stamp"]
 
 
 def _keep(dispatcher: Any, function: Any) -> None:

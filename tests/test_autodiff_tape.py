@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -151,6 +152,59 @@ def test_memory_does_not_grow_over_many_gradients():
     before = memory()
     many(x, SQUARE, 100_000)
     assert memory() - before < 4 << 20
+
+
+def test_large_runs_leave_their_memory_to_the_next_also_in_threads():
+    @numba.njit
+    def squares(x):
+        s = 0.0
+        for i in range(x.size):
+            s += (x[i] - 1.0) ** 2
+        return s
+
+    df = no.grad(squares, "reverse")
+    sizes = [50_000, 100_000, 30, 70_000]  # megabytes of tape, but for one
+    points = [np.linspace(-1, 1, n) for n in sizes]
+    for x in points * 2:
+        np.testing.assert_array_equal(df(x), 2 * (x - 1))
+
+    def work(k):
+        x = points[k % 4]
+        return all(np.array_equal(df(x), 2 * (x - 1)) for _ in range(25))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(16)))
+    before = memory()
+    for _ in range(100):
+        df(points[1])
+    assert memory() - before < 4 << 20
+
+
+@numba.njit
+def down(x, k):
+    return x[0] if k == 0 else sideways(x, k - 1) * x[1]
+
+
+@numba.njit
+def sideways(x, k):
+    return x[1] if k == 0 else down(x, k - 1) * x[0]
+
+
+@numba.njit
+def alone(x, k):
+    return x[0] * x[1] if k == 0 else alone(x, k - 1) * x[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_functions_that_call_themselves_at_any_depth(mode):
+    both = numba.njit(lambda x: alone(x, 2) + down(x, 2))  # of a literal, then of any integer
+    within = numba.njit(lambda x: both(x) * 2.0)
+    x = np.array([2.0, 3.0])
+    expected = np.array([3 * x[0] ** 2 * x[1] + 2 * x[0] * x[1], x[0] ** 3 + x[0] ** 2])
+    for fun, factor in ((both, 1.0), (within, 2.0)):
+        df = no.grad(fun, mode)
+        np.testing.assert_allclose(df(x), factor * expected, rtol=1e-14)
+        np.testing.assert_array_equal(numba.njit(lambda x, df=df: df(x))(x), df(x))
 
 
 @numba.njit

@@ -7,6 +7,8 @@ from typing import Any
 
 import numba
 
+from .linking import link_late
+
 #: What keeps compiled functions on disk, if anything does: ``keep(dispatcher, python function)``.
 keep: Callable[[Any, Any], None] | None = None
 
@@ -15,6 +17,7 @@ def jit(function: Any, kept: bool = False, **options: Any) -> Any:
     """Compile a function; ``kept`` on disk if there is a way."""
     wanted: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, **options}
     made = numba.njit(**wanted)(function)
+    link_late(made)
     if kept and keep is not None:
         keep(made, function)
     return made

@@ -10,10 +10,10 @@ words   meaning
 5 to 9  of the second
 10, 11  rows and columns of the result
 12      where its values are
-
 ======  =================================================================================
 
 Places are counted in words from the payload's begin, except that of values in an argument's memory (an address).
+Functions of ``np.linalg`` have payloads of their own (`linalg`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic, overload, register_jitable
 
-from .arrays import address, as_argument, floats_at, parts, taped
+from .arrays import address, as_argument, parts, taped
 from .numbers import Taped, number_in
 from .scalars import value
 from .tape import NODES, WORD, allocate, load_float, load_word, reserve_bytes, store_float, store_word
@@ -34,7 +34,7 @@ FIRST, SECOND, RESULT = 0, 5, 10
 ACTIVE, BY_REFERENCE, TRANSPOSED = 1, 2, 4  # flags of an operand
 
 
-def _chosen_by_type(*names: str) -> Any:
+def chosen_by_type(*names: str) -> Any:
     """Decorator for functions of which compiled code knows one version a type; Python has none."""
 
     def register(choose: Any) -> Any:
@@ -48,13 +48,13 @@ def _chosen_by_type(*names: str) -> Any:
     return register
 
 
-@_chosen_by_type("a")
+@chosen_by_type("a")
 def node_of(a):
     """The node of a number; 0 for a constant."""
     return (lambda a: parts(a)[1]) if isinstance(a, Taped) else (lambda a: 0)
 
 
-@_chosen_by_type("a")
+@chosen_by_type("a")
 def tape_of(a):
     """The address of the tape that a number, or any item of an array, is on; 0 where there is none."""
     if isinstance(a, Taped):
@@ -72,7 +72,7 @@ def tape_of(a):
     return search
 
 
-@_chosen_by_type("where", "a")
+@chosen_by_type("where", "a")
 def flags_of(where, a):
     """What is known of an operand."""
     if isinstance(number_in(a), Taped):
@@ -81,19 +81,19 @@ def flags_of(where, a):
     return lambda where, a: BY_REFERENCE | transposed if as_argument(where, a) else 0
 
 
-@_chosen_by_type("a")
+@chosen_by_type("a")
 def rows_of(a):
     """Rows of an operand as a matrix; a vector is one column."""
     return lambda a: a.shape[0]
 
 
-@_chosen_by_type("a")
+@chosen_by_type("a")
 def columns_of(a):
     """Columns of an operand as a matrix; a vector is one column."""
     return (lambda a: a.shape[1]) if a.ndim == 2 else (lambda a: 1)
 
 
-@_chosen_by_type("payload", "which", "free", "a", "rows", "columns", "flags")
+@chosen_by_type("payload", "which", "free", "a", "rows", "columns", "flags")
 def write_operand(payload, which, free, a, rows, columns, flags):
     """Describe an operand and copy what has to be; the next free word."""
     active = isinstance(number_in(a), Taped)
@@ -127,14 +127,7 @@ def begin_block(where, a_rows, a_columns, a_flags, b_rows, b_columns, b_flags, r
     for size, flags in ((a_rows * a_columns, a_flags), (b_rows * b_columns, b_flags)):
         if not flags & BY_REFERENCE:
             words += size * (2 if flags & ACTIVE else 1)
-    payload = np.int64(0)
-    if where != 0:
-        payload = reserve_bytes(where, 8 * words + 24)
-    kept = payload != 0
-    if not kept:
-        payload = allocate(8 * words)
-        if payload == 0:
-            raise MemoryError("no memory for a product of arrays")
+    payload, kept = room_for(where, words)
     store_word(payload + 8 * RESULT, rows)
     store_word(payload + 8 * (RESULT + 1), columns)
     store_word(payload + 8 * (RESULT + 2), words - rows * columns)
@@ -142,11 +135,24 @@ def begin_block(where, a_rows, a_columns, a_flags, b_rows, b_columns, b_flags, r
 
 
 @register_jitable
-def end_block(where, payload, words, kept, carry):
-    """Finish the record; the first of its nodes, or 0 where nothing is recorded."""
+def room_for(where, words):
+    """The address of so many words of payload, and whether they are on the tape."""
+    payload = np.int64(0)
+    if where != 0:
+        payload = reserve_bytes(where, 8 * words + 24)
+    kept = payload != 0
+    if not kept:
+        payload = allocate(8 * words)
+        if payload == 0:
+            raise MemoryError("no memory for a function of arrays")
+    return payload, kept
+
+
+@register_jitable
+def end_block(where, payload, words, kept, carry, count):
+    """Finish the record of so many results; the first of their nodes, or 0 where nothing is recorded."""
     if not kept:
         return 0
-    count = load_word(payload + 8 * RESULT) * load_word(payload + 8 * (RESULT + 1))
     store_word(payload + 8 * words, carry)
     store_word(payload + 8 * words + 8, words)
     store_word(payload + 8 * words + 16, -1 - count)
@@ -166,12 +172,6 @@ def values_of(payload, which):
 def result_of(payload):
     """The address of the result's values."""
     return payload + 8 * load_word(payload + 8 * (RESULT + 2))
-
-
-@register_jitable
-def operand(payload, which):
-    """The values of an operand as a matrix; only where they were copied or lie row by row."""
-    return floats_at(values_of(payload, which), load_word(payload + 8 * which), load_word(payload + 8 * which + 8))
 
 
 @register_jitable

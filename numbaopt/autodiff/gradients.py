@@ -251,6 +251,7 @@ def value_and_grad(fun: Any, mode: str | None = None, tape_bytes: int | None = N
     -----
     The derivative is that of the program as it runs: a branch counts as taken, an iteration as long as it ran.  Kinks
     and ties: see `numbaopt.autodiff.rules`.  Every call computes anew; nothing is remembered but how long the tape was.
+    Large memory of reverse mode (unknowns, tape and adjoints, from 1 to 256 MiB each) is left to the next gradient.
     An exception of ``fun`` comes out; as wherever one jitted function calls another, Numba then never releases the
     arrays of that call.
 

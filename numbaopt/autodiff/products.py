@@ -213,7 +213,7 @@ def _recorded(a, b):
         multiply(values_of(payload, FIRST), first & TRANSPOSED != 0, values_of(payload, SECOND),
                  second & TRANSPOSED != 0, result_of(payload), rows, columns, inner)  # fmt: skip
         made = empty(shape(rows, columns), number)
-        fill_numbers(made, payload, end_block(where, payload, words, kept, _carry_back()), where)
+        fill_numbers(made, payload, end_block(where, payload, words, kept, _carry_back(), rows * columns), where)
         if not kept:
             release(payload)
         return made

@@ -11,7 +11,7 @@ from numba.core import cgutils, types
 from numba.core.errors import NumbaWarning
 from numba.extending import intrinsic, overload, register_jitable
 
-from . import custom
+from . import custom, memory
 from .arrays import note_arguments, numbers_at, parts, read_only, size_of, store_unknown, tangent
 from .blocks import node_of
 from .clone import clone, may_write
@@ -21,10 +21,6 @@ from .scalars import value
 from .tape import (
     BASE,
     COUNT,
-    END,
-    FULL,
-    MOST,
-    NODES,
     TOP,
     WORD,
     WORDS,
@@ -42,7 +38,6 @@ WIDTH = 8  # derivatives at a time in forward mode: two vector registers
 SMALL = 16  # unknowns whose numbers fit on the stack
 FIRST_BYTES = 1 << 14  # of a tape that nothing is known of
 NOT_A_FUNCTION = "two runs at the same x returned different values: the function changes or draws something"
-TOO_LONG = "the tape of reverse mode is larger than tape_bytes; use mode='forward', or allow more"
 
 def _caller(compiled: Any, made: Any, result: Any) -> Any:
     """An intrinsic that calls a twin and, where it raises, first frees memory: ``call(x, args, memory, tape)``."""
@@ -177,14 +172,14 @@ def _forward(call: Any, number: Any) -> Any:
 
     def run(x, g, args):
         n = size_of(x)
-        memory = np.int64(0)
+        taken = np.int64(0)
         space = stack()
         if n > SMALL:
-            memory = space = _allocated(8 * n * (width + 1))
+            taken = space = _allocated(8 * n * (width + 1))
         fixed = _as_read_only(args)
         found, changed = 0.0, False
         for first in range(0, max(n, 1), width):
-            result = call(numbers_for(x, space, first, np.int64(0)), fixed, memory, np.int64(0))
+            result = call(numbers_for(x, space, first, np.int64(0)), fixed, taken, np.int64(0))
             again = value(result)
             if first > 0 and differ(again, found):
                 changed = True
@@ -192,8 +187,8 @@ def _forward(call: Any, number: Any) -> Any:
             found = again
             for k in range(min(width, n - first)):
                 g[first + k] = tangent(result, k)
-        if memory != 0:
-            release(memory)
+        if taken != 0:
+            release(taken)
         if changed:
             raise ValueError(NOT_A_FUNCTION)
         return found
@@ -213,11 +208,11 @@ def _forward_columns(call: Any, number: Any) -> Any:
 
     def run(x, args):
         n = size_of(x)
-        memory = _allocated(8 * max(n, 1) * (width + 1))
+        taken = _allocated(8 * max(n, 1) * (width + 1))
         fixed = _as_read_only(args)
         found, jacobian, changed = np.empty(0), np.empty((0, n)), False
         for first in range(0, max(n, 1), width):
-            result = call(numbers_for(x, memory, first, np.int64(0)), fixed, memory, np.int64(0))
+            result = call(numbers_for(x, taken, first, np.int64(0)), fixed, taken, np.int64(0))
             if first == 0:
                 found, jacobian = np.full(result.size, np.nan), np.zeros((result.size, n))
             if result.size != found.size:
@@ -228,7 +223,7 @@ def _forward_columns(call: Any, number: Any) -> Any:
                 found[i] = value(item)
                 for k in range(min(width, n - first)):
                     jacobian[i, first + k] = slope_of(item, k)
-        release(memory)
+        release(taken)
         if changed:
             raise ValueError(NOT_A_FUNCTION)
         return found, jacobian
@@ -290,48 +285,6 @@ def _allocated(size):
     return where
 
 
-@register_jitable
-def _begin(where, n, size, most):
-    """A fresh tape for so many unknowns, and the address of memory for them."""
-    memory, base = allocate(24 * max(n, 1)), allocate(size)
-    if memory == 0 or base == 0:
-        release(memory)
-        release(base)
-        raise MemoryError("no memory for derivatives")
-    store_word(where + 8 * NODES, n)
-    store_word(where + 8 * TOP, base)
-    store_word(where + 8 * END, base + size)
-    store_word(where + 8 * BASE, base)
-    store_word(where + 8 * MOST, most)
-    store_word(where + 8 * FULL, 0)
-    return memory
-
-
-@register_jitable
-def _release(where, adjoint, memory):
-    """Free all that a run of reverse mode holds; address 0 is nothing."""
-    release(adjoint)
-    release(memory)
-    release(load_word(where + 8 * BASE))
-
-
-@register_jitable
-def _adjoints(where, memory):
-    """The address of fresh adjoints, a float a node, all 0; an error where there is no room, or was none before."""
-    count, adjoint = load_word(where + 8 * NODES) + 1, np.int64(0)
-    full = load_word(where + 8 * FULL) != 0
-    if not full:
-        adjoint = allocate(8 * count)
-    if adjoint == 0:
-        _release(where, adjoint, memory)
-        if full:
-            raise MemoryError(TOO_LONG)
-        raise MemoryError("no memory for derivatives")
-    for k in range(count):
-        store_float(adjoint + 8 * k, 0.0)
-    return adjoint
-
-
 @intrinsic
 def _sweep(typing_context, where, unknowns, adjoint, memory):
     """`tape.sweep`; where a function of a block raises, memory is freed first."""
@@ -359,18 +312,18 @@ def _reverse(call: Any, tape_bytes: int, refer: bool) -> Any:
     def run(x, g, args):
         n = size_of(x)
         where, needed = header(), _remembered(0)
-        memory = _begin(where, n, min(max(load_word(needed), FIRST_BYTES), tape_bytes), tape_bytes)
+        space, room = memory.begin(where, n, min(max(load_word(needed), FIRST_BYTES), tape_bytes), tape_bytes)
         note(where, args)
-        result = call(numbers_for(x, memory, 0, where), _as_read_only(args), memory, where)
+        result = call(numbers_for(x, space, 0, where), _as_read_only(args), space, where)
         found, last, _ = parts(result)
-        adjoint = _adjoints(where, memory)
+        adjoint, size = memory.adjoints(where, space)
         store_word(needed, load_word(where + 8 * TOP) - load_word(where + 8 * BASE) + FIRST_BYTES)
         if last > 0:
             store_float(adjoint + 8 * last, 1.0)
-            _sweep(where, n, adjoint, memory)
+            _sweep(where, n, adjoint, space)
         for k in range(n):
             g[k] = load_float(adjoint + 8 * (k + 1))
-        _release(where, adjoint, memory)
+        memory.end(where, space, room, adjoint, size)
         return found
 
     return run
@@ -383,23 +336,21 @@ def _reverse_rows(call: Any, tape_bytes: int, refer: bool) -> Any:
     def run(x, args):
         n = size_of(x)
         where = header()
-        memory = _begin(where, n, min(FIRST_BYTES, tape_bytes), tape_bytes)
+        space, room = memory.begin(where, n, min(FIRST_BYTES, tape_bytes), tape_bytes)
         note(where, args)
-        result = call(numbers_for(x, memory, 0, where), _as_read_only(args), memory, where)
+        result = call(numbers_for(x, space, 0, where), _as_read_only(args), space, where)
         found, jacobian = np.empty(result.size), np.zeros((result.size, n))
-        adjoint = _adjoints(where, memory)
-        count = load_word(where + 8 * NODES) + 1
+        adjoint, size = memory.adjoints(where, space)
         for i, item in enumerate(result.flat):
             found[i] = value(item)
             last = node_of(item)
             if last > 0:
-                for k in range(count):
-                    store_float(adjoint + 8 * k, 0.0)
+                memory.clear(where, adjoint)
                 store_float(adjoint + 8 * last, 1.0)
-                _sweep(where, n, adjoint, memory)
+                _sweep(where, n, adjoint, space)
                 for k in range(n):
                     jacobian[i, k] = load_float(adjoint + 8 * (k + 1))
-        _release(where, adjoint, memory)
+        memory.end(where, space, room, adjoint, size)
         return found, jacobian
 
     return run

@@ -275,8 +275,11 @@ def compiled_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype = FLOAT
 def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype, rules: int) -> Any:
     kinds = (array(dtype), *packed[0])
     if jac in MODES:
+        from ..exact import link_late
+
         on_disk = not isinstance(fun._cache, NullCache)
         evaluate = jit_for_address(_with_exact(fun, jac, unpacker(packed), array_at(dtype)), cache=on_disk, fastmath=())
+        link_late(evaluate)
         return evaluate, address(evaluate, EVALUATE)
     _require_real(_return_type(fun, kinds), jac is True)
     if jac == "cs":
