@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 
@@ -56,7 +57,7 @@ def carray_of(x):
 
 
 def unknown_function(x):
-    return np.median(x)
+    return math.frexp(x[0])[0]
 
 
 def narrowed(x):
@@ -97,7 +98,7 @@ def test_refused_in_two_lines(function, mode):
 
 
 @pytest.mark.parametrize(("function", "what"), [
-    (written_argument, "Cannot modify readonly array"), (reinterpreted, "view"), (unknown_function, "median"),
+    (written_argument, "Cannot modify readonly array"), (reinterpreted, "view"), (unknown_function, "frexp"),
     (complex_numbers, "complex"), (integers_of_an_array, "astype"), (vector_returned, "not a real number"),
 ])  # fmt: skip
 def test_the_sentence_names_the_cause(function, what):
@@ -106,18 +107,18 @@ def test_the_sentence_names_the_cause(function, what):
 
 
 def test_minimize_falls_back_to_differences_with_one_warning():
-    fun = numba.njit(lambda x: np.median((x - 1.0) ** 2) + ((x - 1.0) ** 2).sum())
+    fun = numba.njit(lambda x: 0.0 * math.frexp(x[0])[0] + ((x - 1.0) ** 2).sum())
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         res = no.minimize(fun, np.zeros(3), method="lbfgs")
     assert res.success
     assert res.nfev == 7 * res.njev
     assert len(seen) == 1
-    assert "median" in str(seen[0].message)
+    assert "frexp" in str(seen[0].message)
     assert "central differences" in str(seen[0].message)
     assert seen[0].filename == __file__
     for jac in ("ad", "forward", "reverse"):
-        with pytest.raises(TypeError, match="median"):
+        with pytest.raises(TypeError, match="frexp"):
             no.minimize(fun, np.zeros(3), method="lbfgs", jac=jac)
 
 

@@ -13,7 +13,19 @@ Anything else is refused when it is compiled, by a sentence: a derivative is nev
 `tape` what they were made of (`Taped`).
 """
 
-from . import arrays, creation, expressions, linalg, patches, products, reductions, scalars  # noqa: F401
+from . import (  # noqa: F401
+    arrays,
+    creation,
+    elementwise,
+    expressions,
+    linalg,
+    order,
+    patches,
+    products,
+    reductions,
+    scalars,
+    sequences,
+)
 from .check import GradientCheck, check_grad
 from .custom import derivative_rule
 from .errors import UnsupportedError

@@ -250,7 +250,7 @@ def value_and_grad(fun: Any, mode: str | None = None, tape_bytes: int | None = N
     Notes
     -----
     The derivative is that of the program as it runs: a branch counts as taken, an iteration as long as it ran.  Kinks
-    and ties: see `numbaopt.autodiff.rules`.  Every call computes anew; nothing is remembered but how long the tape was.
+    and ties: see `numbaopt.autodiff.kinks`.  Every call computes anew; nothing is remembered but how long the tape was.
     An exception of ``fun`` comes out; as wherever one jitted function calls another, Numba then never releases the
     arrays of that call.
 
