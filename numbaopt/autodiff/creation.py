@@ -148,7 +148,7 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
             return lambda a, dtype=None: a.copy()
         inner = a[0] if isinstance(a, types.BaseTuple) else a.dtype
         if isinstance(a, types.BaseTuple) and not isinstance(inner, (types.List, types.ListType)):
-            return _from_tuple(a, number)
+            return from_tuple(a, number)
         if isinstance(inner, (types.List, types.ListType, types.BaseTuple)):
 
             def rows(a, dtype=None):
@@ -247,7 +247,7 @@ def _shape_of(kind: Any) -> Any:
     return register_jitable(lambda a: len(a))
 
 
-def _from_tuple(kind: Any, number: Any) -> Any:
+def from_tuple(kind: Any, number: Any) -> Any:
     """Items of tuples of mixed types can only be told apart by literal indices."""
     shape: tuple[int, ...] = (len(kind),)
     if isinstance(kind[0], types.BaseTuple):

@@ -2,6 +2,7 @@ r"""Exact derivatives of jitted functions: `grad`, `value_and_grad`, `jacobian`,
 
 from __future__ import annotations
 
+import inspect
 import types as pytypes
 from typing import Any
 
@@ -14,6 +15,7 @@ from numba.extending import overload, register_jitable, typeof_impl
 
 from . import custom
 from ._jit import jit
+from .errors import UnsupportedError
 from .programs import program
 
 FORWARD_UP_TO = 10  # unknowns: above, reverse mode is faster on most functions (benchmarks/gradients.py)
@@ -31,19 +33,42 @@ class Derivative:
     def __init__(self, function: Any, build: Any, mode: str | None, tape_bytes: int):
         self.function, self.mode, self._build, self._tape_bytes = function, mode, build, tape_bytes
         self._columns = build in (_jacobian, _value_and_jacobian)  # whose results are many
+        self._along = build in (_hvp, _hessian)  # differences of gradients
         self._compiled: dict[Any, Any] = {}
         self.__name__ = self.__qualname__ = f"{build.__name__.strip('_')}_of_{function.__name__}"
         self.__doc__ = f"{build.__name__.strip('_')} of {function.__name__}: {function.__doc__ or 'a jitted function'}"
 
-    def __call__(self, x: Any, *args: Any) -> Any:
-        x = np.asarray(x)
-        if x.dtype.kind not in "fiub":
-            raise TypeError(f"x must be real numbers, not of dtype {x.dtype}")
-        if x.dtype.type not in (np.float32, np.float64):
-            x = x.astype(np.float64)
-        x = x.astype(x.dtype.newbyteorder("="), "C", copy=False)
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        if named or not args:
+            args = self._in_order(args, named)
+        x, *rest = args
+        x = _real("x", x)
+        if self._along and x.ndim > 1:
+            raise ValueError(f"x must be a vector, not of shape {x.shape}")
+        if self._build is _hvp:
+            rest[:1] = [_real("v", v).astype(np.float64).ravel() for v in rest[:1]]
+        dtype = x.dtype
+        x = x.astype(np.float64).ravel() if self._along else x
         mode = self.mode or ("forward" if self._columns or x.size <= FORWARD_UP_TO else "reverse")
-        return self.compiled(mode)(x if x.ndim else float(x), *args)
+        compiled, x = self.compiled(mode), float(x) if x.ndim == 0 else x
+        try:
+            made = compiled(x, *map(_native, rest))
+        except UnsupportedError as error:  # without the way through the compiler
+            raise error.with_traceback(None) from None
+        if not self._along:
+            return made
+        return made.astype(dtype)
+
+    def _in_order(self, args: tuple, named: dict[str, Any]) -> tuple:
+        """Arguments by position, as for the function itself: compiled code knows no keywords."""
+        signature = inspect.signature(self.function.py_func)
+        if self._build is _hvp:
+            first, *others = signature.parameters.values()
+            v = inspect.Parameter("v", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            signature = signature.replace(parameters=[first, v, *others])
+        bound = signature.bind(*args, **named)
+        bound.apply_defaults()
+        return bound.args
 
     def compiled(self, mode: str | None) -> Any:
         """The jitted function for one mode, or with None for both."""
@@ -60,6 +85,27 @@ class Derivative:
 
     def __repr__(self) -> str:
         return f"<{self.__name__}>"
+
+
+def _real(name: str, value: Any) -> np.ndarray:
+    """A float32 or float64 array that compiled code takes as it takes any other of its shape."""
+    try:
+        value = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        raise TypeError(f"{name} must be an array of real numbers, not {type(value).__name__}") from None
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be real numbers, not of dtype {value.dtype}")
+    kind = value.dtype.type if value.dtype.type in (np.float32, np.float64) else np.float64
+    return np.require(value, np.dtype(kind), ("C", "A", "W"))
+
+
+def _native(value: Any) -> Any:
+    """Arrays of any layout and byte order as C-contiguous native ones; all else as it is."""
+    if not isinstance(value, np.ndarray) or value.ndim == 0:
+        return value
+    if value.dtype.hasobject:
+        raise TypeError("an argument is an array of Python objects; give numbers")
+    return np.asarray(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
 
 
 @typeof_impl.register(Derivative)
@@ -346,7 +392,7 @@ def hvp(fun: Any, mode: str | None = None) -> Derivative:
     Parameters
     ----------
     fun, mode
-        As in `value_and_grad`; ``x`` must be a float64 vector.
+        As in `value_and_grad`; ``x`` is a vector, inside jitted functions of float64.
 
     Returns
     -------
