@@ -141,6 +141,86 @@ def test_derivative_rules_that_do_not_fit():
 
 
 @numba.njit
+def innermost(a):
+    return math.frexp(a)[0]
+
+
+def in_a_helper(x):
+    return innermost(x[0])
+
+
+def along_an_axis(x):
+    return np.nanvar(x.reshape(1, 2), 0)[0]
+
+
+def unsupported_arguments(x):
+    return np.linspace(x, x, 3)[0, 0]
+
+
+def of_no_module(x):
+    return np.nosuch(x)
+
+
+def of_two_types(x):
+    y = x
+    if x[0] < 0:
+        y = np.zeros(2, np.int64)
+    return y[0] * 1.0
+
+
+@pytest.mark.parametrize(("function", "first_line"), [
+    (unknown_function, "frexp has no derivative here (File"), (in_a_helper, "frexp has no derivative here (File"),
+    (along_an_axis, "np.nanvar and np.nanstd with axis, dtype or out (File"),
+    (unsupported_arguments, "linspace has no derivative here for the arguments (array(float64 with derivatives, 1d, "),
+    (of_no_module, "module 'numpy' has no attribute 'nosuch'"), (of_two_types, "Cannot unify array(float64 with"),
+])  # fmt: skip
+def test_sentences_are_in_the_words_of_the_user(function, first_line):
+    with pytest.raises(UnsupportedError) as told:
+        no.grad(numba.njit(function))(np.array([1.0, 2.0]))
+    assert first_line in str(told.value)
+    assert not re.search(r"Dual|Taped|_with_|stand_in|<function", str(told.value))
+
+
+def product(a, b):
+    return a * b
+
+
+@pytest.mark.parametrize("rule", [
+    lambda a, b: a * b, lambda a, b: (a * b, b), lambda a, b: (a * b, b, a, 0.0), lambda a, b: (a * b, b, "a"),
+], ids=["value", "short", "long", "text"])  # fmt: skip
+@pytest.mark.parametrize("mode", MODES)
+def test_a_rule_that_returns_something_else_is_told(rule, mode):
+    inner = numba.njit(product)
+    no.derivative_rule(inner)(rule)
+    calls = [numba.njit(lambda x: inner(x[0], x[1]))]
+    if mode == "forward" and rule.__code__.co_consts != (None, "a"):  # arrays take one derivative each, of any kind
+        calls.append(numba.njit(lambda x: inner(x, x).sum()))
+    for fun in calls:
+        with pytest.raises(UnsupportedError, match=r"the derivative_rule at line \d+ of test_autodiff_refused.py must "
+                                                   r"return the value and 2 derivatives"):  # fmt: skip
+            no.grad(fun, mode)(np.array([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_printed_is_the_value(mode, capfd):
+    def talkative(x):
+        print(x[0], "and", 2 * x)
+        return x[0] * x[1]
+
+    np.testing.assert_array_equal(no.grad(numba.njit(talkative), mode)(np.array([1.0, 2.0])), [2.0, 1.0])
+    assert capfd.readouterr() == ("1.0 and [2. 4.]\n", "")
+
+
+def test_methods_are_told():
+    class Model:
+        def loss(self, x):
+            return x[0]
+
+    with pytest.raises(TypeError, match="is a method; write a function"):
+        no.grad(Model().loss)
+
+
+@numba.njit
 def quantile_loss(z, q):
     return max(q * z, (q - 1) * z)
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.imputils import lower_builtin
+from numba.core.typing import signature
 from numba.extending import intrinsic, overload, overload_classmethod
 from numba.np import arrayobj
 
@@ -128,6 +130,16 @@ def _values(a):
 
         return build
     return lambda a: value(a)
+
+
+@lower_builtin("print_item", NumberArray)
+def _print(context, builder, made, args):
+    plain = types.Array(types.float64, made.args[0].ndim, "C")
+    floats = context.compile_internal(builder, lambda a: values(a), plain(*made.args), args)
+    code = context.get_function("print_item", signature(types.none, plain))
+    done = code(builder, [floats])
+    context.nrt.decref(builder, plain, floats)
+    return done
 
 
 @intrinsic

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba.core import types
+from numba.core import errors, types
 from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.ufunc.dufunc import DUFunc
@@ -15,10 +15,12 @@ from numba.np.ufunc.dufunc import DUFunc
 from . import scalars
 from .arrays import empty, size_of, taped, values
 from .blocks import node_of, tape_of
-from .numbers import Dual, Number, is_real, number_in, unpack, value_of
+from .errors import misfit
+from .numbers import Dual, Number, NumberArray, is_real, number_in, unpack, value_of
 from .rules import Rule
 from .scalars import lift
 from .statements import add_term, begin_statement, end_statement, set_edge
+from .stubs import stub
 from .tape import EDGE
 
 _RULES: dict[Any, Any] = {}
@@ -103,9 +105,10 @@ def stand_in(function: Any, number: Number) -> Any:
 def _stand_in(function: Any, number: Number) -> Any:
     rule = _RULES[function]
     count = rule.py_func.__code__.co_argcount
+    name = function.__name__ if function.__name__.isidentifier() else "function_with_a_rule"
     elementwise = isinstance(function, DUFunc)
     if elementwise:
-        item = _named("item", count)
+        item = stub(name, *(f"a{i}" for i in range(count)))
         scalars.register(item, Rule(rule.py_func, count, True, False))
     else:
         item = _of_numbers(rule.py_func, number)
@@ -119,7 +122,7 @@ def _stand_in(function: Any, number: Number) -> Any:
             return _calling(item, count, "(", ",)")
         return _of_arrays(rule, kinds, number)
 
-    return _named("stand_in", count, choose)
+    return _named(name, count, choose)
 
 
 def caller(function: Any, number: Number) -> Any:
@@ -148,15 +151,14 @@ def _of_numbers(rule: Any, number: Number) -> Any:
     return item
 
 
-def _named(name: str, count: int, choose: Any = None) -> Any:
-    """A function of so many arguments; with ``choose(types)`` compiled code knows a version for each choice."""
+def _named(name: str, count: int, choose: Any) -> Any:
+    """A function of so many arguments, of which compiled code knows the version that ``choose(types)`` returns."""
     names = ", ".join(f"a{i}" for i in range(count))
     space = {"choose": choose, "__name__": __name__}
-    exec(f"def {name}({names}):\n    raise NotImplementedError\ndef chosen({names}):\n    return choose(({names},))",  # noqa: S102
-         space)  # fmt: skip
-    if choose is not None:
-        overload(space[name])(space["chosen"])
-    return space[name]
+    exec(f"def chosen({names}):\n    return choose(({names},))", space)  # noqa: S102
+    made = stub(name, *names.split(", "))
+    overload(made)(space["chosen"])
+    return made
 
 
 def _calling(function: Any, count: int, before: str = "", after: str = "") -> Any:
@@ -169,6 +171,12 @@ def _calling(function: Any, count: int, before: str = "", after: str = "") -> An
 
 def _of_arrays(rule: Any, kinds: tuple[Any, ...], number: Any) -> Any:
     """The code that applies a rule to arrays: every item of the value gets a term for every item of the arguments."""
+    floats = [kind.copy(dtype=types.float64, layout="C", readonly=False) if isinstance(kind, NumberArray)
+              else types.float64 if number_in(kind) else types.unliteral(kind) for kind in kinds]  # fmt: skip
+    rule.compile(tuple(floats))
+    found = rule.overloads[tuple(floats)].signature.return_type
+    if not isinstance(found, types.BaseTuple) or len(found) != 1 + len(kinds):
+        raise errors.TypingError(misfit(rule, len(kinds)))
     names = ", ".join(f"a{i}" for i in range(len(kinds)))
     plain = ", ".join(f"values(a{i})" if number_in(kind) else f"a{i}" for i, kind in enumerate(kinds))
     active = [i for i, kind in enumerate(kinds) if number_in(kind)]

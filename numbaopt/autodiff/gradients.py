@@ -123,6 +123,8 @@ def _derivative(fun: Any, build: Any, mode: str | None, tape_bytes: int | None =
     if not isinstance(fun, Dispatcher):
         if isinstance(fun, Derivative):
             raise TypeError(f"fun={fun!r}: there are no derivatives of derivatives; see hvp and hessian")
+        if isinstance(fun, pytypes.MethodType):
+            raise TypeError(f"fun={fun!r} is a method; write a function, and hand it what it needs of the object")
         if not isinstance(fun, pytypes.FunctionType):
             raise TypeError(f"fun={fun!r} must be a function, jitted by Numba or plain")
         fun = numba.njit(fun)

@@ -8,12 +8,13 @@ import operator
 from typing import Any
 
 from llvmlite import ir
-from numba.core import compiler, targetconfig, types
+from numba.core import compiler, errors, targetconfig, types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, overload
 from numba.np import npyimpl
 
+from .errors import KNOWN, misfit
 from .kinks import SELECT
 from .numbers import REAL, Dual, Number, NumberArray, Taped, is_real, number_in, unpack, value_of
 from .rules import COMPARISONS, DIVISIONS, IN_PLACE, POWERS, RULES, Rule, power_of_integer
@@ -43,7 +44,10 @@ def call_rule(context: Any, builder: Any, function: Any, made: Any, args: list[A
     flags = compiler.Flags() if flags is None else flags.copy()
     if exact_division:
         flags.error_model = "numpy"
-    compiled = context.compile_subroutine(builder, function, made, flags=flags)
+    try:
+        compiled = context.compile_subroutine(builder, function, made, flags=flags)
+    except errors.NumbaError as error:  # ours compile
+        raise errors.TypingError(misfit(function, len(made.args))) from error
     return context.call_internal(builder, compiled.fndesc, made, args)
 
 
@@ -114,6 +118,7 @@ def _lower_arrays(function: Any) -> Any:
 
 def register(function: Any, rule: Rule) -> None:
     """Make a function of ``rule.arguments`` numbers known to Numba for `Number`, alone and in arrays."""
+    KNOWN.add(function.__name__)
     name = function if function in RULES else (function,)  # Numba wants to find by its name what is its own name
 
     class Template(AbstractTemplate):
@@ -284,6 +289,13 @@ def _isfinite():
 @_of_value(math.isinf)
 def _isinf():
     return lambda x: math.isinf(value(x))
+
+
+@lower_builtin("print_item", Number)
+def _print(context, builder, made, args):
+    """Printed is the value: in forward mode as often as the function runs, once for every 8 unknowns."""
+    code = context.get_function("print_item", signature(types.none, types.float64))
+    return code(builder, [builder.extract_value(args[0], 0)])
 
 
 @lower_builtin(bool, Number)

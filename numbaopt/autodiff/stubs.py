@@ -9,6 +9,7 @@ from typing import Any
 from numba.core import types
 from numba.extending import overload, overload_method
 
+from .errors import KNOWN
 from .numbers import NumberArray, number_in
 
 
@@ -48,6 +49,7 @@ def _known(functions: Any, method: str | None, applies: Any) -> Any:
             return choose(*args, **kwargs) if applies((*args, *kwargs.values())) else None
 
         for function in functions:
+            KNOWN.add(function.__name__)
             overload(function, target="CPU")(checked)  # before Numba's own, which is for any target
         if method is not None:
             overload_method(NumberArray, method)(checked)
