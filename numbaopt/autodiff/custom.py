@@ -20,7 +20,7 @@ from .numbers import Dual, Number, NumberArray, is_real, number_in, unpack, valu
 from .rules import Rule
 from .scalars import lift
 from .statements import add_term, begin_statement, end_statement, set_edge
-from .stubs import stub
+from .stubs import chosen_by_type, stub
 from .tape import EDGE
 
 _RULES: dict[Any, Any] = {}
@@ -232,13 +232,9 @@ def _reverse_item(y, k, dependent):
     return taped(y, end_statement(where, place, count), where)
 
 
+@chosen_by_type("size", "dependent")
 def _check_sizes(size, dependent):
     """An error where a derivative is not of the size that value and argument ask for."""
-    raise NotImplementedError
-
-
-@overload(_check_sizes)
-def _choose_check_sizes(size, dependent):
     if len(dependent) == 0:
         return lambda size, dependent: None
 
@@ -252,13 +248,9 @@ def _choose_check_sizes(size, dependent):
     return build
 
 
+@chosen_by_type("made", "k", "dependent")
 def _add_terms(made, k, dependent):
     """A `Dual` with the terms of all arguments added; one argument after the other, for their types differ."""
-    raise NotImplementedError
-
-
-@overload(_add_terms)
-def _choose_add_terms(made, k, dependent):
     if len(dependent) == 0:
         return lambda made, k, dependent: made
 
@@ -271,13 +263,9 @@ def _choose_add_terms(made, k, dependent):
     return build
 
 
+@chosen_by_type("place", "k", "dependent")
 def _set_edges(place, k, dependent):
     """The edges of a statement, in the same way."""
-    raise NotImplementedError
-
-
-@overload(_set_edges)
-def _choose_set_edges(place, k, dependent):
     if len(dependent) == 0:
         return lambda place, k, dependent: None
 
@@ -290,13 +278,9 @@ def _choose_set_edges(place, k, dependent):
     return build
 
 
+@chosen_by_type("dependent")
 def _tape_and_size(dependent):
     """The tape that any argument is on, and how many numbers they all are."""
-    raise NotImplementedError
-
-
-@overload(_tape_and_size)
-def _choose_tape_and_size(dependent):
     if len(dependent) == 0:
         return lambda dependent: (0, 0)
 
@@ -308,23 +292,15 @@ def _choose_tape_and_size(dependent):
     return build
 
 
+@chosen_by_type("derivative", "k", "j", "size")
 def _slope(derivative, k, j, size):
     """The derivative of item ``k`` of the value with respect to item ``j`` of an argument of so many."""
-    raise NotImplementedError
-
-
-@overload(_slope)
-def _choose_slope(derivative, k, j, size):
     if isinstance(derivative, types.Array):
         return lambda derivative, k, j, size: derivative.flat[k * size + j]
     return lambda derivative, k, j, size: derivative
 
 
+@chosen_by_type("a", "j")
 def _item(a, j):
     """Item ``j`` of an array in C order, or a number itself."""
-    raise NotImplementedError
-
-
-@overload(_item)
-def _choose_item(a, j):
     return (lambda a, j: a.flat[j]) if isinstance(a, types.Array) else (lambda a, j: a)
