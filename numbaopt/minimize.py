@@ -62,7 +62,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         jitted ``fun`` (see `numbaopt.value_and_grad`), in the mode that suits the number of unknowns, or "forward" or
         "reverse"; "cs": complex step; None: "ad", but where it cannot be had a warning and "3-point" differences.
     hess, hessp, constraints
-        For SciPy's methods.
+        For SciPy's methods.  Those that need second derivatives (Newton-CG, trust-ncg, trust-krylov, trust-exact,
+        dogleg) take differences of exact gradients (`numbaopt.hvp`, `numbaopt.hessian`) where neither is given.
     bounds : sequence of (low, high) or scipy.optimize.Bounds
         First-order methods project onto them after every step.
     tol : float

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
+
+from .problems.function import Function
 
 WITH_GRADIENT = ("cg", "bfgs", "newton-cg", "l-bfgs-b", "tnc", "slsqp", "dogleg", "trust-ncg", "trust-krylov",
                  "trust-exact", "trust-constr")  # fmt: skip
 WITHOUT_GRADIENT = ("nelder-mead", "powell", "cobyla", "cobyqa")
 SCIPY_METHODS = WITH_GRADIENT + WITHOUT_GRADIENT
+WITH_PRODUCTS = ("newton-cg", "trust-ncg", "trust-krylov")  # of the Hessian and a vector
+WITH_HESSIAN = ("dogleg", "trust-exact")
 
 
 def hand_on(problem: Any, x0: np.ndarray, method: Any, hess: Any, hessp: Any, bounds: Any, constraints: Any, tol: Any,
@@ -29,6 +34,8 @@ def hand_on(problem: Any, x0: np.ndarray, method: Any, hess: Any, hessp: Any, bo
     def value(x: np.ndarray, *args: Any) -> float:
         return float(problem.value(x))
 
+    if hess is None and hessp is None:
+        hess, hessp = _second_derivatives(problem, method)
     free = isinstance(method, str) and method.lower() in WITHOUT_GRADIENT
     fun, jac = (value, None) if free else (value_and_grad, True)
     result = minimize(fun, x0, args, method, jac, hess, hessp, bounds, constraints, tol, callback, options)
@@ -36,3 +43,21 @@ def hand_on(problem: Any, x0: np.ndarray, method: Any, hess: Any, hessp: Any, bo
     if jac and per_gradient and "nfev" in result:
         result.nfev *= 1 + per_gradient
     return result
+
+
+def _second_derivatives(problem: Any, method: Any) -> tuple[Any, Any]:
+    """``hess`` and ``hessp`` for methods that use one of them, where the objective has an exact gradient."""
+    name = method.lower() if isinstance(method, str) else ""
+    if type(problem) is not Function or problem.jac not in ("forward", "reverse"):
+        return None, None
+    if name in WITH_HESSIAN:
+        return _derivative("hessian", problem.fun, problem.jac), None
+    return None, _derivative("hvp", problem.fun, problem.jac) if name in WITH_PRODUCTS else None
+
+
+@functools.lru_cache(maxsize=64)
+def _derivative(name: str, fun: Any, mode: str) -> Any:
+    """`numbaopt.hessian` or `numbaopt.hvp` of a function, compiled once for all runs."""
+    from .exact import autodiff
+
+    return getattr(autodiff, name)(fun, mode)

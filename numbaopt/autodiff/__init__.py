@@ -5,19 +5,34 @@ The package imports nothing but NumPy and Numba.  Functions may use
 * arithmetic, comparisons, loops, branches, recursion, tuples, lists, closures, other jitted functions;
 * ``math``; NumPy's ufuncs of reals, array expressions, slices, masks and temporaries;
 * ``np.dot``, ``@``, sums, means, products, extrema, norms, ``where``, ``sort``, ``concatenate`` and their like;
+* medians, quantiles, ``interp``, ``convolve``, ``linspace``, ``cross``, ``cov``, ``clip``, ``round``, ``nansum``, ...;
 * ``np.linalg``: ``solve``, ``inv``, ``det``, ``slogdet``, ``cholesky``, ``norm``;
 * whatever `derivative_rule` gives a derivative for.
 
-Anything else is refused when it is compiled, by a sentence: a derivative is never dropped silently.  It works by types
-(`numbers`): a twin of the function (`clone`) is compiled for numbers that carry derivatives along (`Dual`) or note on a
-`tape` what they were made of (`Taped`).
+Integers and truth values (``argsort``, ``searchsorted``, comparisons) have no derivative; of kinks and jumps `kinks`
+tells.  Anything else is refused when it is compiled, by a sentence: a derivative is never dropped silently.  It works
+by types (`numbers`): a twin of the function (`clone`) is compiled for numbers that carry derivatives along (`Dual`)
+or note on a `tape` what they were made of (`Taped`).
 """
 
-from . import arrays, creation, expressions, linalg, patches, products, reductions, scalars  # noqa: F401
+from . import (  # noqa: F401
+    arrays,
+    creation,
+    elementwise,
+    expressions,
+    linalg,
+    order,
+    patches,
+    products,
+    reductions,
+    scalars,
+    sequences,
+)
 from .check import GradientCheck, check_grad
 from .custom import derivative_rule
+from .derivative import Derivative
 from .errors import UnsupportedError
-from .gradients import Derivative, grad, hessian, hvp, jacobian, value_and_grad, value_and_jacobian
+from .gradients import grad, hessian, hvp, jacobian, value_and_grad, value_and_jacobian
 
 __all__ = [
     "Derivative", "GradientCheck", "UnsupportedError", "check_grad", "derivative_rule", "grad", "hessian", "hvp",

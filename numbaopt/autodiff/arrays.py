@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, overload, overload_classmethod
+from numba.core.imputils import lower_builtin
+from numba.core.typing import signature
+from numba.extending import intrinsic, overload_classmethod
 from numba.np import arrayobj
 
 from .numbers import DOUBLE, TAPED, Dual, NumberArray, Taped
 from .scalars import lift, value
+from .stubs import chosen_by_type
 from .tape import ARGUMENTS, COUNT, WORD, load_word
 
 FLOAT_MATRIX = types.Array(types.float64, 2, "C")
@@ -71,24 +74,16 @@ def address(typing_context, array):
     return types.int64(array), codegen
 
 
+@chosen_by_type("shape", "kind")
 def empty(shape, kind):
     """A new array of numbers of the kind that a type reference names."""
-    raise NotImplementedError
-
-
-@overload(empty)
-def _empty(shape, kind):
     made = NumberArray(kind.instance_type, arrayobj.ty_parse_shape(shape), "C")
     return lambda shape, kind: arrayobj.numpy_empty_nd(shape, None, made)
 
 
+@chosen_by_type("shape", "fill", "kind")
 def filled(shape, fill, kind):
     """`empty`, all items the same."""
-    raise NotImplementedError
-
-
-@overload(filled)
-def _filled(shape, fill, kind):
     number = kind.instance_type
 
     def build(shape, fill, kind):
@@ -101,23 +96,15 @@ def _filled(shape, fill, kind):
     return build
 
 
+@chosen_by_type("a")
 def size_of(a):
     """How many numbers there are; of a scalar, one."""
-    raise NotImplementedError
-
-
-@overload(size_of)
-def _size_of(a):
     return (lambda a: a.size) if isinstance(a, types.Array) else (lambda a: 1)
 
 
+@chosen_by_type("a")
 def values(a):
     """The float64 values of a number, an array of them or of floats; always a copy of an array."""
-    raise NotImplementedError
-
-
-@overload(values)
-def _values(a):
     if isinstance(a, types.Array):
 
         def build(a):
@@ -128,6 +115,16 @@ def _values(a):
 
         return build
     return lambda a: value(a)
+
+
+@lower_builtin("print_item", NumberArray)
+def _print(context, builder, made, args):
+    plain = types.Array(types.float64, made.args[0].ndim, "C")
+    floats = context.compile_internal(builder, lambda a: values(a), plain(*made.args), args)
+    code = context.get_function("print_item", signature(types.none, plain))
+    done = code(builder, [floats])
+    context.nrt.decref(builder, plain, floats)
+    return done
 
 
 @intrinsic
@@ -153,13 +150,9 @@ def with_tangent(typing_context, number, which, slope):
     return number(number, types.int64, types.float64), codegen
 
 
+@chosen_by_type("a", "which")
 def tangents(a, which):
     """The derivatives of an array in one direction; zeros for an array of floats."""
-    raise NotImplementedError
-
-
-@overload(tangents)
-def _tangents(a, which):
     if not isinstance(a.dtype, Dual):
         return lambda a, which: np.zeros(a.shape)
 
@@ -277,13 +270,9 @@ def read_only(kind: Any) -> Any:
     return types.unliteral(kind)
 
 
+@chosen_by_type("where", "array")
 def as_argument(where, array):
     """Whether an array lies in the memory of an argument, which is there and unchanged as long as the tape."""
-    raise NotImplementedError
-
-
-@overload(as_argument)
-def _as_argument(where, array):
     if not (isinstance(array, types.Array) and array.dtype == types.float64 and array.layout in "CF"):
         return lambda where, array: False
 

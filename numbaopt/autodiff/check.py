@@ -33,8 +33,8 @@ def check_grad(fun: Any, x: Any, args: tuple = (), jac: Any = None) -> GradientC
 
     Parameters
     ----------
-    fun : function
-        ``fun(x, *args) -> float``.
+    fun : function or problem
+        ``fun(x, *args) -> float``; or what has ``value`` and ``value_and_grad``, such as `numbaopt.FiniteSum`.
     x : array
         Where; of any shape.
     args : tuple
@@ -68,6 +68,12 @@ def check_grad(fun: Any, x: Any, args: tuple = (), jac: Any = None) -> GradientC
     x = np.array(x, float)
     if x.size == 0:
         raise ValueError("x is empty")
+    if hasattr(fun, "value_and_grad") and hasattr(fun, "value"):
+        if args:
+            raise ValueError(f"args: a {type(fun).__name__} has its own")
+        problem = fun.bind(x.size) if hasattr(fun, "bind") else fun
+        jac = jac if jac is not None else lambda x: problem.value_and_grad(x)[1]
+        fun = problem.value
     gradient = np.asarray((grad(fun) if jac is None else jac)(x.copy(), *args), float)
     if gradient.shape != x.shape:
         raise ValueError(f"the gradient has shape {gradient.shape}, x has shape {x.shape}")

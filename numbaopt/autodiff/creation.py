@@ -17,6 +17,7 @@ from numba.extending import overload, register_jitable
 from .arrays import empty, filled
 from .numbers import Number, number_in
 from .scalars import lift, select
+from .stubs import left_out
 
 
 def is_float64(dtype: Any) -> bool:
@@ -92,9 +93,9 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
 
     @stands_for(full)
     def _(shape, fill_value, dtype=None):
-        if is_float64(dtype) and (_floats(fill_value) or not _absent(dtype)):
+        if is_float64(dtype) and (_floats(fill_value) or not left_out(dtype)):
             return lambda shape, fill_value, dtype=None: filled(shape, fill_value, number)
-        if _absent(dtype):
+        if left_out(dtype):
             return lambda shape, fill_value, dtype=None: np.full(shape, fill_value)
         return lambda shape, fill_value, dtype=None: np.full(shape, fill_value, dtype)
 
@@ -105,7 +106,7 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
     def _(a, fill_value, dtype=None):
         if _floats(a) and is_float64(dtype):
             return lambda a, fill_value, dtype=None: filled(a.shape, fill_value, number)
-        if _absent(dtype):
+        if left_out(dtype):
             return lambda a, fill_value, dtype=None: np.full_like(a, fill_value)
         return lambda a, fill_value, dtype=None: np.full_like(a, fill_value, dtype)
 
@@ -116,7 +117,7 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
     def _(N, M=None, k=0, dtype=float):
         if not is_float64(dtype):
             return lambda N, M=None, k=0, dtype=float: np.eye(N, M, k, dtype)
-        square = _absent(M)
+        square = left_out(M)
 
         def build(N, M=None, k=0, dtype=float):
             columns = N if square else M
@@ -146,6 +147,8 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
         if isinstance(a, types.Array):
             return lambda a, dtype=None: a.copy()
         inner = a[0] if isinstance(a, types.BaseTuple) else a.dtype
+        if isinstance(a, types.BaseTuple) and not isinstance(inner, (types.List, types.ListType)):
+            return from_tuple(a, number)
         if isinstance(inner, (types.List, types.ListType, types.BaseTuple)):
 
             def rows(a, dtype=None):
@@ -156,8 +159,6 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
                 return made
 
             return rows
-        if isinstance(a, types.Tuple):
-            return _from_tuple(len(a), number)
 
         def items(a, dtype=None):
             made = empty(len(a), number)
@@ -206,21 +207,23 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
             raise errors.TypingError("np.frombuffer cannot see numbers with derivatives")
         return lambda buffer, dtype=float: np.frombuffer(buffer, dtype)
 
-    def where(condition, x, y):
+    def where(condition, x=None, y=None):
         raise NotImplementedError
 
     @stands_for(where)
-    def _(condition, x, y):
+    def _(condition, x=None, y=None):
+        if left_out(x):
+            return lambda condition, x=None, y=None: np.nonzero(condition)
         if number_in(x) or number_in(y):
-            return lambda condition, x, y: select(condition, x, y)
-        return lambda condition, x, y: np.where(condition, x, y)
+            return lambda condition, x=None, y=None: select(condition, x, y)
+        return lambda condition, x=None, y=None: np.where(condition, x, y)
 
     def dot(a, b, out=None):
         raise NotImplementedError
 
     @stands_for(dot)
     def _(a, b, out=None):
-        if _absent(out):
+        if left_out(out):
             return lambda a, b, out=None: np.dot(a, b)
         if not out.mutable:
             raise errors.TypingError(f"Cannot modify readonly array of type: {out}")
@@ -232,13 +235,8 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
     return module, replaced
 
 
-def _absent(dtype: Any) -> bool:
-    return dtype is None or isinstance(dtype, types.NoneType) or (
-        isinstance(dtype, types.Omitted) and dtype.value is None)  # fmt: skip
-
-
 def _forward(function: Any, dtype: Any) -> Any:
-    if _absent(dtype):
+    if left_out(dtype):
         return lambda a, dtype=None: function(a)
     return lambda a, dtype=None: function(a, dtype)
 
@@ -249,9 +247,13 @@ def _shape_of(kind: Any) -> Any:
     return register_jitable(lambda a: len(a))
 
 
-def _from_tuple(count: int, number: Any) -> Any:
-    """Items of a tuple of mixed types can only be told apart by literal indices."""
-    lines = "".join(f"    made[{i}] = a[{i}]\n" for i in range(count))
+def from_tuple(kind: Any, number: Any) -> Any:
+    """Items of tuples of mixed types can only be told apart by literal indices."""
+    shape: tuple[int, ...] = (len(kind),)
+    if isinstance(kind[0], types.BaseTuple):
+        shape = len(kind), len(kind[0])
+    lines = "".join(f"    made[{', '.join(map(str, place))}] = a[{']['.join(map(str, place))}]\n"
+                    for place in np.ndindex(shape))  # fmt: skip
     names = {"empty": empty, "number": number}
-    exec(f"def build(a, dtype=None):\n    made = empty({count}, number)\n{lines}    return made", names)  # noqa: S102
+    exec(f"def build(a, dtype=None):\n    made = empty({shape}, number)\n{lines}    return made", names)  # noqa: S102
     return names["build"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba.core import types
+from numba.core import errors, types
 from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.ufunc.dufunc import DUFunc
@@ -15,10 +15,12 @@ from numba.np.ufunc.dufunc import DUFunc
 from . import scalars
 from .arrays import empty, size_of, taped, values
 from .blocks import node_of, tape_of
-from .numbers import Dual, Number, is_real, number_in, unpack, value_of
+from .errors import misfit
+from .numbers import Dual, Number, NumberArray, is_real, number_in, unpack, value_of
 from .rules import Rule
 from .scalars import lift
 from .statements import add_term, begin_statement, end_statement, set_edge
+from .stubs import chosen_by_type, stub
 from .tape import EDGE
 
 _RULES: dict[Any, Any] = {}
@@ -103,9 +105,10 @@ def stand_in(function: Any, number: Number) -> Any:
 def _stand_in(function: Any, number: Number) -> Any:
     rule = _RULES[function]
     count = rule.py_func.__code__.co_argcount
+    name = function.__name__ if function.__name__.isidentifier() else "function_with_a_rule"
     elementwise = isinstance(function, DUFunc)
     if elementwise:
-        item = _named("item", count)
+        item = stub(name, *(f"a{i}" for i in range(count)))
         scalars.register(item, Rule(rule.py_func, count, True, False))
     else:
         item = _of_numbers(rule.py_func, number)
@@ -119,7 +122,7 @@ def _stand_in(function: Any, number: Number) -> Any:
             return _calling(item, count, "(", ",)")
         return _of_arrays(rule, kinds, number)
 
-    return _named("stand_in", count, choose)
+    return _named(name, count, choose)
 
 
 def caller(function: Any, number: Number) -> Any:
@@ -148,15 +151,14 @@ def _of_numbers(rule: Any, number: Number) -> Any:
     return item
 
 
-def _named(name: str, count: int, choose: Any = None) -> Any:
-    """A function of so many arguments; with ``choose(types)`` compiled code knows a version for each choice."""
+def _named(name: str, count: int, choose: Any) -> Any:
+    """A function of so many arguments, of which compiled code knows the version that ``choose(types)`` returns."""
     names = ", ".join(f"a{i}" for i in range(count))
     space = {"choose": choose, "__name__": __name__}
-    exec(f"def {name}({names}):\n    raise NotImplementedError\ndef chosen({names}):\n    return choose(({names},))",  # noqa: S102
-         space)  # fmt: skip
-    if choose is not None:
-        overload(space[name])(space["chosen"])
-    return space[name]
+    exec(f"def chosen({names}):\n    return choose(({names},))", space)  # noqa: S102
+    made = stub(name, *names.split(", "))
+    overload(made)(space["chosen"])
+    return made
 
 
 def _calling(function: Any, count: int, before: str = "", after: str = "") -> Any:
@@ -169,6 +171,12 @@ def _calling(function: Any, count: int, before: str = "", after: str = "") -> An
 
 def _of_arrays(rule: Any, kinds: tuple[Any, ...], number: Any) -> Any:
     """The code that applies a rule to arrays: every item of the value gets a term for every item of the arguments."""
+    floats = [kind.copy(dtype=types.float64, layout="C", readonly=False) if isinstance(kind, NumberArray)
+              else types.float64 if number_in(kind) else types.unliteral(kind) for kind in kinds]  # fmt: skip
+    rule.compile(tuple(floats))
+    found = rule.overloads[tuple(floats)].signature.return_type
+    if not isinstance(found, types.BaseTuple) or len(found) != 1 + len(kinds):
+        raise errors.TypingError(misfit(rule, len(kinds)))
     names = ", ".join(f"a{i}" for i in range(len(kinds)))
     plain = ", ".join(f"values(a{i})" if number_in(kind) else f"a{i}" for i, kind in enumerate(kinds))
     active = [i for i, kind in enumerate(kinds) if number_in(kind)]
@@ -224,13 +232,9 @@ def _reverse_item(y, k, dependent):
     return taped(y, end_statement(where, place, count), where)
 
 
+@chosen_by_type("size", "dependent")
 def _check_sizes(size, dependent):
     """An error where a derivative is not of the size that value and argument ask for."""
-    raise NotImplementedError
-
-
-@overload(_check_sizes)
-def _choose_check_sizes(size, dependent):
     if len(dependent) == 0:
         return lambda size, dependent: None
 
@@ -244,13 +248,9 @@ def _choose_check_sizes(size, dependent):
     return build
 
 
+@chosen_by_type("made", "k", "dependent")
 def _add_terms(made, k, dependent):
     """A `Dual` with the terms of all arguments added; one argument after the other, for their types differ."""
-    raise NotImplementedError
-
-
-@overload(_add_terms)
-def _choose_add_terms(made, k, dependent):
     if len(dependent) == 0:
         return lambda made, k, dependent: made
 
@@ -263,13 +263,9 @@ def _choose_add_terms(made, k, dependent):
     return build
 
 
+@chosen_by_type("place", "k", "dependent")
 def _set_edges(place, k, dependent):
     """The edges of a statement, in the same way."""
-    raise NotImplementedError
-
-
-@overload(_set_edges)
-def _choose_set_edges(place, k, dependent):
     if len(dependent) == 0:
         return lambda place, k, dependent: None
 
@@ -282,13 +278,9 @@ def _choose_set_edges(place, k, dependent):
     return build
 
 
+@chosen_by_type("dependent")
 def _tape_and_size(dependent):
     """The tape that any argument is on, and how many numbers they all are."""
-    raise NotImplementedError
-
-
-@overload(_tape_and_size)
-def _choose_tape_and_size(dependent):
     if len(dependent) == 0:
         return lambda dependent: (0, 0)
 
@@ -300,23 +292,15 @@ def _choose_tape_and_size(dependent):
     return build
 
 
+@chosen_by_type("derivative", "k", "j", "size")
 def _slope(derivative, k, j, size):
     """The derivative of item ``k`` of the value with respect to item ``j`` of an argument of so many."""
-    raise NotImplementedError
-
-
-@overload(_slope)
-def _choose_slope(derivative, k, j, size):
     if isinstance(derivative, types.Array):
         return lambda derivative, k, j, size: derivative.flat[k * size + j]
     return lambda derivative, k, j, size: derivative
 
 
+@chosen_by_type("a", "j")
 def _item(a, j):
     """Item ``j`` of an array in C order, or a number itself."""
-    raise NotImplementedError
-
-
-@overload(_item)
-def _choose_item(a, j):
     return (lambda a, j: a.flat[j]) if isinstance(a, types.Array) else (lambda a, j: a)

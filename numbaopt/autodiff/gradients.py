@@ -8,63 +8,16 @@ from typing import Any
 import numba
 import numpy as np
 from numba.core import types
-from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
-from numba.extending import overload, register_jitable, typeof_impl
+from numba.extending import overload, register_jitable
 
-from . import custom
-from ._jit import jit
+from .derivative import FORWARD_UP_TO, Derivative
 from .programs import program
+from .stubs import chosen_by_type
 
-FORWARD_UP_TO = 10  # unknowns: above, reverse mode is faster on most functions (benchmarks/gradients.py)
 MODES = (None, "forward", "reverse")
 TAPE_BYTES = 1 << 33
 STEP = np.finfo(float).eps ** (1 / 3)
-
-
-class Derivative:
-    """A function made of another's derivative, for Python and for compiled code.
-
-    From Python the mode is chosen by the number of unknowns, and only that one is compiled; compiled code has both.
-    """
-
-    def __init__(self, function: Any, build: Any, mode: str | None, tape_bytes: int):
-        self.function, self.mode, self._build, self._tape_bytes = function, mode, build, tape_bytes
-        self._columns = build in (_jacobian, _value_and_jacobian)  # whose results are many
-        self._compiled: dict[Any, Any] = {}
-        self.__name__ = self.__qualname__ = f"{build.__name__.strip('_')}_of_{function.__name__}"
-        self.__doc__ = f"{build.__name__.strip('_')} of {function.__name__}: {function.__doc__ or 'a jitted function'}"
-
-    def __call__(self, x: Any, *args: Any) -> Any:
-        x = np.asarray(x)
-        if x.dtype.kind not in "fiub":
-            raise TypeError(f"x must be real numbers, not of dtype {x.dtype}")
-        if x.dtype.type not in (np.float32, np.float64):
-            x = x.astype(np.float64)
-        x = x.astype(x.dtype.newbyteorder("="), "C", copy=False)
-        mode = self.mode or ("forward" if self._columns or x.size <= FORWARD_UP_TO else "reverse")
-        return self.compiled(mode)(x if x.ndim else float(x), *args)
-
-    def compiled(self, mode: str | None) -> Any:
-        """The jitted function for one mode, or with None for both."""
-        key = mode, custom.stamp()  # a rule that is registered later counts from then on
-        if key not in self._compiled:
-            made = self._build(self.function, mode, self._tape_bytes)
-            self._compiled[key] = jit(made, kept=not isinstance(self.function._cache, NullCache))
-        return self._compiled[key]
-
-    @property
-    def dispatcher(self) -> Any:
-        """What compiled code calls."""
-        return self.compiled(self.mode)
-
-    def __repr__(self) -> str:
-        return f"<{self.__name__}>"
-
-
-@typeof_impl.register(Derivative)
-def _typeof(derivative, context):
-    return types.Dispatcher(derivative.dispatcher)
 
 
 def _derivative(fun: Any, build: Any, mode: str | None, tape_bytes: int | None = None) -> Derivative:
@@ -77,6 +30,8 @@ def _derivative(fun: Any, build: Any, mode: str | None, tape_bytes: int | None =
     if not isinstance(fun, Dispatcher):
         if isinstance(fun, Derivative):
             raise TypeError(f"fun={fun!r}: there are no derivatives of derivatives; see hvp and hessian")
+        if isinstance(fun, pytypes.MethodType):
+            raise TypeError(f"fun={fun!r} is a method; write a function, and hand it what it needs of the object")
         if not isinstance(fun, pytypes.FunctionType):
             raise TypeError(f"fun={fun!r} must be a function, jitted by Numba or plain")
         fun = numba.njit(fun)
@@ -124,12 +79,9 @@ def _of_number(run: Any) -> Any:
     return both
 
 
+@chosen_by_type("g", "x")
 def _like(g, x):
-    raise NotImplementedError
-
-
-@overload(_like)
-def _choose_like(g, x):
+    """A flat gradient with the shape of the unknowns, in their precision."""
     if x.dtype == types.float32:
         return lambda g, x: g.astype(np.float32).reshape(x.shape)
     return (lambda g, x: g) if x.ndim == 1 else (lambda g, x: g.reshape(x.shape))
@@ -250,7 +202,7 @@ def value_and_grad(fun: Any, mode: str | None = None, tape_bytes: int | None = N
     Notes
     -----
     The derivative is that of the program as it runs: a branch counts as taken, an iteration as long as it ran.  Kinks
-    and ties: see `numbaopt.autodiff.rules`.  Every call computes anew; nothing is remembered but how long the tape was.
+    and ties: see `numbaopt.autodiff.kinks`.  Every call computes anew; nothing is remembered but how long the tape was.
     Large memory of reverse mode (unknowns, tape and adjoints, from 1 to 256 MiB each) is left to the next gradient.
     An exception of ``fun`` comes out; as wherever one jitted function calls another, Numba then never releases the
     arrays of that call.
@@ -347,7 +299,7 @@ def hvp(fun: Any, mode: str | None = None) -> Derivative:
     Parameters
     ----------
     fun, mode
-        As in `value_and_grad`; ``x`` must be a float64 vector.
+        As in `value_and_grad`; ``x`` is a vector, inside jitted functions of float64.
 
     Returns
     -------

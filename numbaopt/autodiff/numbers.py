@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, errors, types
 from numba.core.datamodel import PrimitiveModel
 from numba.core.imputils import lower_cast, lower_constant
 from numba.core.typeconv import Conversion
@@ -33,6 +33,9 @@ class Number(types.Type):
 
     def unify(self, typing_context, other):
         return self if isinstance(other, REAL) else None
+
+    def cast_python_value(self, args):
+        raise errors.TypingError(f"{self} cannot be made of {args!r} here")
 
     def constant(self, context: Any, builder: Any, value: Any) -> Any:
         """The LLVM value of a number that does not depend on the unknowns."""

@@ -15,6 +15,7 @@ from . import custom, memory
 from .arrays import note_arguments, numbers_at, parts, read_only, size_of, store_unknown, tangent
 from .blocks import node_of
 from .clone import clone, may_write
+from .creation import from_tuple
 from .errors import UnsupportedError, explain
 from .numbers import REAL, TAPED, Dual, Number, NumberArray
 from .scalars import value
@@ -142,15 +143,24 @@ def program(function: Any, mode: str, tape_bytes: int, vector: bool = False) -> 
     def choose_vector(x, args):
         compiled, made = compile_twin(function, number, x, args)
         result = made.return_type
-        if not (isinstance(result, types.Array) and isinstance(result.dtype, (Number, types.Float))):
-            raise _returned(function, made, "an array of real numbers")
-        call = _caller(compiled, made, result)
+        if isinstance(result, types.BaseTuple) and all(isinstance(kind, (Number, *REAL)) for kind in result.types):
+            call = _stacking(_caller(compiled, made, result), result, number)
+        elif isinstance(result, types.Array) and isinstance(result.dtype, (Number, types.Float)):
+            call = _caller(compiled, made, result)
+        else:
+            raise _returned(function, made, "an array or a tuple of real numbers")
         refer = _plain(args) and not may_write(function, number)
         return _reverse_rows(call, tape_bytes, refer) if mode == "reverse" else _forward_columns(call, number)
 
     run = of_vector if vector else of_value
     overload(run, strict=False)(choose_vector if vector else choose)
     return run
+
+
+def _stacking(call: Any, kind: Any, number: Any) -> Any:
+    """A twin that returns a tuple as one that returns a vector."""
+    stacked = register_jitable(from_tuple(kind, number))
+    return register_jitable(lambda x, args, memory, where: stacked(call(x, args, memory, where)))
 
 
 def _plain(kind: Any) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.core import errors, types
+from numba.core import errors
+from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import overload, overload_method
 
 from .arrays import empty, parts, taped
@@ -13,35 +14,12 @@ from .creation import is_float64
 from .numbers import Dual, NumberArray, number_in
 from .scalars import lift, value
 from .statements import begin_statement, end_statement, set_edge
+from .stubs import chosen_by_type, left_out, of_arrays, of_numbers
 
 
-def _also(name: str, *functions: Any) -> Any:
-    """Decorator: the overload of NumPy functions of an array of numbers, and of its method of the same name."""
-
-    def register(choose: Any) -> Any:
-        def checked(a, axis=None):
-            return choose(a, axis) if isinstance(a, types.Array) and number_in(a) else None
-
-        for function in functions:
-            overload(function)(checked)
-        overload_method(NumberArray, name)(checked)
-        return choose
-
-    return register
-
-
-def _whole(axis: Any) -> bool:
-    return axis is None or isinstance(axis, types.NoneType) or (
-        isinstance(axis, types.Omitted) and axis.value is None)  # fmt: skip
-
-
+@chosen_by_type("a")
 def _total(a):
     """The sum of all items: one statement with an edge each."""
-    raise NotImplementedError
-
-
-@overload(_total)
-def _choose_total(a):
     number = a.dtype
     if isinstance(number, Dual):
 
@@ -90,57 +68,73 @@ def _choose_total(a):
     return reverse_vector if a.ndim == 1 else reverse
 
 
-@_also("sum", np.sum)
-def _sum(a, axis):
-    if _whole(axis) or a.ndim == 1:
+@chosen_by_type("a", "axis")
+def shape_without(a, axis):
+    """The extents of all axes but one."""
+
+    def build(a, axis):
+        rest = a.shape[1:]
+        for k in range(axis):
+            rest = tuple_setitem(rest, k, a.shape[k])
+        return rest
+
+    return build
+
+
+@of_arrays(np.sum, method="sum")
+def _sum(a, axis=None):
+    if left_out(axis) or a.ndim == 1:
         return lambda a, axis=None: _total(a)
-    if a.ndim != 2:
-        raise errors.TypingError("np.sum along an axis of an array with derivatives of more than two axes")
     number = a.dtype
 
     def along(a, axis=None):
-        if axis < -2 or axis > 1:
+        if axis < -a.ndim or axis >= a.ndim:
             raise ValueError("axis is out of bounds")
-        columns = axis == 0 or axis == -2
-        made = empty(a.shape[1] if columns else a.shape[0], number)
+        which = axis + a.ndim if axis < 0 else axis
+        extent, inner = a.shape[which], 1
+        for k in range(which + 1, a.ndim):
+            inner *= a.shape[k]
+        made = empty(shape_without(a, which), number)
+        lines = np.ascontiguousarray(a).reshape((-1 if a.size > 0 else 0, extent, inner))
+        flat = made.reshape(made.size)
         for k in range(made.size):
-            made[k] = _total(a[:, k]) if columns else _total(a[k, :])
+            flat[k] = _total(lines[k // inner, :, k % inner])
         return made
 
     return along
 
 
-@overload(sum)
+@of_arrays(sum)
 def _builtin_sum(a):
-    return (lambda a: np.sum(a)) if isinstance(a, NumberArray) and a.ndim == 1 else None
+    return (lambda a: np.sum(a)) if a.ndim == 1 else None
 
 
-@_also("mean", np.mean)
-def _mean(a, axis):
-    if _whole(axis) or a.ndim == 1:
+@of_arrays(np.mean, method="mean")
+def _mean(a, axis=None):
+    if left_out(axis) or a.ndim == 1:
         return lambda a, axis=None: _total(a) / a.size
     return lambda a, axis=None: np.sum(a, axis) / a.shape[axis]
 
 
-@_also("var", np.var)
-def _var(a, axis):
+@of_arrays(np.var, method="var")
+def _var(a, axis=None):
     _refuse_axis("np.var", axis)
     return lambda a, axis=None: np.mean((a - np.mean(a)) ** 2)
 
 
-@_also("std", np.std)
-def _std(a, axis):
+@of_arrays(np.std, method="std")
+def _std(a, axis=None):
     _refuse_axis("np.std", axis)
     return lambda a, axis=None: np.sqrt(np.mean((a - np.mean(a)) ** 2))
 
 
 def _refuse_axis(name: str, axis: Any) -> None:
-    if not _whole(axis):
+    if not left_out(axis):
         raise errors.TypingError(f"{name} along an axis of an array with derivatives")
 
 
-@_also("prod", np.prod)
-def _prod(a, axis):
+@of_arrays(np.prod, method="prod")
+def _prod(a, axis=None):
     _refuse_axis("np.prod", axis)
     number = a.dtype
 
@@ -154,7 +148,7 @@ def _prod(a, axis):
 
 
 def _running(combine: Any, start: float) -> Any:
-    def choose(a, axis):
+    def choose(a, axis=None):
         _refuse_axis("np.cumsum or np.cumprod", axis)
         number = a.dtype
 
@@ -181,15 +175,15 @@ def _times(a, b):
 
 overload(_plus)(lambda a, b: lambda a, b: a + b)
 overload(_times)(lambda a, b: lambda a, b: a * b)
-_also("cumsum", np.cumsum)(_running(_plus, 0.0))
-_also("cumprod", np.cumprod)(_running(_times, 1.0))
+of_arrays(np.cumsum, method="cumsum")(_running(_plus, 0.0))
+of_arrays(np.cumprod, method="cumprod")(_running(_times, 1.0))
 
 
 def _extremum(name: str, greater: bool, *functions: Any) -> None:
     """The item that a loop with a comparison finds; NaN where any item is NaN, as NumPy has it."""
 
-    @_also(name, *functions)
-    def _(a, axis):
+    @of_arrays(*functions, method=name)
+    def _(a, axis=None):
         _refuse_axis(f"np.{name}", axis)
 
         def build(a, axis=None):
@@ -206,8 +200,8 @@ def _extremum(name: str, greater: bool, *functions: Any) -> None:
 
         return build
 
-    @_also(f"arg{name}", getattr(np, f"arg{name}"))
-    def _(a, axis):
+    @of_arrays(getattr(np, f"arg{name}"), method=f"arg{name}")
+    def _(a, axis=None):
         _refuse_axis(f"np.arg{name}", axis)
 
         def build(a, axis=None):
@@ -227,17 +221,29 @@ _extremum("max", True, np.max, np.amax)
 _extremum("min", False, np.min, np.amin)
 
 
-@overload(np.linalg.norm)
+@of_arrays(np.linalg.norm)
 def _norm(x, ord=None):  # noqa: A002
-    if isinstance(x, types.Array) and number_in(x) and _whole(ord):
+    if left_out(ord):
         return lambda x, ord=None: np.sqrt(np.sum(x * x))  # noqa: A006
-    return None
+    if x.ndim != 1:
+        raise errors.TypingError("derivatives: np.linalg.norm of a matrix with ord")
+
+    def build(x, ord=None):  # noqa: A002
+        if ord == 2:
+            return np.sqrt(np.sum(x * x))
+        if ord == np.inf:
+            return np.max(np.abs(x))
+        if ord == -np.inf:
+            return np.min(np.abs(x))
+        if ord == 1:
+            return np.sum(np.abs(x))
+        return np.sum(np.abs(x) ** float(ord)) ** (1.0 / ord)
+
+    return build
 
 
-@overload(np.trace)
+@of_arrays(np.trace)
 def _trace(a, offset=0):
-    if not (isinstance(a, types.Array) and number_in(a)):
-        return None
     number = a.dtype
 
     def build(a, offset=0):
@@ -249,15 +255,8 @@ def _trace(a, offset=0):
     return build
 
 
-@overload(np.isnan)
-def _isnan(a):
-    return (lambda a: a != a) if isinstance(a, NumberArray) else None
-
-
-@overload(np.outer)
+@of_numbers(np.outer)
 def _outer(a, b):
-    if number_in(a) is None and number_in(b) is None:
-        return None
     number = number_in(a) or number_in(b)
 
     def build(a, b):

@@ -3,9 +3,7 @@
 A rule is a function of float64 numbers that returns the value, then the derivative with respect to each argument.  It
 is compiled into the place of the call, so whatever both need is computed once and what nobody needs is left out.
 
-At kinks: the derivative of ``abs`` and ``hypot`` at 0 is 0; of equal arguments, ``np.maximum`` and ``np.minimum`` take
-half each.
-Functions that are constant between jumps (``floor``, ``sign``, ...) have derivative 0.
+At 0 the derivative of ``hypot`` is 0; other kinks and jumps are in `kinks`.
 """
 
 from __future__ import annotations
@@ -49,14 +47,9 @@ def _(x):
     return -x, -1.0
 
 
-@rule(operator.pos, np.positive)
+@rule(operator.pos, np.positive, np.conjugate)
 def _(x):
     return x, 1.0
-
-
-@rule(abs, math.fabs, np.abs, np.fabs)
-def _(x):
-    return abs(x), (1.0 if x > 0.0 else (-1.0 if x < 0.0 else 0.0))
 
 
 @rule(math.sqrt, np.sqrt, careful=True)
@@ -239,31 +232,6 @@ def _(x):
     return x / DEGREE, 1.0 / DEGREE
 
 
-@rule(np.floor, flat=True)
-def _(x):
-    return np.floor(x), 0.0
-
-
-@rule(np.ceil, flat=True)
-def _(x):
-    return np.ceil(x), 0.0
-
-
-@rule(np.trunc, flat=True)
-def _(x):
-    return np.trunc(x), 0.0
-
-
-@rule(np.rint, flat=True)
-def _(x):
-    return np.rint(x), 0.0
-
-
-@rule(np.sign, flat=True)
-def _(x):
-    return np.sign(x), 0.0
-
-
 @rule(operator.add, operator.iadd, np.add)
 def _(a, b):
     return a + b, 1.0, 1.0
@@ -285,24 +253,7 @@ def _(a, b):
     return v, 1.0 / b, -v / b
 
 
-@rule(operator.floordiv, operator.ifloordiv, np.floor_divide, flat=True)
-def _(a, b):
-    return a // b, 0.0, 0.0
-
-
-@rule(operator.mod, operator.imod, np.remainder)
-def _(a, b):
-    v = a % b
-    return v, 1.0, -np.rint((a - v) / b)
-
-
-@rule(np.fmod)
-def _(a, b):
-    v = np.fmod(a, b)
-    return v, 1.0, -np.rint((a - v) / b)
-
-
-@rule(operator.pow, operator.ipow, np.power, pow, math.pow, careful=True)
+@rule(operator.pow, operator.ipow, np.power, np.float_power, pow, math.pow, careful=True)
 def _(a, b):
     v = a**b
     da = 0.0 if b == 0.0 else b * a ** (b - 1.0)
@@ -325,38 +276,6 @@ def power_of_integer(a, n):
     return p * a, n * p
 
 
-@rule(np.maximum)
-def _(a, b):
-    return np.maximum(a, b), (1.0 if a > b else (0.5 if a == b else 0.0)), (1.0 if b > a else (0.5 if a == b else 0.0))
-
-
-@rule(np.minimum)
-def _(a, b):
-    return np.minimum(a, b), (1.0 if a < b else (0.5 if a == b else 0.0)), (1.0 if b < a else (0.5 if a == b else 0.0))
-
-
-@rule(np.fmax)
-def _(a, b):
-    first, second = a > b or b != b, b > a or a != a
-    return np.fmax(a, b), (1.0 if first else (0.5 if a == b else 0.0)), (1.0 if second else (0.5 if a == b else 0.0))
-
-
-@rule(np.fmin)
-def _(a, b):
-    first, second = a < b or b != b, b < a or a != a
-    return np.fmin(a, b), (1.0 if first else (0.5 if a == b else 0.0)), (1.0 if second else (0.5 if a == b else 0.0))
-
-
-@rule(max)
-def _(a, b):  # the chosen one, as a branch would
-    return (b, 0.0, 1.0) if b > a else (a, 1.0, 0.0)
-
-
-@rule(min)
-def _(a, b):
-    return (b, 0.0, 1.0) if b < a else (a, 1.0, 0.0)
-
-
 @rule(math.hypot, np.hypot, careful=True)
 def _(a, b):
     v = math.hypot(a, b)
@@ -367,6 +286,11 @@ def _(a, b):
 def _(a, b):
     h = math.hypot(a, b)
     return math.atan2(a, b), b / h / h, -a / h / h
+
+
+@rule(math.ldexp, np.ldexp)
+def _(a, n):
+    return math.ldexp(a, int(n)), math.ldexp(1.0, int(n)), 0.0
 
 
 @rule(np.logaddexp)
@@ -383,11 +307,6 @@ def _(a, b):
     e = 1.0 if a == b else np.exp2(-abs(a - b))
     near, far = 1.0 / (1.0 + e), e / (1.0 + e)
     return v, (near if a >= b else far), (far if a >= b else near)
-
-
-@rule(math.copysign, np.copysign)
-def _(a, b):
-    return math.copysign(a, b), math.copysign(1.0, a) * math.copysign(1.0, b), 0.0
 
 
 COMPARISONS = {

@@ -7,16 +7,18 @@ import math
 import operator
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba.core import compiler, targetconfig, types
+from numba.core import compiler, errors, targetconfig, types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, overload
 from numba.np import npyimpl
 
+from .errors import KNOWN, misfit
+from .kinks import SELECT
 from .numbers import REAL, Dual, Number, NumberArray, Taped, is_real, number_in, unpack, value_of
 from .rules import COMPARISONS, DIVISIONS, IN_PLACE, POWERS, RULES, Rule, power_of_integer
+from .stubs import stub
 
 
 def _plain(kind: Any) -> Any:
@@ -42,7 +44,10 @@ def call_rule(context: Any, builder: Any, function: Any, made: Any, args: list[A
     flags = compiler.Flags() if flags is None else flags.copy()
     if exact_division:
         flags.error_model = "numpy"
-    compiled = context.compile_subroutine(builder, function, made, flags=flags)
+    try:
+        compiled = context.compile_subroutine(builder, function, made, flags=flags)
+    except errors.NumbaError as error:  # ours compile
+        raise errors.TypingError(misfit(function, len(made.args))) from error
     return context.call_internal(builder, compiled.fndesc, made, args)
 
 
@@ -113,6 +118,7 @@ def _lower_arrays(function: Any) -> Any:
 
 def register(function: Any, rule: Rule) -> None:
     """Make a function of ``rule.arguments`` numbers known to Numba for `Number`, alone and in arrays."""
+    KNOWN.add(function.__name__)
     name = function if function in RULES else (function,)  # Numba wants to find by its name what is its own name
 
     class Template(AbstractTemplate):
@@ -150,13 +156,11 @@ def _register_arrays(name: Any, function: Any, count: int) -> None:
             lower_builtin(name, *kinds)(_lower_arrays(function))
 
 
-def select(condition, a, b):
-    """``np.where``, item by item."""
-    raise NotImplementedError
-
-
-def _select(condition, a, b):
-    return (a, 0.0, 1.0, 0.0) if condition != 0.0 else (b, 0.0, 0.0, 1.0)
+def elementwise(name: str, rule: Rule) -> Any:
+    """A function for compiled code of the arguments of a rule, numbers or arrays."""
+    made = stub(name, *rule.function.__code__.co_varnames[:rule.arguments])
+    register(made, rule)
+    return made
 
 
 def _register_comparison(function: Any, symbol: str) -> None:
@@ -179,7 +183,7 @@ def _register_comparison(function: Any, symbol: str) -> None:
 
 for _function, _rule in RULES.items():
     register(_function, _rule)
-register(select, Rule(_select, 3, True, False))
+select = elementwise("select", SELECT)  # np.where, item by item
 for _function, _symbol in COMPARISONS.items():
     _register_comparison(_function, _symbol)
 
@@ -267,29 +271,31 @@ def _ceil():
     return lambda x: math.ceil(value(x))
 
 
-@_of_value(round)
-def _round():
-    return lambda x: round(value(x))
-
-
 @_of_value(bool)
 def _bool():
     return lambda x: value(x) != 0.0
 
 
-@_of_value(math.isnan, np.isnan)
+@_of_value(math.isnan)
 def _isnan():
     return lambda x: math.isnan(value(x))
 
 
-@_of_value(math.isfinite, np.isfinite)
+@_of_value(math.isfinite)
 def _isfinite():
     return lambda x: math.isfinite(value(x))
 
 
-@_of_value(math.isinf, np.isinf)
+@_of_value(math.isinf)
 def _isinf():
     return lambda x: math.isinf(value(x))
+
+
+@lower_builtin("print_item", Number)
+def _print(context, builder, made, args):
+    """Printed is the value: in forward mode as often as the function runs, once for every 8 unknowns."""
+    code = context.get_function("print_item", signature(types.none, types.float64))
+    return code(builder, [builder.extract_value(args[0], 0)])
 
 
 @lower_builtin(bool, Number)
