@@ -1,165 +1,414 @@
-"""Random differentiable programs: scalars, arrays, loops, branches, slices, temporaries, helpers, products.
+"""Random differentiable programs: short ones, each with one or two things at once that derivatives must come through.
 
-``python -m tests.random_programs COUNT [FIRST_SEED]`` compares that many with differences, in both modes.
+``python -m tests.random_programs COUNT [FIRST_SEED]`` compares both modes with differences in long double (`long_double`)
+for that many programs, some six a second; a program that fails is told with its seed, made as small as it fails still.
+``NUMBA_OPT=0`` or ``1`` in the environment takes other ways through the compiler.
 """
 
 from __future__ import annotations
 
+import collections
+import math
 import random
 import sys
+import types
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-SIZE = 4  # of x and of every vector
-HEAD = """
-@numba.njit
-def inner(a, b):
-    return a * np.cos(b) - b / (2.0 + a * a)
+try:
+    from tests import long_double, twins
+    from tests.random_expressions import HELPERS, Expressions
+except ImportError:  # pytest puts this folder on the path
+    import long_double
+    import twins
+    from random_expressions import HELPERS, Expressions
 
-@numba.njit
-def over(u, s):
-    made = np.empty(u.size)
-    for i in range(u.size):
-        made[i] = np.tanh(u[i] * s) + 0.1 * u[i - 1]
-    return made
+from numbaopt.autodiff import UnsupportedError
 
-@numba.njit
-def fun(x, M, c):
-    s, t = x[0], 0.0 * x[1] + c[1]
-    u, v = x.copy(), x * c
-"""
+Table = collections.namedtuple("Table", "weights offset")
+IN_PLACE = ("+=", "-=", "*=")
 
 
-class Writer:
-    """Writes a program, one random choice after the other; ``choose(n)`` draws from 0 to n - 1."""
+class Writer(Expressions):
+    """Statements from expressions."""
 
-    def __init__(self, choose: Callable[[int], int]):
-        self.choose = choose
-
-    def one_of(self, *options: Any) -> Any:
-        """One of the options; functions are called."""
-        found = options[self.choose(len(options))]
-        return found() if callable(found) else found
-
-    def number(self, depth: int = 0, item: str = "") -> str:
-        """A scalar expression; inside loops also with items of arrays."""
-        leaves = ["s", "t", "x[1]", "x[-1]", "c[2]", "0.7", *([f"{a}[{item}]" for a in "xuvc"] if item else ())]
-        if depth >= 3 or self.choose(4) == 0:
-            return self.one_of(*leaves)
-        a, b = self.number(depth + 1, item), self.number(depth + 1, item)
-        return self.one_of(
-            f"({a} + {b})", f"({a} - {b})", f"{a} * {b}", f"{a} / (1.5 + {b} * {b})", f"np.sin({a})", f"np.tanh({a})",
-            f"np.sqrt(1.0 + {a} * {a})", f"np.exp(np.tanh({a}))", f"np.log(2.0 + np.cos({a}))", f"inner({a}, {b})",
-            f"({a}) ** 2", f"(1.5 + np.sin({a})) ** np.tanh({b})", f"np.arctan2({a}, 2.0 + {b} * {b})", f"-{a}",
-            f"abs({a})", f"max({a}, {b})", f"np.minimum({a}, {b})", f"({a} if {b} > 0.1 else {b})",
-        )  # fmt: skip
-
-    def vector(self, depth: int = 0) -> str:
-        """An expression of vectors."""
-        if depth >= 2 or self.choose(4) == 0:
-            return self.one_of("x", "u", "v", "c", "u[::-1]", "np.roll(v, 1)", "np.ones(4)")
-        a, b, s = self.vector(depth + 1), self.vector(depth + 1), self.number(2)
-        return self.one_of(
-            f"({a} + {b})", f"{a} * {b}", f"({a} - {s})", f"np.sin({a})", f"np.tanh({a}) * {s}", f"M @ ({a})",
-            f"({a}) @ M.T", f"over({a}, {s})", f"np.where({a} > 0.2, {b}, {a})", f"np.maximum({a}, {b})",
-            f"({a}) / (1.0 + ({b}) ** 2)", f"np.outer({a}, {b})[1]", f"np.cumsum({a})", f"(np.outer({a}, {b}) @ {a})",
-        )  # fmt: skip
-
-    def reduction(self) -> str:
-        """A number from vectors."""
-        a, b = self.vector(1), self.vector(1)
-        return self.one_of(f"np.sum({a})", f"np.dot({a}, {b})", f"np.mean({a})", f"np.max({a})", f"({a}).var()",
-                           f"np.sqrt(1.0 + np.sum(({a}) ** 2))", f"np.prod(np.tanh({a}))")  # fmt: skip
-
-    def statements(self, indent: str, depth: int = 0) -> list[str]:
-        """Some lines."""
-        lines = []
-        for _ in range(2 + self.choose(3)):
-            kind = self.choose(9 if depth < 2 else 6)
-            if kind == 0:
-                lines.append(f"{self.one_of('s', 't')} = {self.number()}")
-            elif kind == 1:
-                lines.append(f"{self.one_of('u', 'v')} = {self.vector()} + 0.0 * x")  # never of data alone: see below
-            elif kind == 2:
-                lines.append(f"{self.one_of('s', 't')} = np.tanh({self.reduction()})")
-            elif kind == 3:
-                lines.append(f"{self.one_of('u', 'v')}[{self.one_of('0', '1:', ':-1', '::2')}] = {self.number(1)}")
-            elif kind == 4:
-                lines.append(f"{self.one_of('s', 't')} {self.one_of('+=', '-=', '*=')} np.sin({self.number(1)})")
-            elif kind == 5:
-                target = self.one_of("u", "v")
-                # an array that is made of data alone cannot take derivatives in place, and is refused
-                lines += [f"{target} = {target} * 1.0", f"{target} {self.one_of('+=', '*=', '-=')} {self.vector(1)}"]
-            elif kind == 6:
-                lines += ["w = np.zeros(4)", "for i in range(4):",
-                          f"    w[i] = {self.number(0, 'i')}",
-                          f"    {self.one_of('s', 't')} += 0.3 * np.tanh({self.number(1, 'i')})",
-                          f"{self.one_of('u', 'v')} = {self.one_of('w', 'w * x', 'w - u')}"]  # fmt: skip
-            elif kind == 7:
-                lines.append(f"if {self.number(1)} > {self.one_of('0.3', 't', 'x[2]')}:")
-                lines += self.statements("    ", depth + 1)
-                lines.append("else:")
-                lines += self.statements("    ", depth + 1)
-            else:
-                lines += [f"r = 1.0 + np.tanh({self.number(1)}) ** 2", "k = 0", "while k < 4:",
-                          "    r = 0.5 * (r + (1.5 + s * s) / r)", "    k += 1", "t = np.tanh(r)"]  # fmt: skip
+    def block(self, indent: str, count: int, depth: int) -> list[str]:
+        """Some statements of which nothing new is seen outside."""
+        numbers, arrays = list(self.numbers), dict(self.arrays)
+        lines = [line for _ in range(count) for line in self.statement(depth)]
+        self.numbers, self.arrays = numbers, arrays
         return [indent + line for line in lines]
 
+    def statement(self, depth: int = 0) -> list[str]:
+        """Some lines that belong together."""
+        simple = [self.new_number, self.new_array, self.new_matrix, self.write_items, self.write_slice, self.in_place, self.view,
+                  self.set_number]  # fmt: skip
+        if depth >= 2:
+            return self.one_of(*simple)
+        return self.one_of(*simple, self.view, self.view, self.overlap, self.swap, self.ufunc_out, self.helper, self.containers, self.branch,
+                           self.branch, lambda: self.loop(depth), lambda: self.loop(depth), self.while_loop, self.filled, self.reused,
+                           self.early_return, self.caught, self.closure, self.masked)  # fmt: skip
 
-def program(choose: Callable[[int], int]) -> tuple[str, Any]:
-    """The source of a random program, and the jitted function."""
-    writer = Writer(choose)
-    lines = writer.statements("    ")
-    source = HEAD + "\n".join([*lines, f"    return s + np.sin(t) + {writer.reduction()} + {writer.reduction()}"])
-    space: dict[str, Any] = {"np": np, "numba": numba, "__name__": __name__}
-    exec(source, space)
-    return source, space["fun"]
+    # ---------------------------------------------------------------------------------------- one line
+    def new_number(self) -> list[str]:
+        code, name = self.number(), self.name("s")
+        self.numbers.append(name)
+        return [f"{name} = {code}"]
+
+    def set_number(self) -> list[str]:
+        if not self.numbers:
+            return self.new_number()
+        name = self.one_of(*self.numbers)
+        return [f"{name} {self.one_of('=', *IN_PLACE)} {self.number(1)}"]
+
+    def new_array(self, shape: Any = None) -> list[str]:
+        shape = shape or (self.one_of(self.size, 2, 3),)
+        code, name = self.array(shape), self.name("u")
+        self.arrays[name] = shape
+        if code.startswith("changed") or not code.endswith(")"):
+            code = f"({code}).copy()"  # no view of what somebody looks at: see `view`
+        return [f"{name} = {code}"]
+
+    def new_matrix(self) -> list[str]:
+        return self.new_array(self.one_of((2, 2), (2, self.size), (self.size, 2), (self.size, self.size)))
+
+    def some_array(self) -> tuple[list[str], str, tuple[int, ...]]:
+        """An array to write to, and lines that make it where there was none."""
+        lines = [] if self.arrays and self.choose(4) else self.new_array()
+        name = self.one_of(*self.arrays) if not lines else list(self.arrays)[-1]
+        return lines, name, self.arrays[name]
+
+    def view(self) -> list[str]:
+        """Another name for (part of) an array."""
+        lines, name, shape = self.some_array()
+        if len(shape) == 1:
+            m = shape[0]
+            options = [("", (m,)), ("[::-1]", (m,)), ("[1:]", (m - 1,)), ("[:-1]", (m - 1,)), ("[::2]", ((m + 1) // 2,)),
+                       (f"[:{m}].reshape((1, {m}))", (1, m)), ("[None, :]", (1, m)), ("[:]", (m,)), ("[-2::-1]", (m - 1,))]  # fmt: skip
+        else:
+            r, c = shape
+            options = [("", shape), (".T", (c, r)), ("[0]", (c,)), ("[:, -1]", (r,)), ("[:, ::-1]", shape), ("[:1]", (1, c)),
+                       ("[:, 1:]", (r, c - 1)), ("[-1, ::2]", ((c + 1) // 2,))]  # fmt: skip
+        code, seen = self.one_of(*[o for o in options if all(o[1])])
+        made = self.name("w")
+        self.arrays[made] = seen
+        return [*lines, f"{made} = {name}{code}", *self.one_of([], lambda: self.write_to(made), lambda: self.write_to(name))]
+
+    def write_items(self) -> list[str]:
+        lines, name, shape = self.some_array()
+        place = ", ".join(map(self.index, shape))
+        return [*lines, f"{name}[{place}] {self.one_of('=', *IN_PLACE)} {self.any_number(0)}"]
+
+    def write_slice(self) -> list[str]:
+        lines, name, shape = self.some_array()
+        return [*lines, *self.write_to(name)]
+
+    def write_to(self, name: str) -> list[str]:
+        """Assign to, or change, all or part of an array."""
+        shape = self.arrays[name]
+        if len(shape) == 1:
+            m = shape[0]
+            options = [("[:]", (m,)), ("[1:]", (m - 1,)), ("[::2]", ((m + 1) // 2,)), ("[::-1]", (m,)), ("[-2:]", (min(m, 2),))]
+        else:
+            r, c = shape
+            options = [("[:]", shape), ("[0]", (c,)), ("[:, 0]", (r,)), ("[-1, ::2]", ((c + 1) // 2,)), ("[:, 1:]", (r, c - 1)),
+                       (".T[:]", (c, r))]  # fmt: skip
+        place, part = self.one_of(*[o for o in options if all(o[1])])
+        value = self.one_of(lambda: self.any_array(part, 1), lambda: self.any_array(part, 1), lambda: self.any_number(1))
+        if self.choose(2) or ".T" in place:
+            return [f"{name}{place} = {value}"]
+        return self.changed(name + place, value)
+
+    def changed(self, target: str, value: str) -> list[str]:
+        operator = self.one_of(*IN_PLACE, "/=", "**=")
+        if operator == "/=":
+            value = f"2.5 + np.sin({value})"
+        return [f"{target} {operator} {2 if operator == '**=' else value}"]
+
+    def in_place(self) -> list[str]:
+        lines, name, shape = self.some_array()
+        value = self.one_of(lambda: self.any_array(shape, 1), lambda: self.any_array(shape[-1:], 1), lambda: self.any_number(1))
+        return [*lines, *self.changed(name, value)]
+
+    def overlap(self) -> list[str]:
+        lines, name, shape = self.some_array()
+        code = self.one_of("{0}[1:] = {0}[:-1]", "{0}[:-1] = {0}[1:]", "{0}[:] = {0}[::-1]", "{0}[1:] = {0}[:-1] * 0.5",
+                           "{0}[::-1] = {0} + {0}[0]", "{0} *= {0}", "{0}[:] = {0} - {0}[::-1]")  # fmt: skip
+        return [*lines, code.format(name)]
+
+    def swap(self) -> list[str]:
+        lines, name, shape = self.some_array()
+        others = [other for other, known in self.arrays.items() if known == shape]
+        options = [f"{name}[0], {name}[-1] = {name}[-1], {name}[0]"] if len(shape) == 1 else [f"{name}[0], {name}[-1] = {name}[-1].copy(), {name}[0].copy()"]
+        if len(others) > 1:
+            options.append("{0}, {1} = {1}, {0}".format(*others[-2:]))
+        if len(self.numbers) > 1:
+            options.append("{0}, {1} = {1}, {0} * 0.5".format(*self.numbers[-2:]))
+        return [*lines, self.one_of(*options)]
+
+    def ufunc_out(self) -> list[str]:
+        lines, name, shape = self.some_array()
+        a, b = self.array(shape, 1), self.any_array(shape, 1)
+        options = [f"np.add({a}, {b}, {name})", f"np.multiply({name}, {a}, {name})", f"np.sin({a}, {name})", f"np.maximum({b}, {a}, {name})"]
+        if len(shape) == 1:
+            options.append(f"np.dot(M[:{shape[0]}, :{shape[0]}], {a}, {name})")
+        return [*lines, self.one_of(*options)]
+
+    def helper(self) -> list[str]:
+        lines, name, shape = self.some_array()
+        if len(shape) != 1:
+            return [*lines, f"{name}.fill({self.number(1)})"]
+        made, s = self.name("s"), self.number(1)
+        code = self.one_of(f"change({name}, {s})", f"change({name}[::-1], {s})", f"{name}.fill({s})", f"changed({name}, {s})[0] *= 0.5",
+                           f"tail({name})[:] = {s}", f"{made}, {self.name('w')} = two({name}, {s})")  # fmt: skip
+        if made in code:
+            self.numbers.append(made)
+        return [*lines, code]
+
+    def masked(self) -> list[str]:
+        lines, name, shape = self.some_array()
+        if len(shape) != 1:
+            return lines + self.write_to(name)
+        m = shape[0]
+        return [*lines, self.one_of(lambda: f"{name}[{self.mask(shape)}] = {self.any_number(1)}", lambda: f"{name}[k[:2] % {m}] = {self.number(1)}",
+                                    lambda: f"{name}[{name} > 0.3] *= 0.5", lambda: f"{name}[np.argmax({name})] = {self.number(1)}")]  # fmt: skip
+
+    def containers(self) -> list[str]:
+        """Lists, tuples, named tuples, dictionaries."""
+        made, s = self.name("l"), self.name("s")
+        a, b, u = self.number(1), self.number(1), self.array((3,), 1)
+        self.numbers.append(s)
+        code = self.one_of(
+            [f"{made} = [{a}, {b}]", f"{made}.append({made}[0] * 0.5)", f"{made}[0] = {b}", f"{s} = {made}[0] * {made}[-1] + {made}.pop()"],
+            [f"{made} = ({a}, {u})", f"{s} = {made}[0] * {made}[1][0]"],
+            [f"{made} = Pair({a}, {u})", f"{made}.vector[1] = {b}", f"{s} = {made}.number + {made}.vector.sum()"],
+            [f"{made} = [{u}, {self.array((3,), 1)} * 1.0]", f"{made}[0][1] = {b}", f"{s} = {made}[0].sum() * {made}[1][2]"],
+            [f"{made} = {{1: {a}, 2: {b}}}", f"{made}[1] += 0.5", f"{s} = {made}[1] * {made}[2]"],
+            [f"{made} = ({a}, {b}, x[0])", f"{s} = 0.0", f"for z in {made}:", f"    {s} += z * z"],
+            [f"{s} = 0.0", f"for y, z in zip({u}, {self.any_array((3,), 1)}):", f"    {s} += y * z"],
+            [f"{s} = 1.0", f"for j, z in enumerate({u}):", f"    {s} *= 1.0 + z * (j + 1) * 0.1"],
+            [f"{s} = 0.0", f"for row in {self.array((2, 3), 1)}:", f"    {s} += row[0] * row[2]"],
+            [f"{s} = 0.0", f"for j in np.ndindex((3,)):", f"    {s} += ({u})[j] * (j[0] + 1)"],
+            [f"{s} = 0.0", f"for z in ({self.array((2, 3), 1)}).flat:", f"    {s} += np.tanh(z) * {s} + z"],
+            [f"{made} = [z * {a} for z in {u} if z > 0.1]", f"{s} = {b}", f"for z in {made}:", f"    {s} += z"],
+        )  # fmt: skip
+        return code
+
+    # ------------------------------------------------------------------------------------ control flow
+    def branch(self) -> list[str]:
+        lines = [] if self.numbers else self.new_number()
+        lines += [f"if {self.condition()}:", *self.block("    ", 1, 2)]
+        if self.choose(2):
+            lines += [f"elif {self.condition(1)}:", *self.block("    ", 1, 2)]
+        if self.choose(3):
+            lines += ["else:", *self.block("    ", 1, 2)]
+        return lines
+
+    def loop(self, depth: int) -> list[str]:
+        lines = [*([] if self.numbers else self.new_number()), *([] if self.arrays else self.new_array())]
+        i = self.name("i")
+        m = min(3, *(extent for shape in self.arrays.values() for extent in shape[:1]))
+        head = self.one_of(f"range({m})", f"range({m} - 1, -1, -1)", f"range(0, {m}, 2)", f"range(n % {m} + 1)")
+        self.indices[i] = m
+        body = self.block("    ", 1 + self.choose(2), depth + 1)
+        if self.choose(3) == 1:
+            body = [f"    if {self.condition(1)}:", f"        {self.one_of('break', 'continue')}", *body]
+        s = self.one_of(*self.numbers)
+        body.append(f"    {s} = {s} * 0.5 + {self.one_of(lambda: self.item(), lambda: self.number(1))}")
+        del self.indices[i]
+        return [*lines, f"for {i} in {head}:", *body]
+
+    def while_loop(self) -> list[str]:
+        s, j = self.name("s"), self.name("j")
+        lines = [f"{s} = {self.number(1)}", f"{j} = 0", f"while {j} < 6 and abs({s}) < {self.one_of('2.0', '5.0')}:",
+                 f"    {s} = {self.one_of(f'1.5 * {s} + 0.3', f'{s} * {s} + 0.4', f'0.5 * ({s} + (1.5 + x[0] * x[0]) / (0.1 + {s} * {s}))')}",
+                 f"    {j} += 1"]  # fmt: skip
+        self.numbers.append(s)
+        return lines
+
+    def filled(self) -> list[str]:
+        """An empty array, filled item by item."""
+        m, name, i = self.one_of(self.size, 3), self.name("u"), self.name("i")
+        self.indices[i] = m
+        made = [f"{name} = np.{self.one_of('zeros', 'empty', 'ones')}({m})", f"for {i} in range({m}):", f"    {name}[{i}] = {self.number()}"]
+        self.arrays[name] = (m,)
+        if self.choose(2):
+            made.append(f"    {name}[{i}] {self.one_of(*IN_PLACE)} {name}[{i} - 1] if {i} > 0 else {self.number(1)}")
+        del self.indices[i]
+        return made
+
+    def reused(self) -> list[str]:
+        """A buffer that is written to again after something was made of it."""
+        m, name, s, i = self.one_of(2, self.size), self.name("u"), self.name("s"), self.name("i")
+        use = self.one_of(f"np.sum(M[:{m}, :{m}] @ {name})", f"{name} @ {name}", f"({name} * c[:{m}]).sum()", f"np.max({name} * {name}[::-1])",
+                          f"np.linalg.solve(M[:{m}, :{m}] * 0.1 + 3.0 * np.eye({m}), {name})[0]", f"(np.outer({name}, {name}) @ {name})[-1]",
+                          f"over({name}, 0.5)[0]", f"np.linalg.norm({name})", f"(M[:{m}, :{m}].T @ {name}[::-1])[0]")  # fmt: skip
+        lines = [f"{name} = np.empty({m})", f"{s} = 0.0", f"for {i} in range(3):", f"    {name}[:] = {self.array((m,), 1)} * ({i} + 1)",
+                 f"    {s} += {use}"]  # fmt: skip
+        self.arrays[name] = (m,)
+        self.numbers.append(s)
+        return lines
+
+    def early_return(self) -> list[str]:
+        return [f"if {self.condition()}:", f"    return {self.number(1)}"]
+
+    def caught(self) -> list[str]:
+        s = self.name("s")
+        inside = self.one_of(lambda: [f"    {s} = checked({self.array((2,), 1)}, {self.number(1)})"],
+                             lambda: [f"    if {self.condition(1)}:", '        raise ValueError("chosen")', f"    {s} += {self.number(1)}"])  # fmt: skip
+        lines = [f"{s} = {self.number(1)}", "try:", *inside, "except Exception:", f"    {s} = {self.number(1)}"]
+        self.numbers.append(s)
+        return lines
+
+    def closure(self) -> list[str]:
+        f, s = self.name("f"), self.name("s")
+        lines = [f"def {f}(z):", f"    return z * z + {self.number(1)}", f"{s} = {f}({self.number(1)}) + {f}(x[1])"]
+        self.numbers.append(s)
+        return lines
+
+    def program(self) -> str:
+        """The source of a function."""
+        lines = [line for _ in range(1 + self.choose(4)) for line in self.statement()]
+        terms = ["weigh(x)", *(f"{0.3 + 0.2 * j:.1f} * {s}" for j, s in enumerate(self.numbers)),
+                 *(f"{'weigh' if len(shape) == 1 else 'weigh_matrix'}({name})" for name, shape in self.arrays.items())]  # fmt: skip
+        body = "\n".join("    " + line for line in [*lines, f"return {' + '.join(terms)}"])
+        return f"@numba.njit\ndef fun(x, M, c, k, b, table, n, q):\n{body}\n"
 
 
-def compare(source: str, fun: Any, seed: int) -> float | None:
-    """The largest relative error of both modes against differences; None where differences say nothing."""
-    from numbaopt import autodiff
+def namespace(**modules: Any) -> dict[str, Any]:
+    """What programs refer to, the helpers defined among these modules."""
+    space: dict[str, Any] = {"collections": collections, "__name__": "random_program", **modules}
+    exec(compile(HELPERS, "<helpers>", "exec"), space)
+    return space
 
+
+def _identity(function: Any = None, **options: Any) -> Any:
+    return function or _identity
+
+
+COMPILED = namespace(np=np, math=math, numba=numba)
+INTERPRETED = namespace(np=long_double.numpy(), math=long_double.math(), float=long_double.LONG,
+                        numba=types.SimpleNamespace(njit=_identity))  # fmt: skip
+
+
+class Verdict(NamedTuple):
+    """How a program came out."""
+
+    kind: str  # "agree", "kink" (differences say nothing), "refused", "invalid", "numba" (not as NumPy), or "wrong"
+    told: str
+
+
+def define(source: str, space: dict[str, Any]) -> Any:
+    """The function of a program."""
+    space = dict(space)
+    exec(compile(source, "<program>", "exec"), space)
+    return space["fun"]
+
+
+def arguments(size: int, seed: int) -> tuple[Any, ...]:
+    """The unknowns and the data of a program."""
     rng = np.random.default_rng(seed)
-    x, args = rng.standard_normal(SIZE), (rng.standard_normal((SIZE, SIZE)), rng.standard_normal(SIZE))
-    value = fun(x.copy(), *args)
-    differences = [np.array([_slope(fun, x, i, h, args) for i in range(SIZE)]) for h in (1e-4, 3e-5)]
-    scale = 1.0 + np.abs(differences[0]).max()
-    worst = 0.0
-    gradients = []
-    for mode in ("forward", "reverse"):
-        found, g = autodiff.value_and_grad(fun, mode)(x, *args)
-        assert abs(found - value) <= 1e-12 * (1 + abs(value)), f"{mode} finds {found} for {value}\n{source}"
-        gradients.append(g)
-    apart = np.abs(gradients[0] - gradients[1]).max() / scale
-    assert apart < 1e-10, f"modes differ by {apart}: {gradients}\n{source}"
-    if not (np.isfinite(scale) and np.abs(differences[0] - differences[1]).max() < 1e-6 * scale):
-        return None  # a kink nearby
-    worst = max(worst, np.abs(gradients[0] - differences[1]).max() / scale)
-    assert worst < 1e-5, f"off by {worst}: {gradients[0]}, differences {differences[1]}\n{source}"
-    return worst
+    return (rng.standard_normal(size), rng.standard_normal((size, size)), rng.standard_normal(size),
+            rng.integers(0, 20, size), rng.standard_normal(size).astype(np.float32),
+            Table(rng.standard_normal(3), 0.35), 3, 0.25)  # fmt: skip
 
 
-def _slope(fun: Any, x: np.ndarray, i: int, h: float, args: Any) -> float:
-    def central(h: float) -> float:
-        ahead, behind = x.copy(), x.copy()
-        ahead[i] += h
-        behind[i] -= h
-        return (fun(ahead, *args) - fun(behind, *args)) / (2 * h)
+def judge(source: str, size: int, seed: int) -> Verdict:
+    """Compare both modes with differences."""
+    x, *args = arguments(size, seed)
+    plain = define(source, INTERPRETED)
 
-    return (4 * central(h / 2) - central(h)) / 3
+    def raised(a: Any) -> Any:
+        if isinstance(a, Table):
+            return Table(*map(raised, a))
+        return a.astype(long_double.LONG) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a
+
+    try:
+        with np.errstate(all="ignore"):
+            known = long_double.slopes(lambda x: plain(x, *map(raised, args)), x)
+    except ValueError as error:  # NumPy asks more of ``out`` than Numba
+        return Verdict("invalid", str(error))
+    found, fun = {}, define(source, COMPILED)
+    try:
+        for mode in twins.NUMBERS:
+            found[mode] = twins.value_and_gradient(fun, mode, x.copy(), tuple(args))
+    except UnsupportedError as error:
+        return Verdict("refused", str(error).splitlines()[0])
+    tolerance = 1e-10 * known.scale
+    for mode, (value, gradient) in found.items():
+        if not abs(value - known.value) <= tolerance and np.isfinite(known.value):
+            alone = fun(x.copy(), *args)
+            if abs(alone - value) <= tolerance or alone != alone:
+                return Verdict("numba", f"{known.value} by NumPy, {alone} by Numba")
+            return Verdict("wrong", f"{mode} finds {value}, not {known.value}; compiled {alone}")
+    if not known.error < 1e-11 or known.scale > 1e6:
+        return Verdict("kink", "")
+    for mode, (value, gradient) in found.items():
+        off = float(np.abs(gradient - known.gradient).max())
+        if not off <= tolerance + 10 * known.error * known.scale:
+            return Verdict("wrong", f"{mode} finds {gradient}, not {known.gradient}: off by {off:.1e}")
+    return Verdict("agree", "")
+
+
+def program(choose: Callable[[int], int]) -> tuple[str, int]:
+    """The source of a random program, and its number of unknowns."""
+    writer = Writer(choose)
+    return writer.program(), writer.size
+
+
+def smaller(draws: list[int], seed: int, fails: Callable[[list[int]], bool]) -> list[int]:
+    """Draws of a program that still fails: without some, or with smaller ones."""
+    length = len(draws)
+    while length:
+        for start in range(0, len(draws), length):
+            shorter = draws[:start] + draws[start + length :]
+            zeroed = draws[:start] + [0] * len(draws[start : start + length]) + draws[start + length :]
+            for candidate in (shorter, zeroed):
+                if candidate != draws and len(candidate) <= len(draws) and fails(candidate):
+                    draws = candidate
+                    break
+        length //= 2
+    return draws
+
+
+class Draws:
+    """Choices that are remembered, or given: then 0 behind the last one."""
+
+    def __init__(self, given: list[int] | None = None, seed: int = 0):
+        self.given, self.random, self.made = given, random.Random(seed), []
+
+    def __call__(self, n: int) -> int:
+        if self.given is None:
+            drawn = self.random.randrange(n)
+        else:
+            drawn = self.given[len(self.made)] % n if len(self.made) < len(self.given) else 0
+        self.made.append(drawn)
+        return drawn
 
 
 def main(count: int, first: int = 0) -> None:
-    """Compare ``count`` programs; an assertion shows the program that fails."""
-    told = 0
+    """Judge ``count`` programs, tell those that fail, and count the rest."""
+    warnings.simplefilter("ignore")
+    kinds, reasons = collections.Counter(), collections.Counter()
     for seed in range(first, first + count):
-        found = compare(*program(random.Random(seed).randrange), seed)
-        told += found is not None
-    print(f"{count} programs from seed {first}: both modes agree in all, with differences in all {told} without a kink")
+        draws = Draws(seed=seed)
+        verdict = judge(*program(draws), seed)
+        kinds[verdict.kind] += 1
+        if verdict.kind == "refused":
+            reasons[verdict.told] += 1
+        if verdict.kind == "wrong":
+            found = smaller(draws.made, seed, lambda given: judge(*program(Draws(given)), seed).kind == "wrong")
+            source, size = program(Draws(found))
+            print(f"seed {seed}: {judge(source, size, seed).told}\n{source}", flush=True)
+    print(f"{count} programs from seed {first}: {dict(kinds)}")
+    for reason, times in reasons.most_common():
+        print(f"{times:5d} {reason}")
+    if kinds["wrong"]:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
