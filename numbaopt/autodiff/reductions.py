@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numba.core import errors, types
-from numba.extending import overload, overload_method
+from numba.extending import overload, overload_method, register_jitable
 
-from .arrays import empty, parts, taped
+from .arrays import empty, filled, parts, taped
 from .creation import is_float64
 from .numbers import Dual, NumberArray, number_in
 from .scalars import lift, value
@@ -247,6 +247,85 @@ def _trace(a, offset=0):
         return total
 
     return build
+
+
+def _triangle(function: Any, kept: Any) -> None:
+    """``np.tril`` or ``np.triu``; ``kept(j - i, k)`` says what is left of column j in row i."""
+    kept = register_jitable(kept)
+
+    @overload(function)
+    def _(m, k=0):
+        if not (isinstance(m, types.Array) and number_in(m) and m.ndim == 2):
+            return None
+        number = m.dtype
+
+        def build(m, k=0):
+            made = filled(m.shape, 0.0, number)
+            for i in range(m.shape[0]):
+                for j in range(m.shape[1]):
+                    if kept(j - i, k):
+                        made[i, j] = m[i, j]
+            return made
+
+        return build
+
+
+_triangle(np.tril, lambda above, k: above <= k)
+_triangle(np.triu, lambda above, k: above >= k)
+
+
+@overload(np.append)
+def _append(arr, values, axis=None):
+    item = values.type if isinstance(values, types.Optional) else values
+    if not isinstance(arr, types.Array) or not _whole(axis) or isinstance(item, types.Array):
+        return None
+    number = number_in(arr) or number_in(item)
+    if number is None:
+        return None
+
+    def build(arr, values, axis=None):
+        made = empty(arr.size + 1, number)
+        made[:-1] = arr.flatten()
+        made[-1] = values
+        return made
+
+    return build
+
+
+@overload(np.convolve)
+def _convolve(a, v, mode="full"):
+    if not (isinstance(a, types.Array) and isinstance(v, types.Array) and (number_in(a) or number_in(v))):
+        return None
+    number = number_in(a) or number_in(v)
+
+    def build(a, v, mode="full"):
+        if a.size == 0 or v.size == 0:
+            raise ValueError("np.convolve of an empty array")
+        made = filled(a.size + v.size - 1, 0.0, number)
+        for i in range(a.size):
+            for j in range(v.size):
+                made[i + j] += a[i] * v[j]
+        short, long = min(a.size, v.size), max(a.size, v.size)
+        if mode == "full":
+            return made
+        if mode == "same":
+            return made[(short - 1) // 2 : (short - 1) // 2 + long]
+        if mode == "valid":
+            return made[short - 1 : long]
+        raise ValueError("mode of np.convolve must be 'full', 'same' or 'valid'")
+
+    return build
+
+
+@overload(np.clip)
+def _clip(a, a_min, a_max):
+    if not (isinstance(a, types.Array) and (number_in(a_min) or number_in(a_max))):
+        return None  # bounds without derivatives are Numba's own business
+    if _whole(a_min):
+        return lambda a, a_min, a_max: np.minimum(a, a_max)
+    if _whole(a_max):
+        return lambda a, a_min, a_max: np.maximum(a, a_min)
+    return lambda a, a_min, a_max: np.minimum(np.maximum(a, a_min), a_max)
 
 
 @overload(np.isnan)
