@@ -1,4 +1,4 @@
-"""Derivatives by differences in long double: NumPy as a program sees it that is run by the interpreter, nothing compiled.
+"""Derivatives by differences in long double, and NumPy as a program sees it that the interpreter runs so.
 
 The extended format has 64 bits of mantissa: with an extrapolated difference some 14 digits of a derivative are right.
 Where the platform has none (``EPS`` tells) a few digits less.
@@ -88,10 +88,12 @@ def numpy() -> Any:
         return lambda *args, **options: _raised(make(*args, **options))
 
     module.__dict__.update(
-        zeros=shaped(np.zeros), ones=shaped(np.ones), empty=lambda shape, dtype=None: np.full(shape, np.nan, _long(dtype)),
+        zeros=shaped(np.zeros), ones=shaped(np.ones),
+        empty=lambda shape, dtype=None: np.full(shape, np.nan, _long(dtype)),
         eye=raising(np.eye), identity=raising(np.identity), full=raising(np.full), array=raising(np.array),
         asarray=lambda a, dtype=None: a if isinstance(a, np.ndarray) else _raised(np.asarray(a, dtype)),
-        linspace=raising(np.linspace), float64=LONG, diag=lambda a: np.diag(a).copy(), linalg=_linalg(), interp=_interpolated,
+        linspace=raising(np.linspace), float64=LONG, diag=lambda a: np.diag(a).copy(), linalg=_linalg(),
+        interp=_interpolated,
     )  # fmt: skip
     return module
 
@@ -100,8 +102,8 @@ def math() -> Any:
     """The module math on long doubles."""
     names = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh",
              "atanh": "arctanh", "atan2": "arctan2", "pow": "power"}  # fmt: skip
-    same = ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "fabs",
-            "hypot", "copysign", "degrees", "radians", "fmod")  # fmt: skip
+    same = ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt",
+            "fabs", "hypot", "copysign", "degrees", "radians", "fmod")  # fmt: skip
     return types.SimpleNamespace(
         pi=plain_math.pi, floor=lambda a: int(np.floor(a)), ceil=lambda a: int(np.ceil(a)), trunc=int,
         isnan=np.isnan, isfinite=np.isfinite, **{name: getattr(np, name) for name in same},

@@ -1,7 +1,7 @@
 """Gradients of many small functions of the same arguments, cheaply: only a function's twin is compiled for each.
 
-What runs twins (memory of the unknowns, the tape, chunks of directions) is the package's, compiled once a mode: it calls
-them by address.
+What runs twins (memory of the unknowns, the tape, chunks of directions) is the package's, compiled once a mode: it
+calls them by address.
 """
 
 from __future__ import annotations
