@@ -298,6 +298,8 @@ def results_into_arrays(x, a):
     np.sin(u, w)
     np.multiply(w, 2.0, w[::-1])
     np.power(2.0 * w * w + 1.0, a * 0.5, u)
+    np.dot(np.outer(a, u), w * w, w)
+    np.dot(np.outer(a, a) * 0.5, x, u)
     return (u * w).sum()
 
 
