@@ -13,7 +13,7 @@ MATH = {"np.arcsin": "math.asin", "np.arctan": "math.atan", "np.arccos": "math.a
         "np.tan": "math.tan", "np.sinh": "math.sinh", "np.cosh": "math.cosh", "np.tanh": "math.tanh",
         "np.exp": "math.exp", "np.log": "math.log"}  # fmt: skip
 REAL = ("np.sin", "np.cos", "np.tanh", "np.arctan", "np.arcsinh", "np.square", "np.negative", "np.abs", "np.fabs",
-        "np.sinc", "np.radians", "np.deg2rad", "np.sign", "np.floor", "np.ceil", "np.trunc",
+        "np.sinc", "np.positive", "np.radians", "np.deg2rad", "np.sign", "np.floor", "np.ceil", "np.trunc",
         "np.rint", "-", "+")  # fmt: skip
 BOUNDED = ("np.exp", "np.exp2", "np.expm1", "np.sinh", "np.cosh", "np.tan", "np.arcsin", "np.arccos", "np.arctanh",
            "np.degrees", "np.rad2deg")  # fmt: skip
@@ -33,7 +33,7 @@ class Expressions:
 
     def __init__(self, choose: Callable[[int], int]):
         self.choose = choose
-        self.size = (3, 4, 5, 9)[choose(4)]
+        self.size = (3, 4, 5, 9, 17)[choose(5)]  # one chunk of directions, several; on the stack, elsewhere
         self.numbers: list[str] = []
         self.arrays: dict[str, tuple[int, ...]] = {}
         self.indices: dict[str, int] = {}  # loop variables and their bounds
@@ -162,7 +162,7 @@ class Expressions:
             lambda: f"np.cumprod(np.tanh({u}))[-1]", lambda: f"sum([z * z for z in {u}])", lambda: f"sum(squares({u}))",
             lambda: f"({self.array(shape, 1)}).T[1, 0]", lambda: f"Pair({self.number(2)}, {u}).vector[0]",
             lambda: f"({u})[np.argsort({v})][0]",
-            lambda: f"np.interp({self.number(2)}, np.linspace(-3.0, 3.0, 9), GLOBAL)",
+            lambda: f"np.interp({self.number(2)}, np.linspace(-3.0, 3.0, 20), GLOBAL)",
             lambda: f"max(({self.number(2)}, {self.number(2)}))",
         )  # fmt: skip
 

@@ -4,7 +4,7 @@
 """
 
 HELPERS = '''
-GLOBAL = np.array([0.3, -1.2, 0.8, 0.5, 1.1, -0.4, 0.9, -0.7, 0.2])
+GLOBAL = np.cos(np.arange(20.0))
 Pair = collections.namedtuple("Pair", "number vector")
 
 @numba.njit

@@ -36,7 +36,7 @@ Table = collections.namedtuple("Table", "weights offset")
 
 def namespace(**modules: Any) -> dict[str, Any]:
     """What programs refer to, the helpers defined among these modules."""
-    space: dict[str, Any] = {"collections": collections, "__name__": "random_program", **modules}
+    space: dict[str, Any] = {"collections": collections, "__name__": __name__, **modules}  # recursion needs a real name
     exec(compile(HELPERS, "<helpers>", "exec"), space)
     return space
 
@@ -98,6 +98,8 @@ def judge(source: str, size: int, seed: int) -> Verdict:
         except numba.core.errors.NumbaError:
             return Verdict("invalid", "not compiled by Numba")
         return Verdict("refused", str(error).splitlines()[0])
+    except Exception as error:  # NumPy ran it
+        return Verdict("wrong", repr(error))
     tolerance = 1e-10 * known.scale
     for mode, (value, _) in found.items():
         if not abs(value - known.value) <= tolerance and np.isfinite(known.value):

@@ -37,7 +37,7 @@ class Statements(Expressions):
 
     # ---------------------------------------------------------------------------------------- one line
     def new_number(self) -> list[str]:
-        code, name = self.number(self.choose(2)), self.name("s")
+        code, name = self.number(), self.name("s")
         self.numbers.append(name)
         return [f"{name} = {code}"]
 
