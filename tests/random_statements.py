@@ -143,7 +143,7 @@ class Statements(Expressions):
         lines, name, shape = self.some_array()
         a, b = self.array(shape, 1), self.any_array(shape, 1)
         options = [f"np.add({a}, {b}, {name})", f"np.multiply({name}, {a}, {name})", f"np.sin({a}, {name})",
-                   f"np.maximum({b}, {a}, {name})"]
+                   f"np.logaddexp({b}, {a}, {name})"]
         if len(shape) == 1:
             options.append(f"np.dot(M[:{shape[0]}, :{shape[0]}], {a}, {name})")
         return [*lines, self.one_of(*options)]
@@ -174,7 +174,6 @@ class Statements(Expressions):
         """Lists, tuples, named tuples, dictionaries."""
         made, s = self.name("l"), self.name("s")
         a, b, u = self.number(1), self.number(1), self.array((3,), 1)
-        self.numbers.append(s)
         code = self.one_of(
             [f"{made} = [{a}, {b}]", f"{made}.append({made}[0] * 0.5)", f"{made}[0] = {b}",
              f"{s} = {made}[0] * {made}[-1] + {made}.pop()"],
@@ -191,6 +190,7 @@ class Statements(Expressions):
             [f"{s} = 0.0", f"for z in ({self.array((2, 3), 1)}).flat:", f"    {s} += np.tanh(z) * {s} + z"],
             [f"{made} = [z * {a} for z in {u} if z > 0.1]", f"{s} = {b}", f"for z in {made}:", f"    {s} += z"],
         )  # fmt: skip
+        self.numbers.append(s)
         return code
 
     # ------------------------------------------------------------------------------------ control flow
