@@ -310,7 +310,8 @@ def functions_that_numba_writes_for_floats(x, a):
     products = np.outer(x, a)
     triangles = 2.0 * np.tril(x.reshape(2, 2)).sum() + np.triu(products, 1).sum() + np.triu(products, -1)[1, 0]
     wide = np.convolve(x, a)[2] * np.convolve(a[:2], x, "same")[0] + np.convolve(x, x[:3], "valid")[1]
-    return clipped + appended + triangles + wide
+    places = x[np.where(x > 0.1)[0]].sum()
+    return clipped + appended + triangles + wide + places
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -206,14 +206,16 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
             raise errors.TypingError("np.frombuffer cannot see numbers with derivatives")
         return lambda buffer, dtype=float: np.frombuffer(buffer, dtype)
 
-    def where(condition, x, y):
+    def where(condition, x=None, y=None):
         raise NotImplementedError
 
     @stands_for(where)
-    def _(condition, x, y):
+    def _(condition, x=None, y=None):
+        if _absent(x):
+            return lambda condition, x=None, y=None: np.where(condition)
         if number_in(x) or number_in(y):
-            return lambda condition, x, y: select(condition, x, y)
-        return lambda condition, x, y: np.where(condition, x, y)
+            return lambda condition, x=None, y=None: select(condition, x, y)
+        return lambda condition, x=None, y=None: np.where(condition, x, y)
 
     def dot(a, b, out=None):
         raise NotImplementedError
