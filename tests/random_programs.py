@@ -1,165 +1,183 @@
-"""Random differentiable programs: scalars, arrays, loops, branches, slices, temporaries, helpers, products.
+"""Random differentiable programs: short ones, each with one or two things at once that derivatives must come through.
 
-``python -m tests.random_programs COUNT [FIRST_SEED]`` compares that many with differences, in both modes.
+``python -m tests.random_programs COUNT [FIRST_SEED]`` compares both modes with differences in long double
+(`long_double`) for that many programs.  One that fails is told with its seed, and made as small as it fails still;
+what is refused is counted by its reason.  ``NUMBA_OPT=0`` in the environment compiles a third faster, and other code.
 """
 
 from __future__ import annotations
 
+import collections
+import math
 import random
 import sys
+import types
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-SIZE = 4  # of x and of every vector
-HEAD = """
-@numba.njit
-def inner(a, b):
-    return a * np.cos(b) - b / (2.0 + a * a)
+try:
+    from tests import long_double, twins
+    from tests.random_helpers import HELPERS
+    from tests.random_statements import Statements
+except ImportError:  # pytest puts this folder on the path
+    import long_double  # type: ignore[no-redef]
+    import twins  # type: ignore[no-redef]
+    from random_helpers import HELPERS  # type: ignore[no-redef]
+    from random_statements import Statements  # type: ignore[no-redef]
 
-@numba.njit
-def over(u, s):
-    made = np.empty(u.size)
-    for i in range(u.size):
-        made[i] = np.tanh(u[i] * s) + 0.1 * u[i - 1]
-    return made
+from numbaopt.autodiff import UnsupportedError
 
-@numba.njit
-def fun(x, M, c):
-    s, t = x[0], 0.0 * x[1] + c[1]
-    u, v = x.copy(), x * c
-"""
+Table = collections.namedtuple("Table", "weights offset")
 
 
-class Writer:
-    """Writes a program, one random choice after the other; ``choose(n)`` draws from 0 to n - 1."""
-
-    def __init__(self, choose: Callable[[int], int]):
-        self.choose = choose
-
-    def one_of(self, *options: Any) -> Any:
-        """One of the options; functions are called."""
-        found = options[self.choose(len(options))]
-        return found() if callable(found) else found
-
-    def number(self, depth: int = 0, item: str = "") -> str:
-        """A scalar expression; inside loops also with items of arrays."""
-        leaves = ["s", "t", "x[1]", "x[-1]", "c[2]", "0.7", *([f"{a}[{item}]" for a in "xuvc"] if item else ())]
-        if depth >= 3 or self.choose(4) == 0:
-            return self.one_of(*leaves)
-        a, b = self.number(depth + 1, item), self.number(depth + 1, item)
-        return self.one_of(
-            f"({a} + {b})", f"({a} - {b})", f"{a} * {b}", f"{a} / (1.5 + {b} * {b})", f"np.sin({a})", f"np.tanh({a})",
-            f"np.sqrt(1.0 + {a} * {a})", f"np.exp(np.tanh({a}))", f"np.log(2.0 + np.cos({a}))", f"inner({a}, {b})",
-            f"({a}) ** 2", f"(1.5 + np.sin({a})) ** np.tanh({b})", f"np.arctan2({a}, 2.0 + {b} * {b})", f"-{a}",
-            f"abs({a})", f"max({a}, {b})", f"np.minimum({a}, {b})", f"({a} if {b} > 0.1 else {b})",
-        )  # fmt: skip
-
-    def vector(self, depth: int = 0) -> str:
-        """An expression of vectors."""
-        if depth >= 2 or self.choose(4) == 0:
-            return self.one_of("x", "u", "v", "c", "u[::-1]", "np.roll(v, 1)", "np.ones(4)")
-        a, b, s = self.vector(depth + 1), self.vector(depth + 1), self.number(2)
-        return self.one_of(
-            f"({a} + {b})", f"{a} * {b}", f"({a} - {s})", f"np.sin({a})", f"np.tanh({a}) * {s}", f"M @ ({a})",
-            f"({a}) @ M.T", f"over({a}, {s})", f"np.where({a} > 0.2, {b}, {a})", f"np.maximum({a}, {b})",
-            f"({a}) / (1.0 + ({b}) ** 2)", f"np.outer({a}, {b})[1]", f"np.cumsum({a})", f"(np.outer({a}, {b}) @ {a})",
-        )  # fmt: skip
-
-    def reduction(self) -> str:
-        """A number from vectors."""
-        a, b = self.vector(1), self.vector(1)
-        return self.one_of(f"np.sum({a})", f"np.dot({a}, {b})", f"np.mean({a})", f"np.max({a})", f"({a}).var()",
-                           f"np.sqrt(1.0 + np.sum(({a}) ** 2))", f"np.prod(np.tanh({a}))")  # fmt: skip
-
-    def statements(self, indent: str, depth: int = 0) -> list[str]:
-        """Some lines."""
-        lines = []
-        for _ in range(2 + self.choose(3)):
-            kind = self.choose(9 if depth < 2 else 6)
-            if kind == 0:
-                lines.append(f"{self.one_of('s', 't')} = {self.number()}")
-            elif kind == 1:
-                lines.append(f"{self.one_of('u', 'v')} = {self.vector()} + 0.0 * x")  # never of data alone: see below
-            elif kind == 2:
-                lines.append(f"{self.one_of('s', 't')} = np.tanh({self.reduction()})")
-            elif kind == 3:
-                lines.append(f"{self.one_of('u', 'v')}[{self.one_of('0', '1:', ':-1', '::2')}] = {self.number(1)}")
-            elif kind == 4:
-                lines.append(f"{self.one_of('s', 't')} {self.one_of('+=', '-=', '*=')} np.sin({self.number(1)})")
-            elif kind == 5:
-                target = self.one_of("u", "v")
-                # an array that is made of data alone cannot take derivatives in place, and is refused
-                lines += [f"{target} = {target} * 1.0", f"{target} {self.one_of('+=', '*=', '-=')} {self.vector(1)}"]
-            elif kind == 6:
-                lines += ["w = np.zeros(4)", "for i in range(4):",
-                          f"    w[i] = {self.number(0, 'i')}",
-                          f"    {self.one_of('s', 't')} += 0.3 * np.tanh({self.number(1, 'i')})",
-                          f"{self.one_of('u', 'v')} = {self.one_of('w', 'w * x', 'w - u')}"]  # fmt: skip
-            elif kind == 7:
-                lines.append(f"if {self.number(1)} > {self.one_of('0.3', 't', 'x[2]')}:")
-                lines += self.statements("    ", depth + 1)
-                lines.append("else:")
-                lines += self.statements("    ", depth + 1)
-            else:
-                lines += [f"r = 1.0 + np.tanh({self.number(1)}) ** 2", "k = 0", "while k < 4:",
-                          "    r = 0.5 * (r + (1.5 + s * s) / r)", "    k += 1", "t = np.tanh(r)"]  # fmt: skip
-        return [indent + line for line in lines]
+def namespace(**modules: Any) -> dict[str, Any]:
+    """What programs refer to, the helpers defined among these modules."""
+    space: dict[str, Any] = {"collections": collections, "__name__": __name__, **modules}  # recursion needs a real name
+    exec(compile(HELPERS, "<helpers>", "exec"), space)
+    return space
 
 
-def program(choose: Callable[[int], int]) -> tuple[str, Any]:
-    """The source of a random program, and the jitted function."""
-    writer = Writer(choose)
-    lines = writer.statements("    ")
-    source = HEAD + "\n".join([*lines, f"    return s + np.sin(t) + {writer.reduction()} + {writer.reduction()}"])
-    space: dict[str, Any] = {"np": np, "numba": numba, "__name__": __name__}
-    exec(source, space)
-    return source, space["fun"]
+def _identity(function: Any = None, **options: Any) -> Any:
+    return function or _identity
 
 
-def compare(source: str, fun: Any, seed: int) -> float | None:
-    """The largest relative error of both modes against differences; None where differences say nothing."""
-    from numbaopt import autodiff
+COMPILED = namespace(np=np, math=math, numba=numba)
+INTERPRETED = namespace(np=long_double.numpy(), math=long_double.math(), float=long_double.LONG,
+                        numba=types.SimpleNamespace(njit=_identity))  # fmt: skip
 
+
+class Verdict(NamedTuple):
+    """How a program came out."""
+
+    kind: str  # "agree", "kink" (differences say nothing), "refused", "invalid", "numba" (not as NumPy), or "wrong"
+    told: str
+
+
+def define(source: str, space: dict[str, Any]) -> Any:
+    """The function of a program."""
+    space = dict(space)
+    exec(compile(source, "<program>", "exec"), space)
+    return space["fun"]
+
+
+def arguments(size: int, seed: int) -> tuple[Any, ...]:
+    """The unknowns and the data of a program."""
     rng = np.random.default_rng(seed)
-    x, args = rng.standard_normal(SIZE), (rng.standard_normal((SIZE, SIZE)), rng.standard_normal(SIZE))
-    value = fun(x.copy(), *args)
-    differences = [np.array([_slope(fun, x, i, h, args) for i in range(SIZE)]) for h in (1e-4, 3e-5)]
-    scale = 1.0 + np.abs(differences[0]).max()
-    worst = 0.0
-    gradients = []
-    for mode in ("forward", "reverse"):
-        found, g = autodiff.value_and_grad(fun, mode)(x, *args)
-        assert abs(found - value) <= 1e-12 * (1 + abs(value)), f"{mode} finds {found} for {value}\n{source}"
-        gradients.append(g)
-    apart = np.abs(gradients[0] - gradients[1]).max() / scale
-    assert apart < 1e-10, f"modes differ by {apart}: {gradients}\n{source}"
-    if not (np.isfinite(scale) and np.abs(differences[0] - differences[1]).max() < 1e-6 * scale):
-        return None  # a kink nearby
-    worst = max(worst, np.abs(gradients[0] - differences[1]).max() / scale)
-    assert worst < 1e-5, f"off by {worst}: {gradients[0]}, differences {differences[1]}\n{source}"
-    return worst
+    return (rng.standard_normal(size), rng.standard_normal((size, size)), rng.standard_normal(size),
+            rng.integers(0, 20, size), rng.standard_normal(size).astype(np.float32),
+            Table(rng.standard_normal(3), 0.35), 3, 0.25)  # fmt: skip
 
 
-def _slope(fun: Any, x: np.ndarray, i: int, h: float, args: Any) -> float:
-    def central(h: float) -> float:
-        ahead, behind = x.copy(), x.copy()
-        ahead[i] += h
-        behind[i] -= h
-        return (fun(ahead, *args) - fun(behind, *args)) / (2 * h)
+def judge(source: str, size: int, seed: int) -> Verdict:
+    """Compare both modes with differences."""
+    x, *args = arguments(size, seed)
+    plain = define(source, INTERPRETED)
 
-    return (4 * central(h / 2) - central(h)) / 3
+    def raised(a: Any) -> Any:
+        if isinstance(a, Table):
+            return Table(*map(raised, a))
+        return a.astype(long_double.LONG) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a
+
+    try:
+        with np.errstate(all="ignore"):
+            known = long_double.slopes(lambda x: plain(x, *map(raised, args)), x)
+    except ValueError as error:  # NumPy asks more of ``out`` than Numba
+        return Verdict("invalid", str(error))
+    found: dict[str, Any] = {}
+    fun = define(source, COMPILED)
+    try:
+        for mode in twins.NUMBERS:
+            found[mode] = twins.value_and_gradient(fun, mode, x.copy(), tuple(args))
+    except UnsupportedError as error:
+        try:
+            fun(x.copy(), *args)
+        except numba.core.errors.NumbaError:
+            return Verdict("invalid", "not compiled by Numba")
+        return Verdict("refused", str(error).splitlines()[0])
+    except Exception as error:  # NumPy ran it
+        return Verdict("wrong", repr(error))
+    tolerance = 1e-10 * known.scale
+    for mode, (value, _) in found.items():
+        if not abs(value - known.value) <= tolerance and np.isfinite(known.value):
+            alone = fun(x.copy(), *args)
+            if abs(alone - value) <= tolerance or alone != alone:
+                return Verdict("numba", f"{known.value} by NumPy, {alone} by Numba")
+            return Verdict("wrong", f"{mode} finds {value}, not {known.value}; compiled {alone}")
+    if not known.error < 1e-11 or known.scale > 1e6:
+        return Verdict("kink", "")
+    for mode, (_, gradient) in found.items():
+        off = float(np.abs(gradient - known.gradient).max())
+        if not off <= tolerance + 10 * known.error * known.scale:
+            return Verdict("wrong", f"{mode} finds {gradient}, not {known.gradient}: off by {off:.1e}")
+    return Verdict("agree", "")
+
+
+def program(choose: Callable[[int], int]) -> tuple[str, int]:
+    """The source of a random program, and its number of unknowns."""
+    writer = Statements(choose)
+    return writer.program(), writer.size
+
+
+class Draws:
+    """Choices from a seed that are remembered, or given ones, then 0."""
+
+    def __init__(self, seed: int = 0, given: list[int] | None = None):
+        self.random, self.given, self.made = random.Random(seed), given, []
+
+    def __call__(self, n: int) -> int:
+        if self.given is None:
+            drawn = self.random.randrange(n)
+        else:
+            drawn = self.given[len(self.made)] % n if len(self.made) < len(self.given) else 0
+        self.made.append(drawn)
+        return drawn
+
+
+def smallest(draws: list[int], fails: Callable[[list[int]], bool]) -> list[int]:
+    """Draws of a program that still fails when no run of them can be left out or set to 0."""
+    length = len(draws)
+    while length:
+        start = 0
+        while start < len(draws):
+            before, after = draws[:start], draws[start + length :]
+            zeroed = before + [0] * (len(draws) - len(before) - len(after)) + after
+            draws, last = next((c for c in (before + after, zeroed) if c != draws and fails(c)), draws), draws
+            start += length if draws is last or len(draws) == len(last) else 0
+        length //= 2
+    return draws
+
+
+def tried(seed: int) -> Verdict:
+    """The verdict on the program of a seed; of one that is wrong, its smallest relative and the verdict on that."""
+    draws = Draws(seed)
+    verdict = judge(*program(draws), seed)
+    if verdict.kind != "wrong":
+        return verdict
+    found = smallest(draws.made, lambda given: judge(*program(Draws(given=given)), seed).kind == "wrong")
+    source, size = program(Draws(given=found))
+    return Verdict("wrong", f"seed {seed}: {judge(source, size, seed).told}\n{source}")
 
 
 def main(count: int, first: int = 0) -> None:
-    """Compare ``count`` programs; an assertion shows the program that fails."""
-    told = 0
+    """Judge ``count`` programs, tell those that are wrong, count the others and the reasons for refusals."""
+    warnings.simplefilter("ignore")
+    kinds: collections.Counter[str] = collections.Counter()
+    refused = collections.defaultdict(list)
     for seed in range(first, first + count):
-        found = compare(*program(random.Random(seed).randrange), seed)
-        told += found is not None
-    print(f"{count} programs from seed {first}: both modes agree in all, with differences in all {told} without a kink")
+        verdict = tried(seed)
+        kinds[verdict.kind] += 1
+        if verdict.kind == "refused":
+            refused[verdict.told].append(seed)
+        elif verdict.kind == "wrong":
+            print(verdict.told, flush=True)
+    print(f"{count} programs from seed {first}: {dict(kinds)}")
+    for reason, seeds in sorted(refused.items()):
+        print(f"{len(seeds):5d} such as seed {seeds[0]}: {reason}")
+    sys.exit(bool(kinds["wrong"]))
 
 
 if __name__ == "__main__":

@@ -288,3 +288,35 @@ def test_singular_matrices_and_diagonals():
     logarithm = numba.njit(lambda x: np.linalg.slogdet(x.reshape(2, 2))[1])
     with pytest.raises(np.linalg.LinAlgError):
         no.grad(logarithm, "reverse")(np.ones(4))
+
+
+# ------------------------------------------------------------------------- found by random programs
+@numba.njit
+def results_into_arrays(x, a):
+    u, w = x * 1.0, np.empty(4)
+    np.add(u, a, u)
+    np.sin(u, w)
+    np.multiply(w, 2.0, w[::-1])
+    np.power(2.0 * w * w + 1.0, a * 0.5, u)
+    np.dot(np.outer(a, u), w * w, w)
+    np.dot(np.outer(a, a) * 0.5, x, u)
+    return (u * w).sum()
+
+
+@numba.njit
+def functions_that_numba_writes_for_floats(x, a):
+    clipped = (np.clip(x, -0.4, x[0]) * a).sum() + np.clip(a, x[1], None).sum() + np.clip(x * a, None, x).sum()
+    appended = (np.append(x, x[0]) * np.arange(5)).sum() + np.append(a, x[1])[4] + np.append(x, 2.0)[4]
+    products = np.outer(x, a)
+    triangles = 2.0 * np.tril(x.reshape(2, 2)).sum() + np.triu(products, 1).sum() + np.triu(products, -1)[1, 0]
+    wide = np.convolve(x, a)[2] * np.convolve(a[:2], x, "same")[0] + np.convolve(x, x[:3], "valid")[1]
+    places = x[np.where(x > 0.1)[0]].sum()
+    return clipped + appended + triangles + wide + places
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fun", [results_into_arrays, functions_that_numba_writes_for_floats], ids=lambda f: f.__name__)
+def test_programs_found_at_random(fun, mode):
+    x, a = np.array([0.3, -0.2, 0.5, 0.9]), np.array([1.0, 0.5, -0.3, 0.4])
+    checked = no.check_grad(fun, x, (a,), jac=no.grad(fun, mode))
+    assert checked.error < 1e-9, str(checked)

@@ -225,14 +225,25 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
     def _(a, b, out=None):
         if left_out(out):
             return lambda a, b, out=None: np.dot(a, b)
-        if not out.mutable:
-            raise errors.TypingError(f"Cannot modify readonly array of type: {out}")
-        return lambda a, b, out=None: np.dot(a, b, out)
+        _check_mutable(out)
+        if not any(map(number_in, (a, b, out))):
+            return lambda a, b, out=None: np.dot(a, b, out)
+
+        def build(a, b, out=None):
+            out[:] = np.dot(a, b)
+            return out
+
+        return build
 
     module = pytypes.ModuleType("numpy_with_derivatives")
     module.__dict__.update({k: v for k, v in np.__dict__.items() if not k.startswith("__")})
     module.__dict__.update(replaced)
     return module, replaced
+
+
+def _check_mutable(out: Any) -> None:  # not where it is called: Numba's messages quote the source around that
+    if not out.mutable:
+        raise errors.TypingError(f"Cannot modify readonly array of type: {out}")
 
 
 def _forward(function: Any, dtype: Any) -> Any:

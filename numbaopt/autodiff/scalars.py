@@ -7,6 +7,7 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import compiler, errors, targetconfig, types
 from numba.core.imputils import lower_builtin
@@ -103,7 +104,7 @@ class Shape:
         self.nin, self.nargs = count, count + 1
 
 
-def _lower_arrays(function: Any) -> Any:
+def _lower_arrays(function: Any, count: int) -> Any:
     inner = IN_PLACE.get(function, function)
 
     def codegen(context, builder, made, args):
@@ -111,9 +112,17 @@ def _lower_arrays(function: Any) -> Any:
         if function in IN_PLACE:
             made, args = signature(made.return_type, *made.args, made.args[0]), [*args, args[0]]
             return npyimpl.numpy_ufunc_kernel(context, builder, made, args, Shape(2), kernel)
-        return npyimpl.numpy_ufunc_kernel(context, builder, made, args, Shape(len(args)), kernel)
+        return npyimpl.numpy_ufunc_kernel(context, builder, made, args, Shape(count), kernel)
 
     return codegen
+
+
+def _into(kinds: list[Any]) -> Any:
+    """The signature of a ufunc whose last argument is the array that takes the result, or None."""
+    out = kinds[-1]
+    if not (isinstance(out, NumberArray) and out.mutable) or broadcast(kinds, out.dtype) is None:
+        return None
+    return signature(out, *map(types.unliteral, kinds))
 
 
 def register(function: Any, rule: Rule) -> None:
@@ -127,6 +136,8 @@ def register(function: Any, rule: Rule) -> None:
         def generic(self, args, kws):
             kinds = [_plain(kind) for kind in args]
             number = next(filter(None, map(number_in, kinds)), None)
+            if isinstance(function, np.ufunc) and len(kinds) == rule.arguments + 1:
+                return _into(kinds)
             if kws or len(kinds) != rule.arguments or number is None:
                 return None
             result = broadcast(kinds, number)
@@ -153,7 +164,9 @@ def _register_arrays(name: Any, function: Any, count: int) -> None:
     """Loops over arrays, of all mixtures of types that have a `Number` in them: others are Numba's own."""
     for kinds in itertools.product((NumberArray, types.Array, Number, *REAL), repeat=count):
         if {NumberArray, types.Array} & set(kinds) and {NumberArray, Number} & set(kinds):
-            lower_builtin(name, *kinds)(_lower_arrays(function))
+            lower_builtin(name, *kinds)(_lower_arrays(function, count))
+        if isinstance(function, np.ufunc):
+            lower_builtin(name, *kinds, NumberArray)(_lower_arrays(function, count))
 
 
 def elementwise(name: str, rule: Rule) -> Any:

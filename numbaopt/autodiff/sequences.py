@@ -254,6 +254,22 @@ _triangle(np.tril, False)
 _triangle(np.triu, True)
 
 
+@of_numbers(np.append)
+def _append(arr, values, axis=None):
+    item = values.type if isinstance(values, types.Optional) else values
+    if not isinstance(arr, types.Array) or not left_out(axis) or isinstance(item, types.Array):
+        return None  # of arrays, Numba's own
+    number = number_in(arr) or number_in(item)
+
+    def build(arr, values, axis=None):
+        made = empty(arr.size + 1, number)
+        made[:-1] = arr.flatten()
+        made[-1] = values
+        return made
+
+    return build
+
+
 @of_numbers(np.bincount)
 def _bincount(a, weights=None, minlength=0):
     number = number_in(weights)
