@@ -55,11 +55,11 @@ class Place(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """What the reading thread hands over: a chunk as a model, or no model: the end of a pass."""
+    """What the reading thread hands over: the numbers of a chunk, or none: the end of a pass."""
 
     place: Place
     chunk: int
-    model: Any
+    numbers: Any
 
 
 class Trainer:
@@ -115,9 +115,9 @@ class Trainer:
         try:
             if self.score is not None and self.best_score == -np.inf:
                 self._look()
-            with ReadAhead(self._visits(), lambda visit: visit.model is not None) as visits:
+            with ReadAhead(self._visits(), lambda visit: visit.numbers is not None) as visits:
                 for visit in visits:
-                    if visit.model is None:
+                    if visit.numbers is None:
                         self._end_pass()
                     else:
                         self._visit(visit)
@@ -157,17 +157,19 @@ class Trainer:
         for position, chunk in enumerate(order):
             if position < first:
                 continue
-            model = self.models.read(int(chunk))
-            if model is None:
+            numbers = self.models.read(int(chunk))
+            if numbers is None:
                 break
-            if model:
-                yield Visit(here._replace(position=position), int(chunk), model)
-            del model
+            if numbers:
+                yield Visit(here._replace(position=position), int(chunk), numbers)
+            del numbers
         yield Visit(here, -1, None)
 
     def _visit(self, visit: Visit) -> None:
         """Judge the chunk and train on it, as far as that is not done yet."""
-        place, plan, model, now = self.place, self.plan, visit.model, self.now
+        place, plan, now = self.place, self.plan, self.now
+        self._driver = None  # the last chunk's memory is the reading thread's now
+        model = self.models.of(visit.chunk, visit.numbers)
         batches = Batches(model.n_terms, min(plan.batch_size, model.n_terms), plan.shuffle,
                           chunk_seed(plan.seed, place.epoch, visit.chunk), False)  # fmt: skip
         steps = 0 if place.judging else batches.per_epoch

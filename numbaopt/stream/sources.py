@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import mmap
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -252,6 +253,13 @@ class _Memory:
         return digest_of(self._values)
 
 
+def _references(arrays: list[np.ndarray]) -> list[int]:
+    return [sys.getrefcount(array) for array in arrays]
+
+
+UNUSED = _references([np.empty(0)])[0]  # of an array that only the list holds
+
+
 class _Stored:
     """An array in a file, from ``offset`` on."""
 
@@ -260,14 +268,23 @@ class _Stored:
         self._width = dtype.itemsize * int(np.prod(shape[1:]))
         self.bytes = self._width * shape[0]
         self.name = f" of {file}"
+        self._lent: list[np.ndarray] = []
         if file.size < offset + self.bytes:
             raise ValueError(f"{file} is truncated: it has {file.size} bytes, {offset + self.bytes} are needed for "
                              f"shape {shape}")  # fmt: skip
 
     def rows(self, first: int, end: int) -> np.ndarray:
-        values = np.empty((end - first, *self.shape[1:]), self.dtype)
+        values = self._memory(end - first)
         self._file.read_into(values.view(np.uint8).reshape(-1), self._offset + first * self._width)
         return values
+
+    def _memory(self, rows: int) -> np.ndarray:
+        """Memory of a chunk read before that nobody holds any more: new memory takes as long to get as to fill."""
+        for values, references in zip(self._lent, _references(self._lent), strict=True):
+            if len(values) == rows and references <= UNUSED:
+                return values
+        self._lent = [*self._lent[-1:], np.empty((rows, *self.shape[1:]), self.dtype)]
+        return self._lent[-1]
 
     def digest(self) -> str:
         return self._file.digest()
