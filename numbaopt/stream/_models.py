@@ -8,6 +8,7 @@ import numpy as np
 
 from ..losses import as_loss
 from ..problems.linear_model import LinearModel
+from ..problems.weight_norm import WeightNorm
 from .sources import Chunk, Source
 
 
@@ -18,9 +19,14 @@ class Models:
     ----------
     model : LinearModel
         Without data: what the chunks have in common.
+    wrap : callable
+        Makes of a model what is trained.
+    problem : LinearModel or WeightNorm
+        The model, wrapped.
     """
 
-    def __init__(self, source: Source, loss: Any, l1: float, l2: float, fit_intercept: bool, classes: Any):
+    def __init__(self, source: Source, loss: Any, l1: float, l2: float, fit_intercept: bool, classes: Any,
+                 weight_norm: bool = False):  # fmt: skip
         from scipy.sparse import csr_matrix
 
         loss = as_loss(loss)
@@ -35,6 +41,8 @@ class Models:
             raise ValueError(f"classes={classes!r}: loss={loss.names[0]!r} takes numbers, not classes")
         empty = csr_matrix((labels.size, source.n_features), dtype=source.dtype)
         self.model = LinearModel(empty, labels, **self._settings)
+        self.wrap: Any = WeightNorm if weight_norm else lambda model: model
+        self.problem = self.wrap(self.model)
 
     def read(self, chunk: int) -> Chunk | bool | None:
         """The numbers of a chunk, which may take long; None after the last one, False for a chunk without rows."""
