@@ -81,9 +81,14 @@ def train(estimator: Any, model: LinearModel, start: np.ndarray | None, stand: S
     if one._stochastic and one.method != "auto":
         raise ValueError(f"method={one.method!r} trains on all rows at a time, optimizer and batch_size by "
                          "minibatches: give either")  # fmt: skip
+    if one.weight_norm:
+        if one.method == "auto" and not one._stochastic:
+            raise ValueError("weight_norm=True needs a first-order rule: give an optimizer such as 'adam', or a rule as "
+                             "method")  # fmt: skip
+        options["weight_norm"] = True
     if one._stochastic:
         method = DEFAULT if one.optimizer is None else as_optimizer(one.optimizer)
-        kind = (*map(type, parts_of(method)), one.average, model.n, str(model.dtype))
+        kind = (*map(type, parts_of(method)), one.average, one.weight_norm, model.n, str(model.dtype))
         stand = stand if stand is not None and stand.kind == kind else None
         run = None if stand is None else stand.run
         seed += 0 if run is None else int(run.now[0].step)  # new orders
