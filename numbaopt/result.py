@@ -48,7 +48,7 @@ def result_of(driver: Driver, interrupted: bool = False):
     history, inner = _history(driver), getattr(problem, "model", None)
     if inner is not None:  # what was trained stands for the unknowns of this model
         x = driver.told(x)
-        jac = jac if interrupted else inner.value_and_grad(x)[1]
+        jac = problem.own_gradient(run.x, jac) if interrupted else inner.value_and_grad(x)[1]
     return OptimizeResult(
         x=x, fun=float(fun), jac=jac, nit=int(now.step),
         nfev=evaluations * (1 + getattr(problem, "per_gradient", 0)),

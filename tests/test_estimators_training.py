@@ -148,6 +148,20 @@ def test_seconds_go_on_over_calls_of_partial_fit():
     assert (np.diff(model.history_.seconds) > 0).all()
 
 
+def test_early_stopping_never_returns_coefficients_that_nobody_trained():
+    """Where zeros happen to score best, as when nearly all rows are of one class, training still counts."""
+    rng = np.random.default_rng(0)
+    table, label = rng.standard_normal((400, 5)), (np.arange(400) % 40 == 0).astype(int)
+    model = SGDClassifier(loss="logistic", optimizer=no.SGD(lr=2.0), batch_size=1, early_stopping=True, random_state=0,
+                          n_iter_no_change=1, class_weight="balanced")  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(table, label)
+    assert model.coef_.any()
+    assert np.isnan(model.history_.validation_score[0])
+    assert np.isfinite(model.history_.validation_score[1:]).all()
+
+
 def test_early_stopping_scores_the_start():
     target = X @ [1.0, 2.0, 0.0, -1.0] + np.random.default_rng(0).standard_normal(144)
     model = SGDRegressor(alpha=0, random_state=0, warm_start=True).fit(X, target)

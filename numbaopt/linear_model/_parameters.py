@@ -37,7 +37,7 @@ tol : float, optional
     end after ``max_epochs``, without a warning.
 early_stopping : bool
     Whether to keep rows apart, and to end when for ``n_iter_no_change`` epochs the score on them has not risen by more
-    than ``tol``.  The coefficients are those of the best score.
+    than ``tol``.  The coefficients are those of the best score; coefficients at the start count only in a warm start.
 validation_fraction : float
     Share of the rows that ``early_stopping`` keeps apart, in (0, 1).
 n_iter_no_change : int
