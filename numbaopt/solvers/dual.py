@@ -207,8 +207,8 @@ class SDCA(NamedTuple):
     are the coefficients where l2 = 0; then ``jac`` is the subgradient that is left, and must not exceed gtol either.
     For losses with an ``implicit_slope``: all but poisson, gamma and multinomial.
 
-    Steps are of one term, so columns of very different size, or an l2 that is tiny against the squares of rows, may take
-    more epochs than anyone waits for: after 300 judgements that bring nothing the run ends with status 3.  `SSNAL`
+    Steps are of one term, so columns of very different size, or an l2 that is tiny against the squares of rows, may
+    take more epochs than anyone waits for: after 300 judgements that bring nothing the run ends with status 3.  `SSNAL`
     minds neither.
 
     Parameters
