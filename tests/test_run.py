@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 
-import numba
 import numpy as np
 import pytest
 from problems import bowl, bowl_grad, rosen, rosen_grad, same, table
@@ -201,6 +200,32 @@ def test_import_brings_in_nothing_heavy():
     assert told.split() == ["[False,", "False]"]
 
 
+LATE = """
+import copy, pickle, sys, numpy as np, numbaopt as no
+model = no.LinearModel([[1.0], [2.0]], [1.0, 3.0])
+res = no.minimize(model, method="sgd", options=dict(maxiter=3))
+res.note = res["x"][0]
+assert res.note == res.x[0] and "nit" in dir(res) and not hasattr(res, "nothing")
+assert "scipy.optimize" not in sys.modules and "multiprocessing" not in sys.modules
+again = pickle.loads(pickle.dumps(res))
+from scipy.optimize import OptimizeResult
+for one in (res, again, copy.copy(res), copy.deepcopy(res), no.minimize(model, method="sgd")):
+    assert isinstance(one, OptimizeResult) and isinstance(one, dict) and one.success in (True, False)
+assert repr(res) == repr(again) and set(res) == set(again)
+assert type(again) is type(no.minimize(model, method="sgd")) is OptimizeResult
+del res.note
+try:
+    res.note
+except AttributeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.process
+def test_results_are_scipys_without_its_import():
+    assert python(LATE).split() == ["note"]
+
+
 @pytest.mark.process
 def test_interpreter_without_jit_gives_the_same_numbers():
     code = """
@@ -229,7 +254,8 @@ def test_ctrl_c_ends_a_pass_over_many_rows(kind, monkeypatch, tmp_path):
     by_rows = kind in ("lbfgs", "nesterov")
     monkeypatch.setattr(curvature, "PIECE_NUMBERS", 1000)
     monkeypatch.setattr(linear_model, "CHUNK_NUMBERS", 5000)
-    monkeypatch.setattr(whole, "NUMBERS" if numba.get_num_threads() > 1 else "LONG", 1 if by_rows else 1 << 60)
+    for name in ("NUMBERS", "LONG"):
+        monkeypatch.setattr(whole, name, 1 if by_rows else 1 << 60)
     once, seen, at = no.minimize(model, **settings), [], [0]
     pieces, functions = curvature.Curvature._pieces, whole._compiled()
 

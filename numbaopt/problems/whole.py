@@ -46,19 +46,20 @@ class Whole:
     @staticmethod
     def pays(problem: Any) -> bool:
         """Whether there is enough to do for more than one thread, or for Ctrl-C not to wait until it is done."""
-        least = NUMBERS if numba.get_num_threads() > 1 else LONG
-        return (hasattr(problem, "rows") and not numba.config.DISABLE_JIT
-                and problem.rows[0].size * problem.n_outputs >= least)  # fmt: skip
+        if not hasattr(problem, "rows") or numba.config.DISABLE_JIT:
+            return False
+        numbers = problem.rows[0].size * problem.n_outputs  # first: asking for threads starts them
+        return numbers >= NUMBERS and (numbers >= LONG or numba.get_num_threads() > 1)
 
     def evaluate(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
         """What `loops.descent.EVALUATE` says, of arrays."""
         part, combine = self._compiled
 
-        def work(k: int, thread: int) -> Iterator[None]:
+        def one(k: int, thread: int) -> Iterator[None]:
             part(self._part, x.ctypes.data, self._g[thread].ctypes.data, k, n, self._data[thread].address)
             yield
 
-        share_out(work, self.parts, len(self._data))
+        share_out(one, self.parts, len(self._data))
         return combine(self._combine, x.ctypes.data, g.ctypes.data, n, self._data[0].address)
 
 

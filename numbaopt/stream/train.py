@@ -24,7 +24,7 @@ from ..arguments import (
 from ..loops.state import make_feasible, new_run
 from ..losses import as_loss
 from ..optimizers.step import as_optimizer
-from ..result import hook_of
+from ..result import hook_of, optimize_result
 from ..run import Batches
 from ..schedules import plateau_of
 from ..solvers import solver_of
@@ -276,8 +276,6 @@ def _solve(models, opt, run, plan, place, callback, score, progress, path, remem
 
 
 def _result(trainer: Trainer, models: Models, interrupted: bool = False) -> Any:
-    from scipy.optimize import OptimizeResult
-
     now, run, model = trainer.now, trainer.run, models.model
     status = STOPPED if interrupted else int(now.status)
     x = trainer.told(run.best if status == NOT_FINITE or trainer.plan.validated or trainer.owes else trainer.point)
@@ -288,7 +286,7 @@ def _result(trainer: Trainer, models: Models, interrupted: bool = False) -> Any:
     place = trainer.place
     fun = history["fun"][-1] if len(history) else place.total / place.rows if place.rows else np.nan
     coef, intercept = model.split(x)
-    return OptimizeResult(
+    return optimize_result(
         x=x, fun=float(fun), nit=int(now.step), status=status, success=status == CONVERGED,
         message="Interrupted by the user." if interrupted else trainer.message(), lr=float(now.lr),
         history=history.view(np.recarray), classes=model.classes, coef=coef, intercept=intercept, run=run,
