@@ -379,3 +379,34 @@ def test_patience_alone_looks_at_the_objective():
     assert (-np.diff(res.history.fun[-3:]) <= 0.05).all()
     with pytest.raises(ValueError, match="patience needs the objective"):
         no.stream.minimize(source, options={"patience": 2, "history": False})
+
+
+def test_malformed_matrices_and_empty_streams_are_refused_at_the_door():
+    bad = sparse.random(20, 30, 0.3, format="csc", random_state=0)
+    bad.indices[3] = 10**6
+    with pytest.raises(ValueError, match=r"X is malformed: a row index is outside \[0, 20\)"):
+        no.stream.open(bad, np.ones(20))
+    bad = sparse.random(20, 30, 0.3, format="csr", random_state=0)
+    bad.indptr[0] = 2
+    with pytest.raises(ValueError, match="X is malformed: indptr must rise from 0"):
+        no.stream.open(bad, np.ones(20))
+    nothing = [(np.ones((0, 3)), np.ones(0))] * 2
+    with pytest.raises(ValueError, match=r"has 0 sample\(s\) .* all chunks are empty"):
+        no.stream.minimize(nothing)
+    assert threads() == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_a_rule_that_overflows_has_diverged(dtype, batch_size):
+    """Squares of such gradients are infinite, so Adam stands still: that is no limit on steps."""
+    X, y = data(dtype=dtype)
+    X = X * dtype(1e25 if dtype == np.float32 else 1e200)
+    options = {"batch_size": batch_size, "epochs": 5}
+    res = no.minimize(no.LinearModel(X, y), method="adam", options=options)
+    assert (res.status, np.isfinite(res.x).all()) == (2, True)
+    assert "scale the data" in res.message
+    if batch_size:
+        res = no.stream.minimize((X, y), options=options)
+        assert (res.status, np.isfinite(res.x).all()) == (2, True)
+        assert "scale the data" in res.message

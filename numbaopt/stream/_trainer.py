@@ -14,7 +14,7 @@ import numpy as np
 from .. import checkpoint
 from .._interrupts import Interrupts
 from ..loops.state import Run
-from ..run import CHECKPOINT_SECONDS, Batches, Driver, Hooks, Limits
+from ..run import CHECKPOINT_SECONDS, Batches, Driver, Hooks, Limits, ended
 from ..schedules import Plateau, plateau_of
 from ..status import CONVERGED, MESSAGES, NO_PROGRESS, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 from ._ahead import ReadAhead
@@ -134,7 +134,7 @@ class Trainer:
                         break
                     self._tick()
             if self.now.status == RUNNING:
-                self.now.status = STEP_LIMIT
+                self.now.status = ended(self.run)
         except BaseException:
             if self.path:
                 with contextlib.suppress(OSError):  # the first error is the one to tell of
@@ -227,6 +227,8 @@ class Trainer:
     def _end_pass(self) -> None:
         """The epoch is done, or the pass that judges it has still to come."""
         place, now, plan, run = self.place, self.now, self.plan, self.run
+        if now.step == 0:
+            raise ValueError(f"{self.source!r} has 0 sample(s) while a minimum of 1 is required: all chunks are empty")
         with self._interrupts:
             if plan.history == "whole" and not place.judging:
                 self.place = Place(place.epoch, judging=True, begun=place.begun)

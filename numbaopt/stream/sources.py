@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import count
+from ..problems.validation import check_structure
 from ._files import File
 
 CHUNK_BYTES = 1 << 24  # of the numbers in a chunk where nobody says how many rows it has
@@ -295,6 +296,7 @@ def _table(values: Any, name: str, ndim: int) -> _Memory | _Stored:
     if isinstance(values, str | os.PathLike):
         table: Any = _npy(File(values))
     elif hasattr(values, "tocsr"):
+        check_structure(values)
         table = _Memory(values.tocsr())
     elif isinstance(values, np.memmap) and isinstance(values.base, mmap.mmap) and values.filename is not None and (
             values.mode != "c" and values.flags.c_contiguous):  # fmt: skip
