@@ -294,6 +294,8 @@ def test_messages_name_what_the_user_gave():
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'adam'"):
         no.minimize(bowl, [1.0], method="adamm")
+    with pytest.warns(OptimizeWarning, match="'adam' cannot handle constraints, which are ignored"):
+        no.minimize(bowl, [1.0], method="adam", constraints=[{"type": "eq", "fun": bowl}], options={"maxiter": 1})
     with pytest.warns(OptimizeWarning, match="unknown option 'beta_1' for Adam; did you mean 'beta1'"):
         no.minimize(bowl, [1.0], method="adam", options={"beta_1": 0.8, "maxiter": 1})
     with pytest.raises(ValueError, match=r"beta1=1.5\): beta1 must be in \[0, 1\)"):
