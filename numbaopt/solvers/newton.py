@@ -118,8 +118,8 @@ class NewtonSteps(Solver):
             return
         else:
             run.state[0] = marked
-        now.awaiting = int(whole)  # until a pass has judged it, which Ctrl-C may end
         if whole:
+            now.awaiting = 1  # until a pass has judged it, which Ctrl-C may end
             self._judge(self._second(run.x, then))
         elif not found or -promised < 2.0 * max(columns.size, 1) / self.orders[stage].size:
             run.extra[0] = stage + 1  # less is left than a sample can tell
