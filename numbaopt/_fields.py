@@ -35,6 +35,24 @@ RANGES = {
     "initial_accumulator": "[0, inf)",
 }
 
+# What other libraries call things, and what they may be here, the likeliest first.
+ELSEWHERE = {
+    **dict.fromkeys(("learning_rate", "learning_rate_init", "step_size", "stepsize", "eta", "eta0", "rate"), "lr"),
+    **dict.fromkeys(("max_epochs", "n_epochs", "num_epochs", "nb_epoch", "epoch"), "epochs"),
+    **dict.fromkeys(("max_iter", "n_iter", "num_iter", "niter", "iterations", "steps", "num_steps", "maxfun", "maxfev"),
+                    "maxiter epochs"),
+    **dict.fromkeys(("tol", "grad_tol", "tolerance", "pgtol", "gradient_tolerance"), "gtol"),
+    **dict.fromkeys(("random_state", "random_seed", "rng"), "seed"),
+    **dict.fromkeys(("verbose", "verbosity", "iprint"), "progress disp"),
+    **dict.fromkeys(("early_stopping", "n_iter_no_change", "no_improvement"), "patience"),
+    **dict.fromkeys(("validation_data", "validation_set", "val"), "validation"),
+    **dict.fromkeys(("batch", "minibatch", "minibatch_size"), "batch_size"),
+    **dict.fromkeys(("betas", "b1", "momentum"), "momentum beta1"), "b2": "beta2", "epsilon": "eps", "maxcor": "memory",
+    "lambda": "l2 weight_decay", "l2": "weight_decay", "wd": "weight_decay", "alpha": "alpha weight_decay",
+    "max_grad_norm": "max_norm", "accumulation_steps": "accumulate", "accumulate_grad_batches": "accumulate",
+}  # fmt: skip
+
+
 def in_range(value: float, interval: str) -> bool:
     """Whether ``value`` lies in an interval written as in mathematics, such as ``"[0, 1)"``."""
     low, high = (float(end) for end in interval[1:-1].split(","))
@@ -43,9 +61,10 @@ def in_range(value: float, interval: str) -> bool:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """The tail of an error message: the closest of the valid ``words``, then all of them."""
+    """The tail of an error message: what is meant of the valid ``words``, or the closest, then all of them."""
     valid = sorted(words)
-    close = difflib.get_close_matches(word.lower(), valid, 1, 0.5)
+    meant = [name for name in ELSEWHERE.get(word.lower(), "").split() if name in valid]
+    close = meant or difflib.get_close_matches(word.lower(), valid, 1, 0.5)
     return (f"did you mean {close[0]!r}? " if close else "") + "valid: " + ", ".join(valid)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -39,3 +41,12 @@ class Interrupts:
         if allowed and self._waiting:
             self._waiting = False
             self._before(signal.SIGINT, None)
+
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Within this, Ctrl-C is heeded."""
+        try:
+            self.allow(True)
+            yield
+        finally:
+            self.allow(False)

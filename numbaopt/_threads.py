@@ -14,6 +14,8 @@ from typing import Any
 
 import numba
 
+from ._interrupts import Interrupts
+
 SHARE = 1 << 16  # coordinates that make a thread worth waking
 _pool: Any = None
 
@@ -50,19 +52,30 @@ def in_parts(work: Callable[[int, int], None], size: int) -> None:
         other.result()
 
 
-def share_out(work: Callable[[int, int], None], parts: int, threads: int) -> None:
-    """Call ``work(k, thread)`` for every part ``k``, on at most ``threads`` threads, each with a number of its own."""
-    threads = min(threads, parts)
-    left: Iterator[int] = itertools.count()
+def share_out(work: Callable[[int, int], Iterator[None]], parts: int, threads: int) -> None:
+    """Do ``work(k, thread)`` for every part ``k``, on at most ``threads`` threads, each with a number of its own.
+
+    Work yields where it may be left: there, and nowhere else, Ctrl-C ends all of it, and no thread works on after it.
+    """
+    threads, ended, interrupts = min(threads, parts), False, Interrupts()
+    left = itertools.count()
 
     def run(thread: int) -> None:
         while (k := next(left)) < parts:  # one step of the interpreter: no two threads get the same part
-            work(k, thread)
+            for _ in work(k, thread):
+                if thread == 0:
+                    with interrupts.heeded():
+                        pass
+                if ended:
+                    return
 
-    others = [workers().submit(run, thread) for thread in range(1, threads)]
-    try:
-        run(0)
-    finally:  # whatever ends this thread: nobody may work on after it
-        left = itertools.repeat(parts)
-        for other in others:
-            other.result()
+    with interrupts:
+        others = [workers().submit(run, thread) for thread in range(1, threads)]
+        try:
+            run(0)
+        except BaseException:
+            ended = True
+            raise
+        finally:
+            for other in others:
+                other.result()

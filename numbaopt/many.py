@@ -20,6 +20,7 @@ from .loops.state import Run, new_run
 from .minimize import minimize, named
 from .optimizers._rule import OPTIMIZERS
 from .problems.function import WITHOUT, Function
+from .result import optimize_result
 from .schedules import plateau_of
 from .solvers import SOLVERS, Job, solver_of
 from .status import CONVERGED, MESSAGES, RAISED, STOPPED
@@ -296,11 +297,9 @@ class _Solution:
 
 
 def _result(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray) -> Any:
-    from scipy.optimize import OptimizeResult
-
     told = [f"{np.count_nonzero(status == code):,} x {MESSAGES[code]}" for code in np.unique(status).tolist()]
-    return OptimizeResult(x=x, fun=fun, status=status, success=status == CONVERGED, nit=nit, nfev=nfev,
-                          message=" ".join(told) or "There were no problems.")  # fmt: skip
+    return optimize_result(x=x, fun=fun, status=status, success=status == CONVERGED, nit=nit, nfev=nfev,
+                           message=" ".join(told) or "There were no problems.")  # fmt: skip
 
 
 def _bar(total: int) -> Any:

@@ -125,6 +125,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         ``x`` (the best finite point seen), ``fun``, ``jac`` (there), ``nit``, ``nfev``, ``njev``, ``status`` (0
         converged, 1 step limit, 2 not finite, 99 stopped), ``success``, ``message``, ``lr`` (of the last step) and
         ``history``: a record array with the fields step, fun, grad_norm, lr, seconds (and epoch), thinned on long runs.
+        SciPy's methods return what SciPy does, without lr and history.
 
     Raises
     ------
@@ -175,9 +176,11 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         if options.get("weight_norm"):
             raise ValueError(f"weight_norm=True needs a first-order rule such as method='adam', not {method!r}")
         return hand_on(problem, x0, method, hess, hessp, bounds, constraints, tol, callback, options)
-    for key, value in (("hess", hess), ("hessp", hessp), ("constraints", constraints or None)):
+    for key, value in (("hess", hess), ("hessp", hessp)):
         if value is not None:
             warn(f"method {method!r} does not use {key}")
+    if constraints:
+        warn(f"method {method!r} cannot handle constraints, which are ignored; 'SLSQP' and 'trust-constr' can")
     opt, options = split_options(named(name), options, tol)
     return _minimize(problem, x0, opt, lower, upper, tol, callback, options)
 

@@ -17,10 +17,46 @@ from .status import CONVERGED, NOT_FINITE, STOPPED
 NOW_VALUES: Any = namedtuple("NOW_VALUES", NOW.names or ())  # read many times, far faster than a record
 
 
+class Result(dict):
+    """A `scipy.optimize.OptimizeResult` to all who ask, in a process that has not imported `scipy.optimize` yet.
+
+    That import takes longer than most minimizations; it is made when somebody needs it: ``isinstance``, ``repr``, a
+    copy or a pickle, which are of SciPy's class.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    __setattr__: Any = dict.__setitem__
+    __delattr__: Any = dict.__delitem__
+
+    @property
+    def __class__(self) -> Any:
+        from scipy.optimize import OptimizeResult
+
+        return OptimizeResult
+
+    def __repr__(self) -> str:
+        return repr(self.__class__(self))
+
+    def __reduce__(self) -> Any:
+        return self.__class__, (dict(self),)
+
+    def __dir__(self) -> list[str]:
+        return list(self)
+
+
+def optimize_result(**fields: Any) -> Any:
+    """SciPy's result with these fields."""
+    scipy_optimize = sys.modules.get("scipy.optimize")
+    return getattr(scipy_optimize, "OptimizeResult", Result)(fields)
+
+
 def result_of(driver: Driver, interrupted: bool = False):
     """The run as SciPy tells of one."""
-    from scipy.optimize import OptimizeResult
-
     now, run, problem, batches = NOW_VALUES._make(driver.now.item()), driver.run, driver.problem, driver.batches
     judged = batches is None or batches.whole
     kept = judged or now.status == NOT_FINITE or not now.keeps_best
@@ -52,8 +88,8 @@ def result_of(driver: Driver, interrupted: bool = False):
     history, inner = _history(driver, now), getattr(problem, "model", None)
     if inner is not None:  # what was trained stands for the unknowns of this model
         x = driver.told(x)
-        jac = jac if interrupted else inner.value_and_grad(x)[1]
-    result = OptimizeResult(
+        jac = problem.own_gradient(run.x, jac) if interrupted else inner.value_and_grad(x)[1]
+    result = optimize_result(
         x=x, fun=float(fun), jac=jac, nit=int(now.step),
         nfev=evaluations * (1 + getattr(problem, "per_gradient", 0)),
         njev=evaluations + (int(now.step) if batches is not None else 0),

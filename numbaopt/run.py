@@ -116,7 +116,7 @@ class Driver:
                 was = int(now.step)
                 steps = 0 if fresh else self._next(size, was)
                 if steps == 0 and not (now.awaiting and self.judges):
-                    now.status = STEP_LIMIT
+                    now.status = ended(self.run)
                     break
                 with self.solver.interrupts:  # until all that belongs to the slice is noted
                     took = self._slice(steps, was)
@@ -272,7 +272,8 @@ class Driver:
         bad = np.flatnonzero(~np.isfinite(self.run.g))  # of the last batch, or the whole
         of_gradient = bad.size and (np.isfinite(now.fun) or self.batches is not None)
         what = f"component {bad[0]} of the gradient is not finite" if of_gradient else f"the objective is {now.fun}"
-        if np.isfinite(now.fun) and not bad.size:
+        still = now.step >= self.limits.maxiter and ended(self.run) == NOT_FINITE
+        if (np.isfinite(now.fun) or still) and not bad.size:
             return (f"Diverged at step {now.step}: a step from here is beyond all numbers; scale the data. x is the "
                     f"best finite point, from step {now.best_step}.")  # fmt: skip
         if now.step == 0:
@@ -281,6 +282,11 @@ class Driver:
         return (f"Diverged at step {now.step}: {what} (the learning rate was {rate:g}). Try a smaller rate, such as "
                 f"{rate / 10:g}, or clip the gradient (transforms.ClipByNorm). x is the best finite point, from step "
                 f"{now.best_step}.")  # fmt: skip
+
+
+def ended(run: Run) -> int:
+    """The status of a run that has taken all its steps; a rule whose state is beyond all numbers stood still."""
+    return STEP_LIMIT if np.all(np.isfinite(run.state)) else NOT_FINITE
 
 
 def _bar(driver: Driver) -> Callable[[Any], None]:

@@ -1,9 +1,12 @@
 """Methods that go by duality, SDCA and SSNAL: implicit slopes, optima of losses with kinks, gaps, resuming, faults."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from problems import same
+from problems import same, table
 from scipy.optimize import linprog, minimize_scalar
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import QuantileRegressor
@@ -13,7 +16,7 @@ import numbaopt as no
 from numbaopt import checkpoint
 from numbaopt.losses._loss import LOSSES, constants
 from numbaopt.problems import envelope
-from numbaopt.solvers import choose
+from numbaopt.solvers import choose, dual
 
 DUAL = [name for name, kind in LOSSES.items() if name == kind.names[0] and hasattr(kind, "implicit_slope")
         and kind.__module__.startswith("numbaopt")]  # fmt: skip
@@ -152,7 +155,7 @@ def test_cut_within_an_epoch(monkeypatch, tmp_path):
     model, path = no.LinearModel(X, y, "hinge", l2=0.01), tmp_path / "run.npz"
     once = no.minimize(model, method="sdca", tol=0, options={"maxiter": 30})
     monkeypatch.setattr("numbaopt.solvers.dual.NUMBERS", 5 * 50)
-    left = [5]
+    left = [6]  # one before the first epoch
 
     def heed(self):
         left[0] -= 1
@@ -207,3 +210,32 @@ def test_what_cannot_be_solved_is_refused():
     for method in ("sdca", "ssnal"):
         res = no.minimize(huge, method=method, options={"maxiter": 20})
         assert np.isfinite(res.x).all()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to oneself")
+def test_ctrl_c_at_the_start(monkeypatch, tmp_path):
+    """First slopes take long to find: Ctrl-C ends that, and the run begins anew."""
+    X, _, y = table(rows=200)
+    model, path, seen = no.LinearModel(X, y, "logistic", l2=1e-2), tmp_path / "run.npz", []
+    monkeypatch.setattr(dual, "START_ROWS", 16)
+    settings = {"method": "sdca", "tol": 1e-8}
+    once, heed = no.minimize(model, **settings), dual.DualSteps.heed
+
+    def struck(self):
+        seen.append(1)
+        if len(seen) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        heed(self)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(dual.DualSteps, "heed", struck)
+            with pytest.raises(KeyboardInterrupt):
+                no.minimize(model, **settings, options={"checkpoint": path})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(seen) == 5
+    resumed = no.resume(path, model)
+    np.testing.assert_array_equal(resumed.x, once.x)
+    assert (resumed.nit, resumed.fun, resumed.status) == (once.nit, once.fun, once.status)

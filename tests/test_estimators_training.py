@@ -148,6 +148,20 @@ def test_seconds_go_on_over_calls_of_partial_fit():
     assert (np.diff(model.history_.seconds) > 0).all()
 
 
+def test_early_stopping_never_returns_coefficients_that_nobody_trained():
+    """Where zeros happen to score best, as when nearly all rows are of one class, training still counts."""
+    rng = np.random.default_rng(0)
+    table, label = rng.standard_normal((400, 5)), (np.arange(400) % 40 == 0).astype(int)
+    model = SGDClassifier(loss="logistic", optimizer=no.SGD(lr=2.0), batch_size=1, early_stopping=True, random_state=0,
+                          n_iter_no_change=1, class_weight="balanced")  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(table, label)
+    assert model.coef_.any()
+    assert np.isnan(model.history_.validation_score[0])
+    assert np.isfinite(model.history_.validation_score[1:]).all()
+
+
 def test_early_stopping_scores_the_start():
     target = X @ [1.0, 2.0, 0.0, -1.0] + np.random.default_rng(0).standard_normal(144)
     model = SGDRegressor(alpha=0, random_state=0, warm_start=True).fit(X, target)
@@ -302,3 +316,21 @@ def test_malformed_sparse_data_never_reach_a_kernel_in_predict_either():
     bad.indices[0] = 99
     with pytest.raises(ValueError, match="a column index is outside"):
         model.predict(bad)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "multinomial"])
+def test_weight_norm_trains_directions_and_lengths_and_goes_on(loss):
+    options = {"loss": loss, "weight_norm": True, "shuffle": False, "tol": None, "batch_size": 16}
+    once, parts = SGDClassifier(max_epochs=3, **options).fit(X, Y), SGDClassifier(**options)
+    for _ in range(3):
+        parts.partial_fit(X, Y, classes=[0, 1, 2])
+    np.testing.assert_array_equal(parts.coef_, once.coef_)
+    assert once.history_.loss[-1] < once.history_.loss[0]
+    plain = SGDClassifier(max_epochs=3, **{**options, "weight_norm": False}).fit(X, Y)
+    assert np.abs(once.coef_ - plain.coef_).max() > 1e-3
+    whole = LogisticRegression(method=no.Adam(lr=0.3), weight_norm=True, alpha=0.1, tol=1e-6).fit(X, Y)
+    np.testing.assert_allclose(whole.coef_, LogisticRegression(alpha=0.1, tol=1e-8).fit(X, Y).coef_, atol=1e-3)
+    with pytest.raises(ValueError, match="weight_norm=True needs a first-order rule: give an optimizer"):
+        LogisticRegression(weight_norm=True).fit(X, Y)
+    with pytest.raises(ValueError, match="weight_norm=True: l1="):
+        SGDClassifier(weight_norm=True, l1_ratio=0.5).fit(X, Y)

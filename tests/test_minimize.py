@@ -272,9 +272,30 @@ def test_divergence_is_a_result_with_advice():
     assert "component 1 of the gradient" in one_bad.message
 
 
+@pytest.mark.parametrize(("given", "meant"), [
+    ("learning_rate", "lr"), ("step_size", "lr"), ("max_epochs", "epochs"), ("num_epochs", "epochs"),
+    ("n_iter", "maxiter"), ("max_iter", "maxiter"), ("batchsize", "batch_size"), ("betas", "beta1"),
+    ("momentum", "beta1"), ("epsilon", "eps"), ("random_state", "seed"), ("tol", "gtol"), ("verbose", "progress"),
+    ("early_stopping", "patience"),
+])  # fmt: skip
+def test_names_of_other_libraries_are_understood(given, meant):
+    with pytest.warns(OptimizeWarning, match=f"unknown option '{given}' for Adam; did you mean '{meant}'"):
+        no.minimize(no.LinearModel([[1.0], [2.0]], [1.0, 2.0]), method="adam", options={given: 1, "maxiter": 1})
+
+
+def test_messages_name_what_the_user_gave():
+    total = no.FiniteSum(lambda x, idx: x[0] * idx.mean(), 5, jac=lambda x, idx: np.array([idx.mean()]))
+    with pytest.raises(ValueError, match=r"needs a LinearModel .*got the function 'bowl'"):
+        no.minimize(bowl, [1.0], method="newton", jac=bowl_grad)
+    with pytest.raises(ValueError, match="weight_norm=True needs a LinearModel, not FiniteSum"):
+        no.minimize(total, [1.0], method="adam", options={"weight_norm": True})
+
+
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'adam'"):
         no.minimize(bowl, [1.0], method="adamm")
+    with pytest.warns(OptimizeWarning, match="'adam' cannot handle constraints, which are ignored"):
+        no.minimize(bowl, [1.0], method="adam", constraints=[{"type": "eq", "fun": bowl}], options={"maxiter": 1})
     with pytest.warns(OptimizeWarning, match="unknown option 'beta_1' for Adam; did you mean 'beta1'"):
         no.minimize(bowl, [1.0], method="adam", options={"beta_1": 0.8, "maxiter": 1})
     with pytest.raises(ValueError, match=r"beta1=1.5\): beta1 must be in \[0, 1\)"):

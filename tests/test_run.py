@@ -13,6 +13,8 @@ from problems import bowl, bowl_grad, rosen, rosen_grad, same, table
 
 import numbaopt as no
 from numbaopt import run as driver
+from numbaopt._threads import share_out
+from numbaopt.problems import curvature, linear_model, whole
 from numbaopt.transforms import ClipByNorm, ClipByValue, WeightDecay, chain
 
 OPTIMIZERS = [m.optimizer() for m in no.methods() if m.optimizer.__module__.startswith("numbaopt.optimizers")] + [
@@ -198,6 +200,32 @@ def test_import_brings_in_nothing_heavy():
     assert told.split() == ["[False,", "False]"]
 
 
+LATE = """
+import copy, pickle, sys, numpy as np, numbaopt as no
+model = no.LinearModel([[1.0], [2.0]], [1.0, 3.0])
+res = no.minimize(model, method="sgd", options=dict(maxiter=3))
+res.note = res["x"][0]
+assert res.note == res.x[0] and "nit" in dir(res) and not hasattr(res, "nothing")
+assert "scipy.optimize" not in sys.modules and "multiprocessing" not in sys.modules
+again = pickle.loads(pickle.dumps(res))
+from scipy.optimize import OptimizeResult
+for one in (res, again, copy.copy(res), copy.deepcopy(res), no.minimize(model, method="sgd")):
+    assert isinstance(one, OptimizeResult) and isinstance(one, dict) and one.success in (True, False)
+assert repr(res) == repr(again) and set(res) == set(again)
+assert type(again) is type(no.minimize(model, method="sgd")) is OptimizeResult
+del res.note
+try:
+    res.note
+except AttributeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.process
+def test_results_are_scipys_without_its_import():
+    assert python(LATE).split() == ["note"]
+
+
 @pytest.mark.process
 def test_interpreter_without_jit_gives_the_same_numbers():
     code = """
@@ -209,3 +237,73 @@ print(no.minimize(m, method="adam", options=dict(batch_size=4, epochs=3)).fun)
 """
     fast, slow = (np.array(python(code, NUMBA_DISABLE_JIT=flag).split(), float) for flag in "01")
     np.testing.assert_allclose(fast, slow, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
+@pytest.mark.parametrize("kind", ["newton", "products", "multinomial", "ssnal", "lbfgs", "nesterov"])
+def test_ctrl_c_ends_a_pass_over_many_rows(kind, monkeypatch, tmp_path):
+    """After the piece of rows at hand, wherever the run is; what it leaves goes on to the same end."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6000, 20))
+    z = X[:, 0] + rng.standard_normal(6000)
+    y = np.digitize(z, [-0.5, 0.5]) if kind == "multinomial" else np.where(z > 0, 1.0, -1.0)
+    loss = {"multinomial": "multinomial", "ssnal": "hinge"}.get(kind, "logistic")
+    method = {"multinomial": "newton", "products": no.Newton(max_dense=1)}.get(kind, kind)
+    model, path = no.LinearModel(X, y, loss, l2=1e-3), tmp_path / "run.npz"
+    settings = {"method": method, "tol": 1e-7, "options": {"maxiter": 40, "checkpoint": path}}
+    by_rows = kind in ("lbfgs", "nesterov")
+    monkeypatch.setattr(curvature, "PIECE_NUMBERS", 1000)
+    monkeypatch.setattr(linear_model, "CHUNK_NUMBERS", 5000)
+    for name in ("NUMBERS", "LONG"):
+        monkeypatch.setattr(whole, name, 1 if by_rows else 1 << 60)
+    once, seen, at = no.minimize(model, **settings), [], [0]
+    pieces, functions = curvature.Curvature._pieces, whole._compiled()
+
+    def begun():
+        seen.append(threading.current_thread() is threading.main_thread())
+        if len(seen) == at[0]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def counted(self, part, w):
+        for piece in pieces(self, part, w):
+            begun()
+            yield piece
+
+    def part(*arguments):
+        begun()
+        return functions[0](*arguments)
+
+    monkeypatch.setattr(curvature.Curvature, "_pieces", counted)
+    monkeypatch.setattr(whole, "_compiled", lambda: (part, functions[1]))
+    no.minimize(model, **settings)
+    total = len(seen)
+    assert total > 40
+    for at[0] in (1, 2, 6, total // 3, total - 20):
+        seen.clear()
+        with pytest.raises(KeyboardInterrupt):
+            no.minimize(model, **settings)
+        assert sum(seen[at[0] :]) <= 1  # main thread: the piece it is at
+        resumed = no.resume(path, model)
+        np.testing.assert_array_equal(resumed.x, once.x)
+        assert (resumed.nit, resumed.fun, resumed.status) == (once.nit, once.fun, once.status)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
+def test_no_thread_works_on_after_ctrl_c():
+    done = []
+
+    def work(k, thread):
+        for piece in range(50):
+            if (k, piece) == (0, 3):
+                os.kill(os.getpid(), signal.SIGINT)
+            done.append((thread, piece))
+            time.sleep(0.001)
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        share_out(work, 8, 3)
+    count = len(done)
+    assert max(piece for _, piece in done) < 25
+    assert count < 8 * 50
+    time.sleep(0.05)
+    assert len(done) == count

@@ -5,9 +5,11 @@ import os
 import numpy as np
 import pytest
 from problems import table
+from scipy import sparse
 from streams import BATCH, COMMON, OPTIONS, chunks_of, data, same, threads
 
 import numbaopt as no
+from numbaopt.solvers import first_order
 from numbaopt.stream._order import chunk_order, chunk_seed, row_order
 
 
@@ -51,6 +53,50 @@ def test_averages_and_max_norm_are_those_of_minimize():
     np.testing.assert_array_equal(found.x, found.run.state[-1])
     assert np.linalg.norm(found.run.x[:7]) < 0.5 + 1e-12
     assert (found.x != found.run.x).all()
+
+
+SPARSE = {"linear": ("sgd", 0.01, 0.01, {}), "touched": ("adagrad", 0.01, 0.0, {}),
+          "lazy": ("adam", 0.0, 0.01, {"lazy_update": True})}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_steps_on_sparse_chunks_meet_only_the_columns_of_a_batch(kind, monkeypatch):
+    """And end where those in memory do, and dense ones."""
+    X, _, y = table(rows=60)
+    wide = sparse.csr_matrix((X.ravel(), np.random.default_rng(0).integers(0, 300, X.size), 7 * np.arange(61)))
+    wide.sum_duplicates()
+    method, l1, l2, more = SPARSE[kind]
+    options = {"batch_size": 2, "epochs": 3, "shuffle": False, "history": False, "lr": 0.1, **more}
+    ways = []
+    monkeypatch.setattr(first_order, "way_of", lambda job, ask=first_order.way_of: ways.append(ask(job)) or ways[-1])
+    source = no.stream.open(wide, y, chunk_rows=20)
+    found = no.stream.minimize(source, method=method, loss="logistic", l1=l1, l2=l2, options=options)
+    assert set(ways) == {"linear" if kind == "linear" else "touched"}
+    model = no.LinearModel(wide, y, "logistic", l1, l2)
+    expected = no.minimize(model, method=method, options=options)
+    np.testing.assert_allclose(found.x, expected.x, rtol=1e-9, atol=1e-12)
+    if kind != "lazy":
+        source = no.stream.open(wide.toarray(), y, chunk_rows=20)
+        dense = no.stream.minimize(source, method=method, loss="logistic", l1=l1, l2=l2, options=options)
+        np.testing.assert_allclose(found.x, dense.x, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "multinomial"])
+def test_weight_norm_is_that_of_minimize(loss):
+    X, y = data()
+    validation = no.LinearModel(X[:50], y[:50], loss)
+    options = {**OPTIONS, "lr": 0.05, "shuffle": False, "weight_norm": True, "validation": validation}
+    x0 = np.linspace(-1, 1, 8 if loss == "logistic" else 16)
+    found = no.stream.minimize((X, y), x0, loss=loss, options=options)
+    expected = no.minimize(no.LinearModel(X, y, loss), x0, method="adam", options=options)
+    np.testing.assert_array_equal(found.x, expected.x)
+    np.testing.assert_array_equal(found.history.score, expected.history.score[1:])
+    zeros = no.stream.minimize((X, y), loss=loss, options=options)  # one chunk: the same direction
+    np.testing.assert_array_equal(zeros.x, no.minimize(no.LinearModel(X, y, loss), method="adam", options=options).x)
+    several = no.stream.minimize(no.stream.open(X, y, chunk_rows=50), loss=loss, options=options)
+    assert several.history.fun[-1] < 0.9 * several.history.fun[0]
+    with pytest.raises(ValueError, match="weight_norm=True is not possible with max_norm"):
+        no.stream.minimize((X, y), options={"weight_norm": True, "max_norm": 1.0})
 
 
 def test_the_loss_curve_is_that_of_training_in_memory_in_the_same_order():
@@ -333,3 +379,34 @@ def test_patience_alone_looks_at_the_objective():
     assert (-np.diff(res.history.fun[-3:]) <= 0.05).all()
     with pytest.raises(ValueError, match="patience needs the objective"):
         no.stream.minimize(source, options={"patience": 2, "history": False})
+
+
+def test_malformed_matrices_and_empty_streams_are_refused_at_the_door():
+    bad = sparse.random(20, 30, 0.3, format="csc", random_state=0)
+    bad.indices[3] = 10**6
+    with pytest.raises(ValueError, match=r"X is malformed: a row index is outside \[0, 20\)"):
+        no.stream.open(bad, np.ones(20))
+    bad = sparse.random(20, 30, 0.3, format="csr", random_state=0)
+    bad.indptr[0] = 2
+    with pytest.raises(ValueError, match="X is malformed: indptr must rise from 0"):
+        no.stream.open(bad, np.ones(20))
+    nothing = [(np.ones((0, 3)), np.ones(0))] * 2
+    with pytest.raises(ValueError, match=r"has 0 sample\(s\) .* all chunks are empty"):
+        no.stream.minimize(nothing)
+    assert threads() == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_a_rule_that_overflows_has_diverged(dtype, batch_size):
+    """Squares of such gradients are infinite, so Adam stands still: that is no limit on steps."""
+    X, y = data(dtype=dtype)
+    X = X * dtype(1e25 if dtype == np.float32 else 1e200)
+    options = {"batch_size": batch_size, "epochs": 5}
+    res = no.minimize(no.LinearModel(X, y), method="adam", options=options)
+    assert (res.status, np.isfinite(res.x).all()) == (2, True)
+    assert "scale the data" in res.message
+    if batch_size:
+        res = no.stream.minimize((X, y), options=options)
+        assert (res.status, np.isfinite(res.x).all()) == (2, True)
+        assert "scale the data" in res.message

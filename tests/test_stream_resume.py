@@ -9,11 +9,13 @@ import weakref
 
 import numpy as np
 import pytest
-from streams import COMMON, OPTIONS, chunks_of, data, same, threads
+from scipy import sparse
+from streams import BATCH, COMMON, OPTIONS, chunks_of, data, same, threads
 
 import numbaopt as no
 from numbaopt import checkpoint
 from numbaopt.stream._ahead import ReadAhead
+from numbaopt.stream._models import Models
 from numbaopt.stream._trainer import Trainer
 
 # ---- reading ahead ---------------------------------------------------------------------------------------------------
@@ -102,6 +104,46 @@ def test_resumed_at_any_moment_to_the_last_bit(tmp_path, monkeypatch, history, l
     assert len(within) > 5
     for k in range(len(saved)):
         same(no.stream.resume(tmp_path / f"{k}.npz", no.stream.open(X, y, chunk_rows=70)), expected)
+
+
+@pytest.mark.parametrize("kind", ["linear", "touched", "weight_norm"])
+def test_what_is_owed_within_a_chunk_is_kept(tmp_path, monkeypatch, kind):
+    """The same of sparse steps that put things off, and of a direction and a length; results on the way know it."""
+    X, y = data("dense" if kind == "weight_norm" else "csr")
+    options = {**OPTIONS, "weight_norm": kind == "weight_norm", "batch_size": 1 if kind == "touched" else BATCH}
+    method = {"linear": no.SGD(lr=0.1), "touched": no.AdaGrad(lr=0.1), "weight_norm": "adam"}[kind]
+    if kind == "touched":
+        X = sparse.csr_matrix((X.data, X.indices * 10, X.indptr), shape=(200, 100))
+    settings = {"method": method, "loss": "logistic", "l1": 0.0 if kind == "weight_norm" else 0.01}
+    source = no.stream.open(X, y, chunk_rows=70)
+    expected = no.stream.minimize(source, **settings, options=options)
+    saved = []
+
+    def tick(self):
+        self._turn, self.path = 4, tmp_path / f"{len(saved)}.npz"
+        self.save()
+        saved.append((self._driver is not None and self._driver.within_epoch > 0, self.told(self.point)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_tick", tick)
+        same(no.stream.minimize(source, **settings, options={**options, "checkpoint": tmp_path / "run.npz"}), expected)
+    within = [k for k, (inside, _) in enumerate(saved) if inside]
+    assert len(within) > 5
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    for k in within[:: len(within) // 6]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Models, "of", stopped)
+            with pytest.raises(KeyboardInterrupt) as stop:
+                no.stream.resume(tmp_path / f"{k}.npz", source)
+        before = stop.value.result.x  # what is owed to them is only known with the data: the point before the chunk
+        assert min(np.abs(before - point).max() for _, point in [(0, 0.0 * before), *saved[: k + 1]]) < 1e-12
+        same(no.stream.resume(tmp_path / f"{k}.npz", source), expected)
+    points = np.array([point for _, point in saved])
+    assert np.all(np.isfinite(points))
+    assert np.abs(np.diff(points, axis=0)).max() < 1.0  # no jumps: nothing is left out on the way
 
 
 def test_more_epochs_than_planned(tmp_path):

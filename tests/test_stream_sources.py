@@ -367,3 +367,21 @@ def test_a_damaged_row_group(parquet):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(ValueError, match=r"0\.parquet is not a usable Parquet file: "):
         source.read(0)
+
+
+def test_memory_of_a_chunk_is_used_again_once_nobody_holds_it(tmp_path):
+    X = np.arange(60.0).reshape(30, 2)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", np.arange(30.0))
+    source = no.stream.open(tmp_path / "X.npy", tmp_path / "y.npy", chunk_rows=10)
+    first = source.read(0)[0]
+    part, where = first[2:4], first.ctypes.data
+    del first
+    others = [source.read(k)[0] for k in (1, 2, 1, 2)]
+    assert where not in [other.ctypes.data for other in others]  # the part is still somebody's
+    np.testing.assert_array_equal(part, X[2:4])
+    for k, other in zip((1, 2, 1, 2), others, strict=True):
+        np.testing.assert_array_equal(other, X[10 * k : 10 * k + 10])
+    del others, other
+    again = {source.read(k)[0].ctypes.data for k in (0, 1, 2, 0)}
+    assert len(again) == 1

@@ -142,5 +142,19 @@ def test_what_it_excludes_is_named():
             no.minimize(problem, method=method, options={**true, **options})
     with pytest.raises(ValueError, match="weight_norm=True is not possible with bounds"):
         no.minimize(model, method="adam", bounds=[(0, 1)] * 8, options=true)
-    with pytest.raises(ValueError, match="weight_norm=True needs a LinearModel, not Function"):
+    with pytest.raises(ValueError, match="weight_norm=True needs a LinearModel, not the function '<lambda>'"):
         no.minimize(lambda x: (x**2).sum(), np.ones(2), method="adam", options=true)
+
+
+def test_the_gradient_of_an_interrupted_run_is_the_models_own():
+    model = no.LinearModel(X, CLASSES, "multinomial", l2=0.1)
+
+    def stop(x):
+        if len(seen.append(x) or seen) == 3:
+            raise KeyboardInterrupt
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        no.minimize(model, method="sgd", callback=stop, options={"weight_norm": True, "lr": 0.3})
+    result = stopped.value.result
+    np.testing.assert_allclose(result.jac, model.value_and_grad(seen[-1])[1], atol=1e-12)

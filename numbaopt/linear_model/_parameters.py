@@ -37,7 +37,7 @@ tol : float, optional
     end after ``max_epochs``, without a warning.
 early_stopping : bool
     Whether to keep rows apart, and to end when for ``n_iter_no_change`` epochs the score on them has not risen by more
-    than ``tol``.  The coefficients are those of the best score.
+    than ``tol``.  The coefficients are those of the best score; coefficients at the start count only in a warm start.
 validation_fraction : float
     Share of the rows that ``early_stopping`` keeps apart, in (0, 1).
 n_iter_no_change : int
@@ -45,6 +45,9 @@ n_iter_no_change : int
 average : {{None, "polyak", "ema"}}
     Whether the coefficients are an average of those after each step of an optimizer: with equal weights, or
     exponentially falling ones.
+weight_norm : bool
+    Whether each vector of coefficients is trained as a direction and a length; see `numbaopt.minimize`.  For an
+    optimizer, or a rule as ``method``, without l1.
 shuffle : bool
     Whether each epoch takes the rows in a new random order.
 random_state : int, RandomState instance or None
@@ -111,6 +114,7 @@ class Parameters(BaseEstimator):
     validation_fraction: float = 0.1
     n_iter_no_change: int = 5
     average: str | None = None
+    weight_norm: bool = False
     shuffle: bool = True
     random_state: Any = None
     warm_start: bool = False
@@ -131,6 +135,7 @@ class Parameters(BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [at_least(1, Integral)],
         "average": [StrOptions({"polyak", "ema"}), None],
+        "weight_norm": ["boolean"],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],

@@ -21,6 +21,7 @@ from ._parameters import BATCH_SIZE
 RECORD = np.dtype([("output", "i8"), ("epoch", "i8"), ("loss", "f8"), ("validation_score", "f8"), ("seconds", "f8")])
 DEFAULT = as_optimizer("adam")._replace(lr=0.01)
 SHARE = 0.1  # of the spread of the targets: most by which a default step moves a typical margin
+UNTRAINED = -np.finfo(float).max  # the score of a start that nobody has trained
 MOST_ROWS = 1 << 16  # of the history of one model
 
 
@@ -44,11 +45,15 @@ class Trained(NamedTuple):
 class Watch:
     """What is called after every epoch: the score of held-out rows, and the user's callback."""
 
-    def __init__(self, model: LinearModel, output: int, score: Callable[[Any, Any], float] | None, callback: Any):
+    def __init__(self, model: LinearModel, output: int, score: Callable[[Any, Any], float] | None, callback: Any,
+                 untrained: bool):  # fmt: skip
         self.model, self.output, self.score, self.callback = model, output, score, callback
-        self.epoch, self.last = 0, np.nan
+        self.epoch, self.last, self.untrained = 0, np.nan, untrained
 
     def judge(self, x: np.ndarray) -> float:
+        if self.untrained:  # the first point is not: whatever is learnt from the rows is preferred
+            self.untrained = False
+            return UNTRAINED
         self.last = self.score(*self.model.split(x))
         return self.last
 
@@ -66,7 +71,7 @@ def train(estimator: Any, model: LinearModel, start: np.ndarray | None, stand: S
     With ``partial`` for one epoch, and with no more looks at the data than that.
     """
     one, most, tol = estimator, 1 if partial else estimator.max_epochs, estimator.tol
-    watch = Watch(model, output, score, one.callback)
+    watch = Watch(model, output, score, one.callback, start is None)
     options: dict[str, Any] = {}
     own = one._stochastic or not (isinstance(one.method, str) and one.method.lower() in SCIPY_METHODS)
     if own:
@@ -81,9 +86,14 @@ def train(estimator: Any, model: LinearModel, start: np.ndarray | None, stand: S
     if one._stochastic and one.method != "auto":
         raise ValueError(f"method={one.method!r} trains on all rows at a time, optimizer and batch_size by "
                          "minibatches: give either")  # fmt: skip
+    if one.weight_norm:
+        if one.method == "auto" and not one._stochastic:
+            raise ValueError("weight_norm=True needs a first-order rule: give an optimizer such as 'adam', or a rule "
+                             "as method")  # fmt: skip
+        options["weight_norm"] = True
     if one._stochastic:
         method = DEFAULT if one.optimizer is None else as_optimizer(one.optimizer)
-        kind = (*map(type, parts_of(method)), one.average, model.n, str(model.dtype))
+        kind = (*map(type, parts_of(method)), one.average, one.weight_norm, model.n, str(model.dtype))
         stand = stand if stand is not None and stand.kind == kind else None
         run = None if stand is None else stand.run
         seed += 0 if run is None else int(run.now[0].step)  # new orders
@@ -134,6 +144,7 @@ def _rows(result: Any, output: int, epochs: int, seconds: float) -> np.ndarray:
     rows = np.zeros(len(history), RECORD)
     rows["output"], rows["epoch"] = output, history["epoch" if "epoch" in history.dtype.names else "step"]
     rows["loss"], rows["validation_score"], rows["seconds"] = history.fun, history.score, history.seconds
+    rows["validation_score"][rows["validation_score"] == UNTRAINED] = np.nan
     return rows
 
 
@@ -143,7 +154,8 @@ def _complaint(estimator: Any, result: Any, rows: np.ndarray, partial: bool) -> 
         return "the score on held-out rows never rose above that of the start, whose coefficients stay"
     start, end, rate = rows["loss"][0], rows["loss"][-1], getattr(result, "lr", 1.0)
     if estimator._stochastic and rows["loss"].min() == start and end > start + (estimator.tol or 0.0):
-        return (f"Diverged: the objective rose from {start:g} to {end:g}; the coefficients stay at the start. Try a "
+        kept = "are those of the best score" if np.isfinite(rows["validation_score"]).any() else "stay at the start"
+        return (f"Diverged: the objective rose from {start:g} to {end:g}; the coefficients {kept}. Try a "
                 f"smaller rate, such as {rate / 10:g} (it was {rate:g}), or standardise the data.")  # fmt: skip
     if result.success or result.status == STOPPED:
         return ""

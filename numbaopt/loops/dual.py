@@ -182,8 +182,8 @@ def functions(dtype: np.dtype, storage: Any, shared_at: Any) -> Functions:
 def passes(dtype: np.dtype, shared_at: Any) -> tuple[Any, ...]:
     """Passes over all rows in their order, called from Python.
 
-    ``begin(run, own, ratio)`` gives every term the slope that would be best if q were ``ratio`` times as large;
-    ``restore(run, own, by_tile)`` makes
+    ``begin(run, own, ratio, start, end)`` gives the terms from ``start`` to ``end`` the slopes that would be best if q
+    were ``ratio`` times as large; ``restore(run, own, by_tile)`` makes
     the point that goes with the slopes; ``certify(run, own, out)`` puts the sum of the
     losses into ``out[0]``, the sum of the gaps of all terms into ``out[1]``; ``choose(run, own, epoch)`` writes
     down which terms an epoch visits and returns how many; ``visit`` calls one of `Functions`.
@@ -197,12 +197,12 @@ def passes(dtype: np.dtype, shared_at: Any) -> tuple[Any, ...]:
 
     look = scalar(look)
 
-    def begin(run, own, ratio):
+    def begin(run, own, ratio, start, end):
         run, o = open_run(run), dual_at(own)
         p = shared_at(o.data)
         n, x, shift = p.y.size, run.x, run.x.size > p.n_columns
-        for first in range(0, n, p.target.size):
-            count = min(p.target.size, n - first)
+        for first in range(start, end, p.target.size):
+            count = min(p.target.size, end - first)
             look(p, o, x, first, count)
             for j in range(count):
                 i, z, weight = first + j, np.float64(p.z[0, j]), np.float64(p.weight[j])
@@ -265,7 +265,7 @@ def passes(dtype: np.dtype, shared_at: Any) -> tuple[Any, ...]:
         return invoke_value(where, (run, own, first, count, due, seed, epoch))
 
     whole = types.intp
-    return (precompile(jit(begin), (whole, whole, types.float64), final=True),
+    return (precompile(jit(begin), (whole, whole, types.float64, whole, whole), final=True),
             precompile(jit(restore), (whole, whole, types.boolean), final=True),
             precompile(jit(certify), (whole,) * 3, final=True),
             precompile(jit(choose), (whole,) * 3, final=True),

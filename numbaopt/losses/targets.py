@@ -55,7 +55,7 @@ def _classes_of(y: np.ndarray, told: Any) -> tuple[np.ndarray, np.ndarray]:
         told = np.asarray(told)
         if told.ndim != 1 or told.size < 2 or np.any(told[1:] <= told[:-1]):
             raise ValueError(f"classes must be at least 2, sorted, none twice; got {told.tolist()!r}")
-        index = np.searchsorted(told, y).clip(max=told.size - 1)
+        index = (y == told[1]).astype(np.intp) if told.size == 2 else np.searchsorted(told, y).clip(max=told.size - 1)
         if np.any(told[index] != y):
             raise ValueError(f"y contains previously unseen labels: {np.unique(y[told[index] != y])[:3]!r}")
         return told, index

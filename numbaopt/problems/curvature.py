@@ -8,6 +8,7 @@ are made part by part, and the parts do not depend on the number of threads.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numba
@@ -42,6 +43,8 @@ from .rows import DenseRows
 BLOCK = 64  # rows whose columns are laid side by side
 PARTS = 16
 PART_NUMBERS = 1 << 16  # stored numbers worth a part
+PIECE_NUMBERS = 1 << 24  # stored numbers, at most, between two moments at which Ctrl-C is heeded
+MULTIPLICATIONS = 16  # of second derivatives, that take as long as one stored number
 
 # (out, count, data): weighted second derivatives of a tile, float64, as many numbers as its rows have margins
 CURVATURES = types.void(*(types.intp,) * 3)
@@ -265,6 +268,14 @@ class Curvature:
         size = -(-order.size // parts)
         return [slice(k, min(k + size, order.size)) for k in range(0, order.size, size)]
 
+    def _pieces(self, part: slice, w: int) -> Iterator[slice]:
+        """A part in pieces, none of which takes long: between them Ctrl-C is heeded."""
+        model, tile = self.model, self._data[0].value.shared.target.size
+        cost = model.n_outputs * model.rows[0].size / model.n_terms + w * w / MULTIPLICATIONS
+        size = max(1, int(PIECE_NUMBERS / max(cost, 1) / tile)) * tile
+        for first in range(part.start, part.stop, size):
+            yield slice(first, min(first + size, part.stop))
+
     def second_order(self, x: np.ndarray, order: np.ndarray, columns: np.ndarray, l2: float) -> Second:
         """The mean over the rows in ``order`` at ``x``, and ``l2``; ``columns`` are sorted unknowns."""
         model, w, n = self.model, columns.size, self.model.n
@@ -277,12 +288,14 @@ class Curvature:
         margins = np.empty((order.size, many))
         totals, matrices, funs = np.zeros((len(parts), n)), np.zeros((len(parts), w, w)), np.zeros(len(parts))
 
-        def work(k: int, thread: int) -> None:
-            rows = order[parts[k]]
-            funs[k] = self._second(
-                at(x), at(self._g[thread]), at(totals[k]), n, at(rows), rows.size, at(margins[parts[k]]),
-                at(self._h[parts[k]]), at(matrices[k]), at(columns), at(where), w, self.curvatures, self.outer,
-                self.by_tile, self._data[thread].address)  # fmt: skip
+        def work(k: int, thread: int) -> Iterator[None]:
+            for piece in self._pieces(parts[k], w):
+                rows = order[piece]
+                funs[k] += self._second(
+                    at(x), at(self._g[thread]), at(totals[k]), n, at(rows), rows.size, at(margins[piece]),
+                    at(self._h[piece]), at(matrices[k]), at(columns), at(where), w, self.curvatures, self.outer,
+                    self.by_tile, self._data[thread].address)  # fmt: skip
+                yield
 
         share_out(work, len(parts), len(self._data))
         penalty = self.penalty = np.full(n, model.intercept_l2)
@@ -298,11 +311,12 @@ class Curvature:
         """The mean of the losses between two points of the last order, ``length`` of the way; no penalties."""
         funs = np.zeros(len(self._slices))
 
-        def work(k: int, thread: int) -> None:
+        def work(k: int, thread: int) -> Iterator[None]:
             part = self._slices[k]
             rows = self._order[part]
             funs[k] = self._along(at(start.margins[part]), at(end.margins[part]), length, at(rows), rows.size,
                                   self._data[thread].address)  # fmt: skip
+            yield
 
         share_out(work, len(self._slices), len(self._data))
         return funs.sum() / self._order.size
@@ -312,10 +326,12 @@ class Curvature:
         model, v = self.model, np.ascontiguousarray(v, self.model.dtype)
         totals = np.zeros((len(self._slices), model.n))
 
-        def work(k: int, thread: int) -> None:
-            rows = self._order[self._slices[k]]
-            self._product(at(v), at(self._g[thread]), at(totals[k]), model.n, at(rows), rows.size,
-                          at(self._h[self._slices[k]]), self.by_tile, self._data[thread].address)  # fmt: skip
+        def work(k: int, thread: int) -> Iterator[None]:
+            for piece in self._pieces(self._slices[k], 0):
+                rows = self._order[piece]
+                self._product(at(v), at(self._g[thread]), at(totals[k]), model.n, at(rows), rows.size,
+                              at(self._h[piece]), self.by_tile, self._data[thread].address)  # fmt: skip
+                yield
 
         share_out(work, len(self._slices), len(self._data))
         return totals.sum(axis=0) / self._order.size + self.penalty * v

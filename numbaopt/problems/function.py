@@ -76,6 +76,9 @@ class Function:
             self.callback = Callback(self._in_python, self.dtype)
             self.evaluate = self.callback.address
 
+    def __repr__(self) -> str:
+        return f"the function {getattr(self.fun, '__name__', type(self.fun).__name__)!r}"
+
     @property
     def per_gradient(self) -> int:
         """How many more evaluations of the objective a gradient takes."""

@@ -28,7 +28,8 @@ from .validation import check_finite, check_matrix, check_target, check_weights
 from .whole import Whole
 
 TILE_BYTES = 1 << 17  # rows that are read twice should still be in the cache the second time
-CHUNKS = 16  # at most, of rows whose sums are added up apart
+CHUNKS = 16  # at most, of rows whose sums are added up apart; more where each would take long
+LONG_CHUNK = 1 << 25  # stored numbers times margins a row
 CHUNK_NUMBERS = 1 << 16  # stored numbers that are worth a chunk
 
 
@@ -126,7 +127,8 @@ class LinearModel:
         bytes_a_row = self.rows[0].nbytes / self.n_terms
         tile = int(min(max(TILE_BYTES // max(bytes_a_row, 1), 16), 512, self.n_terms))
         stored = self.rows[0].size
-        chunks = max(1, min(CHUNKS, stored // CHUNK_NUMBERS, stored // (4 * self.n), self.n_terms // tile))
+        most = max(CHUNKS, stored * self.n_outputs // LONG_CHUNK)
+        chunks = max(1, min(most, stored // CHUNK_NUMBERS, stored // (4 * self.n), self.n_terms // tile))
         chunk = -(-self.n_terms // (chunks * tile)) * tile
         chunks = -(-self.n_terms // chunk)
         storage: Any = type(self.rows)

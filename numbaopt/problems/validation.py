@@ -74,7 +74,8 @@ def check_structure(X: Any) -> None:
         raise ValueError(f"X is malformed: indptr ends at {starts[-1]}, beyond the {len(X.data)} stored values")
     used = X.indices[: starts[-1]]
     if used.size and (used.min() < 0 or used.max() >= columns):
-        raise ValueError(f"X is malformed: a column index is outside [0, {columns})")
+        what = "column" if X.format == "csr" else "row"
+        raise ValueError(f"X is malformed: a {what} index is outside [0, {columns})")
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

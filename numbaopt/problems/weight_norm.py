@@ -40,8 +40,8 @@ class WeightNorm:
 
     def __init__(self, model: Any):
         if not isinstance(model, LinearModel):
-            raise ValueError(f"weight_norm=True needs a LinearModel, not {type(model).__name__}: only there is known "
-                             "which unknowns make a vector of coefficients")  # fmt: skip
+            raise ValueError(f"weight_norm=True needs a LinearModel, not {model!r}: only there is known which "
+                             "unknowns make a vector of coefficients")  # fmt: skip
         if model.l1 > 0:
             raise ValueError(f"weight_norm=True: l1={model.l1} sets single coefficients to zero, which a direction and "
                              "a length do not tell; use l2")  # fmt: skip
@@ -67,6 +67,20 @@ class WeightNorm:
         own = x[: self.model.n].astype(float)
         v = own[: self.n_penalised].reshape(self.n_outputs, -1)
         v *= (x[self.model.n :] / _norms(v))[:, None]
+        return own.astype(self.dtype)
+
+    def own_gradient(self, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        r"""The gradient in the unknowns of the model, of that in those of a run at ``x``.
+
+        .. math:: \nabla_w f = \frac{\|v\|}{g} \nabla_v f + \frac{\partial f}{\partial g} \frac{v}{\|v\|}
+
+        Where g = 0, the first part is not known, and left out.
+        """
+        own, lengths, along = slope[: self.model.n].astype(float), x[self.model.n :], slope[self.model.n :, None]
+        v = x[: self.n_penalised].reshape(self.n_outputs, -1).astype(float)
+        norms, part = _norms(v), own[: self.n_penalised].reshape(self.n_outputs, -1)
+        part *= np.divide(norms, lengths, out=np.zeros_like(norms), where=lengths != 0)[:, None]
+        part += along * v / norms[:, None]
         return own.astype(self.dtype)
 
     def pack(self) -> Packed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -15,6 +16,7 @@ from .._threads import share_out
 from .callback import Callback
 
 NUMBERS = 1 << 18  # stored numbers that are worth waking a thread for
+LONG = 1 << 24  # that take so long that Ctrl-C should be heeded in between
 
 
 class Whole:
@@ -43,16 +45,19 @@ class Whole:
 
     @staticmethod
     def pays(problem: Any) -> bool:
-        """Whether there is enough to do for more than one thread."""
-        return (hasattr(problem, "rows") and not numba.config.DISABLE_JIT and numba.get_num_threads() > 1
-                and problem.rows[0].size * problem.n_outputs >= NUMBERS)  # fmt: skip
+        """Whether there is enough to do for more than one thread, or for Ctrl-C not to wait until it is done."""
+        if not hasattr(problem, "rows") or numba.config.DISABLE_JIT:
+            return False
+        numbers = problem.rows[0].size * problem.n_outputs  # first: asking for threads starts them
+        return numbers >= NUMBERS and (numbers >= LONG or numba.get_num_threads() > 1)
 
     def evaluate(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
         """What `loops.descent.EVALUATE` says, of arrays."""
         part, combine = self._compiled
 
-        def one(k: int, thread: int) -> None:
+        def one(k: int, thread: int) -> Iterator[None]:
             part(self._part, x.ctypes.data, self._g[thread].ctypes.data, k, n, self._data[thread].address)
+            yield
 
         share_out(one, self.parts, len(self._data))
         return combine(self._combine, x.ctypes.data, g.ctypes.data, n, self._data[0].address)

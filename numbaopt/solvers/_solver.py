@@ -115,8 +115,8 @@ class Solver:
 
     def heed(self) -> None:
         """A moment at which Ctrl-C may end a step: nothing of it has been written into the run."""
-        self.interrupts.allow(True)
-        self.interrupts.allow(False)
+        with self.interrupts.heeded():
+            pass
 
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps; the objectives that are evaluated go into ``values``, as many as have room."""

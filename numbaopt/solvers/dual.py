@@ -17,6 +17,7 @@ from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
 from ._solver import Job, Solver, enough, method, scale_of
 
 NUMBERS = 1 << 22  # stored numbers that are read between two moments at which Ctrl-C is heeded
+START_ROWS = 1 << 15  # whose first slopes are found between two such moments
 # Numbers before the vectors: terms of the epoch, visited ones, visits since the judgement, two strengths, least
 # distance from an optimum, judgements in vain.
 HEAD = 7
@@ -52,7 +53,8 @@ class DualSteps(Solver):
         self.loose = np.array([model.l2 == 0, model.fit_intercept and model.intercept_l2 == 0])
         self.rows_at_once = max(1, NUMBERS * n // max(rows[0].size, n))
         self.sums = np.zeros(2)
-        self.visit(self.functions.measure, 0, n)
+        for first in range(0, n, self.rows_at_once):
+            self.visit(self.functions.measure, first, min(self.rows_at_once, n - first))
 
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
@@ -106,8 +108,14 @@ class DualSteps(Solver):
         extra[3] = model.l2 if fixed else square / (n * scale)
         extra[4] = model.intercept_l2 or extra[3] / square
         run.state[0] = run.x * self._per_unknown(*self.loose)
-        at_centre = np.array_equal(run.x, run.state[0])
-        self._begin(self.packed_run.address, self.own.address, float(n) if at_centre else 1e-12)
+        ratio = float(n) if np.array_equal(run.x, run.state[0]) else 1e-12
+        try:
+            for first in range(0, n, START_ROWS):
+                self.heed()
+                self._begin(self.packed_run.address, self.own.address, ratio, first, min(first + START_ROWS, n))
+        except BaseException:
+            extra[STRENGTHS] = 0.0  # not begun
+            raise
         self._restore(self.packed_run.address, self.own.address, self.by_tile)
 
     def _per_unknown(self, coefficients: Any, intercept: Any) -> np.ndarray:
@@ -198,6 +206,10 @@ class SDCA(NamedTuple):
     intercept is met by proximal points, :math:`+ \tfrac{\mu}{2} (b - b_k)^2` with :math:`b_k` from the last one, and so
     are the coefficients where l2 = 0; then ``jac`` is the subgradient that is left, and must not exceed gtol either.
     For losses with an ``implicit_slope``: all but poisson, gamma and multinomial.
+
+    Steps are of one term, so columns of very different size, or an l2 that is tiny against the squares of rows, may
+    take more epochs than anyone waits for: after 300 judgements that bring nothing the run ends with status 3.  `SSNAL`
+    minds neither.
 
     Parameters
     ----------

@@ -119,10 +119,12 @@ class NewtonSteps(Solver):
         else:
             run.state[0] = marked
         if whole:
+            now.awaiting = 1  # until a pass has judged it, which Ctrl-C may end
             self._judge(self._second(run.x, then))
         elif not found or -promised < 2.0 * max(columns.size, 1) / self.orders[stage].size:
             run.extra[0] = stage + 1  # less is left than a sample can tell
             if self.stage == len(self.orders) - 1:
+                now.awaiting = 1
                 self._judge(self._second(run.x, then))
 
     def _shorter(self, x: np.ndarray, here: Second, move: np.ndarray, there: Second, length: float) -> float:
@@ -166,12 +168,12 @@ class NewtonSteps(Solver):
         return np.flatnonzero(inside)
 
     def _second(self, x: np.ndarray, columns: np.ndarray) -> Second:
-        """The pass at ``x``, unless it is the last one made; between passes Ctrl-C is heeded."""
+        """The pass at ``x``, unless it is the last one made; within it Ctrl-C is heeded."""
         stage, key = self.stage, x.tobytes()
         if self.known is None or self.known[:2] != (key, stage) or not np.array_equal(self.known[2], columns):
-            self.heed()
             l2 = max(self.model.l2, self.ridges[stage])
-            found = self.curvature.second_order(x, self.orders[stage], columns, l2)
+            with self.interrupts.heeded():
+                found = self.curvature.second_order(x, self.orders[stage], columns, l2)
             self.known = key, stage, columns, found
         return self.known[3]
 
@@ -207,8 +209,8 @@ class NewtonSteps(Solver):
         p, square = z, dot(r, z)
         enough = self.job.opt.residual**2 * square
         for _ in range(int(self.job.opt.max_products)):
-            self.heed()
-            product = self.curvature.product(p)
+            with self.interrupts.heeded():
+                product = self.curvature.product(p)
             self.products += 1
             bend = dot(p, product)
             if bend <= 0.0:
@@ -231,7 +233,8 @@ class NewtonSteps(Solver):
         self.products = int(run.extra[1])
         fresh = run.now[0].step == 0 or self.products >= BLOCKS_LAST
         self.products = 0 if fresh else self.products
-        self.blocks.make(run.x if fresh else run.state[1])
+        with self.interrupts.heeded():
+            self.blocks.make(run.x if fresh else run.state[1])
         return self.blocks.solve
 
     def _working_set(self, x: np.ndarray, at: Second) -> np.ndarray:

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..losses import as_loss
 from ..problems.linear_model import LinearModel
-from .sources import Source
+from ..problems.weight_norm import WeightNorm
+from .sources import Chunk, Source
 
 
 class Models:
@@ -18,9 +19,14 @@ class Models:
     ----------
     model : LinearModel
         Without data: what the chunks have in common.
+    wrap : callable
+        Makes of a model what is trained.
+    problem : LinearModel or WeightNorm
+        The model, wrapped.
     """
 
-    def __init__(self, source: Source, loss: Any, l1: float, l2: float, fit_intercept: bool, classes: Any):
+    def __init__(self, source: Source, loss: Any, l1: float, l2: float, fit_intercept: bool, classes: Any,
+                 weight_norm: bool = False):  # fmt: skip
         from scipy.sparse import csr_matrix
 
         loss = as_loss(loss)
@@ -35,21 +41,28 @@ class Models:
             raise ValueError(f"classes={classes!r}: loss={loss.names[0]!r} takes numbers, not classes")
         empty = csr_matrix((labels.size, source.n_features), dtype=source.dtype)
         self.model = LinearModel(empty, labels, **self._settings)
+        self.wrap: Any = WeightNorm if weight_norm else lambda model: model
+        self.problem = self.wrap(self.model)
 
-    def read(self, chunk: int) -> LinearModel | bool | None:
-        """A chunk as a model; None after the last one, False for a chunk without rows."""
+    def read(self, chunk: int) -> Chunk | bool | None:
+        """The numbers of a chunk, which may take long; None after the last one, False for a chunk without rows."""
         found = self.source.read(chunk)
         if found is None:
             return None
-        X, y, *weight = found
-        X = X if hasattr(X, "tocsr") else np.asarray(X)
+        X = found[0] if hasattr(found[0], "tocsr") else np.asarray(found[0])
         if X.ndim == 2 and X.shape[0] == 0:
             return False
+        if X.dtype.kind in ("f" if hasattr(X, "tocsr") else "biuf"):
+            with np.errstate(over="ignore"):  # what is infinite then is told of
+                X = X.astype(self.model.dtype, copy=False)
+        return X, *found[1:]
+
+    def of(self, chunk: int, numbers: Chunk) -> LinearModel:
+        """A chunk that was read, as a model."""
+        X, y, *weight = numbers
         try:
             if X.ndim == 2 and X.shape[1] != self.model.n_features:
                 raise ValueError(f"X has {X.shape[1]} features, but the stream has {self.model.n_features} features")
-            if X.dtype.kind == "f":
-                X = X.astype(self.model.dtype, copy=False)
             return LinearModel(X, y, **self._settings, sample_weight=weight[0] if weight else None)
         except ValueError as error:
             raise ValueError(f"{self.source.where(chunk)}: {error}") from None

@@ -14,7 +14,7 @@ import numpy as np
 from .. import checkpoint
 from .._interrupts import Interrupts
 from ..loops.state import Run
-from ..run import CHECKPOINT_SECONDS, Batches, Driver, Hooks, Limits
+from ..run import CHECKPOINT_SECONDS, Batches, Driver, Hooks, Limits, ended
 from ..schedules import Plateau, plateau_of
 from ..status import CONVERGED, MESSAGES, NO_PROGRESS, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
 from ._ahead import ReadAhead
@@ -40,6 +40,8 @@ class Plan(NamedTuple):
     validated: bool = False  # whether held-out data judge the epochs
     patience: int | None = None  # epochs without a better score, or objective, before the run ends
     min_delta: float = 0.0
+    lazy: bool = False  # whether a step on sparse data updates only the unknowns of its batch
+    weight_norm: bool = False
 
 
 class Place(NamedTuple):
@@ -55,11 +57,11 @@ class Place(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """What the reading thread hands over: a chunk as a model, or no model: the end of a pass."""
+    """What the reading thread hands over: the numbers of a chunk, or none: the end of a pass."""
 
     place: Place
     chunk: int
-    model: Any
+    numbers: Any
 
 
 class Trainer:
@@ -100,7 +102,14 @@ class Trainer:
     @property
     def point(self) -> np.ndarray:
         """What is judged and returned: x, or an average of the iterates."""
-        return self.run.x if self.now.shown < 0 else self.run.state[self.now.shown]
+        if self.now.shown >= 0:
+            return self.run.state[self.now.shown]
+        return self.run.x if self._driver is None else self._driver.point
+
+    @property
+    def owes(self) -> bool:
+        """Whether the run was cut within a chunk that has not been read since: only its loop knows where x is."""
+        return self._driver is None and bool(self.run.extra.any())
 
     @property
     def seconds(self) -> float:
@@ -115,9 +124,9 @@ class Trainer:
         try:
             if self.score is not None and self.best_score == -np.inf:
                 self._look()
-            with ReadAhead(self._visits(), lambda visit: visit.model is not None) as visits:
+            with ReadAhead(self._visits(), lambda visit: visit.numbers is not None) as visits:
                 for visit in visits:
-                    if visit.model is None:
+                    if visit.numbers is None:
                         self._end_pass()
                     else:
                         self._visit(visit)
@@ -125,7 +134,7 @@ class Trainer:
                         break
                     self._tick()
             if self.now.status == RUNNING:
-                self.now.status = STEP_LIMIT
+                self.now.status = ended(self.run)
         except BaseException:
             if self.path:
                 with contextlib.suppress(OSError):  # the first error is the one to tell of
@@ -138,8 +147,9 @@ class Trainer:
             self.save()
 
     def told(self, point: np.ndarray) -> np.ndarray:
-        """A point as the user knows it: a copy."""
-        return point.copy()
+        """A point as the user knows it: a copy, in the unknowns of the model."""
+        problem = self.models.problem
+        return problem.own(point) if hasattr(problem, "own") else point.copy()
 
     def _visits(self) -> Iterator[Visit]:
         """All that is still to be done; runs in the reading thread."""
@@ -157,24 +167,29 @@ class Trainer:
         for position, chunk in enumerate(order):
             if position < first:
                 continue
-            model = self.models.read(int(chunk))
-            if model is None:
+            numbers = self.models.read(int(chunk))
+            if numbers is None:
                 break
-            if model:
-                yield Visit(here._replace(position=position), int(chunk), model)
-            del model
+            if numbers:
+                yield Visit(here._replace(position=position), int(chunk), numbers)
+            del numbers
         yield Visit(here, -1, None)
 
     def _visit(self, visit: Visit) -> None:
         """Judge the chunk and train on it, as far as that is not done yet."""
-        place, plan, model, now = self.place, self.plan, visit.model, self.now
+        place, plan, now = self.place, self.plan, self.now
+        self._driver = None  # the last chunk's memory is the reading thread's now
+        model = self.models.of(visit.chunk, visit.numbers)
         batches = Batches(model.n_terms, min(plan.batch_size, model.n_terms), plan.shuffle,
-                          chunk_seed(plan.seed, place.epoch, visit.chunk), False)  # fmt: skip
+                          chunk_seed(plan.seed, place.epoch, visit.chunk), False, lazy=plan.lazy)  # fmt: skip
         steps = 0 if place.judging else batches.per_epoch
         if not 0 <= now.step - place.begun <= steps:
             raise ValueError(f"{self.source.where(visit.chunk)} has not the rows that the checkpoint tells of")
         now.origin = place.begun
-        driver = self._driver = Driver(model, self.opt, self.run, Limits(0, 0.0, 0.0, 0.0), batches, Hooks(),
+        problem = self.models.wrap(model)
+        if plan.weight_norm and now.step == 0 and not place.judged:  # the first rows tell where to begin
+            self.run.x[:] = problem.start(problem.own(self.run.x))
+        driver = self._driver = Driver(problem, self.opt, self.run, Limits(0, 0.0, 0.0, 0.0), batches, Hooks(),
                                        {"plateau": self.stands, "after": self.settings["after"]})  # fmt: skip
         if not place.judged:
             self._judge(model, visit.place)
@@ -199,7 +214,7 @@ class Trainer:
         wanted, now = self.plan.history == "progressive" or place.judging, self.now
         with self._interrupts:
             if wanted:
-                value = model.value(self.point)
+                value = model.value(self.told(self.point))
                 if not np.isfinite(value):
                     now.status, now.fun = NOT_FINITE, value
                     return
@@ -212,6 +227,8 @@ class Trainer:
     def _end_pass(self) -> None:
         """The epoch is done, or the pass that judges it has still to come."""
         place, now, plan, run = self.place, self.now, self.plan, self.run
+        if now.step == 0:
+            raise ValueError(f"{self.source!r} has 0 sample(s) while a minimum of 1 is required: all chunks are empty")
         with self._interrupts:
             if plan.history == "whole" and not place.judging:
                 self.place = Place(place.epoch, judging=True, begun=place.begun)
@@ -238,7 +255,7 @@ class Trainer:
         now, run, plan = self.now, self.run, self.plan
         if self.score is None and plan.patience is None:
             return
-        score = -float(now.fun) if self.score is None else float(self.score(self.point))
+        score = -float(now.fun) if self.score is None else float(self.score(self.told(self.point)))
         if self.score is not None and now.records:
             run.history[now.records - 1].score = score
         if score > self.best_score or (score == self.best_score and now.best_step == 0 < now.step):

@@ -6,12 +6,14 @@ import hashlib
 import itertools
 import mmap
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arguments import count
+from ..problems.validation import check_structure
 from ._files import File
 
 CHUNK_BYTES = 1 << 24  # of the numbers in a chunk where nobody says how many rows it has
@@ -252,6 +254,13 @@ class _Memory:
         return digest_of(self._values)
 
 
+def _references(arrays: list[np.ndarray]) -> list[int]:
+    return [sys.getrefcount(array) for array in arrays]
+
+
+UNUSED = _references([np.empty(0)])[0]  # of an array that only the list holds
+
+
 class _Stored:
     """An array in a file, from ``offset`` on."""
 
@@ -260,14 +269,23 @@ class _Stored:
         self._width = dtype.itemsize * int(np.prod(shape[1:]))
         self.bytes = self._width * shape[0]
         self.name = f" of {file}"
+        self._lent: list[np.ndarray] = []
         if file.size < offset + self.bytes:
             raise ValueError(f"{file} is truncated: it has {file.size} bytes, {offset + self.bytes} are needed for "
                              f"shape {shape}")  # fmt: skip
 
     def rows(self, first: int, end: int) -> np.ndarray:
-        values = np.empty((end - first, *self.shape[1:]), self.dtype)
+        values = self._memory(end - first)
         self._file.read_into(values.view(np.uint8).reshape(-1), self._offset + first * self._width)
         return values
+
+    def _memory(self, rows: int) -> np.ndarray:
+        """Memory of a chunk read before that nobody holds any more: new memory takes as long to get as to fill."""
+        for values, references in zip(self._lent, _references(self._lent), strict=True):
+            if len(values) == rows and references <= UNUSED:
+                return values
+        self._lent = [*self._lent[-1:], np.empty((rows, *self.shape[1:]), self.dtype)]
+        return self._lent[-1]
 
     def digest(self) -> str:
         return self._file.digest()
@@ -278,6 +296,7 @@ def _table(values: Any, name: str, ndim: int) -> _Memory | _Stored:
     if isinstance(values, str | os.PathLike):
         table: Any = _npy(File(values))
     elif hasattr(values, "tocsr"):
+        check_structure(values)
         table = _Memory(values.tocsr())
     elif isinstance(values, np.memmap) and isinstance(values.base, mmap.mmap) and values.filename is not None and (
             values.mode != "c" and values.flags.c_contiguous):  # fmt: skip

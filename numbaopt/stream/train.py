@@ -9,11 +9,22 @@ import numpy as np
 
 from .. import checkpoint
 from .._fields import nearest
-from ..arguments import after_of, average_of, count, limits_of, nonnegative, score_of, split_options, start_of, warn
+from ..arguments import (
+    after_of,
+    average_of,
+    count,
+    limits_of,
+    nonnegative,
+    refuse_for_weight_norm,
+    score_of,
+    split_options,
+    start_of,
+    warn,
+)
 from ..loops.state import make_feasible, new_run
 from ..losses import as_loss
 from ..optimizers.step import as_optimizer
-from ..result import hook_of
+from ..result import hook_of, optimize_result
 from ..run import Batches
 from ..schedules import plateau_of
 from ..solvers import solver_of
@@ -26,7 +37,7 @@ HISTORIES = {True: "progressive", "progressive": "progressive", "whole": "whole"
 OPTIONS: dict[str, Any] = {
     "batch_size": 256, "epochs": 10, "shuffle": True, "seed": 0, "history": True, "progress": False, "checkpoint": None,
     "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "validation": None, "patience": None,
-    "min_delta": 0.0,
+    "min_delta": 0.0, "lazy_update": False, "weight_norm": False,
 }  # fmt: skip
 EPOCH = np.dtype([("epoch", "i8"), ("step", "i8"), ("fun", "f8"), ("lr", "f8"), ("seconds", "f8"), ("score", "f8")])
 
@@ -73,8 +84,11 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
             their rows, each taken *before* the epoch trained on that chunk; in the first epoch that is a test on data
             not seen yet [1]_.  "whole": the objective of all rows at the point where the epoch ended, for which
             everything is read once more.  False: nothing, which spares that work.
-        average, average_from, ema_decay, max_norm
+        average, average_from, ema_decay, max_norm, lazy_update
             As in `numbaopt.minimize`.
+        weight_norm : bool
+            As in `numbaopt.minimize`; the rows of the first chunk tell the direction in which coefficients that are all
+            zero begin.
         validation : model or callable
             Judges the start and every epoch: a `LinearModel` of held-out data by its objective, a function of x by its
             score, the higher the better.  The best x by it is returned, and ``history.score`` tells of it.
@@ -133,32 +147,36 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
     history = settings["history"]
     if not isinstance(history, str | bool | None) or history not in HISTORIES:
         raise ValueError(f"history={history!r} must be 'progressive', 'whole' or False")
-    models = Models(source, loss, l1, l2, fit_intercept, classes)
-    model = models.model
+    if settings["weight_norm"]:
+        refuse_for_weight_norm(settings, bounds is not None)
+    models = Models(source, loss, l1, l2, fit_intercept, classes, bool(settings["weight_norm"]))
+    model, problem = models.model, models.problem
     told = None if model.classes is None else model.classes.tolist()
     plan = Plan([model.loss.names[0], *model.loss], float(l1), float(l2), bool(fit_intercept), told,
                 count("batch_size", settings["batch_size"], 1), count("epochs", settings["epochs"]),
                 bool(settings["shuffle"]), count("seed", settings["seed"]), HISTORIES[history],
                 settings["validation"] is not None,
                 None if settings["patience"] is None else count("patience", settings["patience"], 1),
-                nonnegative("min_delta", settings["min_delta"]))  # fmt: skip
+                nonnegative("min_delta", settings["min_delta"]), bool(settings["lazy_update"]),
+                bool(settings["weight_norm"]))  # fmt: skip
     if plan.patience is not None and not (plan.history or plan.validated):
         raise ValueError("patience needs the objective of every epoch, which history=False spares, or a validation")
     if plateau_of(opt.lr) is not None and not plan.history:
         raise ValueError("lr: ReduceOnPlateau follows the objective of epochs, which history=False spares")
     steps = source.steps_per_epoch(plan.batch_size) if settings["average_from"] else 1
-    after, average = after_of(model, opt), average_of(settings, Batches(steps, 1, False, 0, False), 0)
-    slots, extra = solver_of(opt).sizes(opt, model)
+    after, average = after_of(problem, opt), average_of(settings, Batches(steps, 1, False, 0, False), 0)
+    slots, extra = _sizes(opt, problem, plan)
     slots += average is not None
     x0 = start_of(model, x0)
     lower, upper = (limit.astype(model.dtype) for limit in limits_of(bounds, x0))
+    x0 = problem.start(x0) if plan.weight_norm else x0
     run = new_run(x0.astype(model.dtype), slots, lower, upper, plan.epochs, False, extra)
     now = run.now[0]
     if average is not None:
         now.shown, (now.average_from, now.average_decay) = slots - 1, average
         run.state[now.shown] = run.x
     now.max_norm = 0.0 if settings["max_norm"] is None else nonnegative("max_norm", settings["max_norm"])
-    now.l1, now.outputs, now.penalised, now.keeps_best = model.l1, model.n_outputs, model.n_penalised, 0
+    now.l1, now.outputs, now.penalised, now.keeps_best = problem.l1, model.n_outputs, model.n_penalised, 0
     make_feasible(run)
     path = settings["checkpoint"]
     remember: dict[str, Any] = {"limits": [0, 0.0, 0.0, 0.0], "batches": None, "after": after}
@@ -223,10 +241,11 @@ def resume(path: str | os.PathLike, source: Any = None, callback: Any = None,
         raise ValueError(f"{os.fspath(path)}: the run was {'' if plan.validated else 'not '}judged by a validation; "
                          f"resume it {'with the same' if plan.validated else 'without'} one")  # fmt: skip
     name, *fields = plan.loss
-    models = Models(source, type(as_loss(name))(*fields), plan.l1, plan.l2, plan.fit_intercept, plan.classes)
+    models = Models(source, type(as_loss(name))(*fields), plan.l1, plan.l2, plan.fit_intercept, plan.classes,
+                    plan.weight_norm)  # fmt: skip
     opt, after = checkpoint.revive(remember["optimizer"]), checkpoint.revive(remember["after"])
     sizes = len(run.state) - (run.now[0].shown >= 0), run.extra.size
-    needed = models.model.n, models.model.dtype, solver_of(opt).sizes(opt, models.model)
+    needed = models.problem.n, models.model.dtype, _sizes(opt, models.problem, plan)
     if (run.x.size, run.x.dtype, sizes) != needed:
         raise ValueError(f"{os.fspath(path)} is of another model: {run.x.size} unknowns of {run.x.dtype} and "
                          f"{len(run.state)} vectors of state")  # fmt: skip
@@ -257,11 +276,9 @@ def _solve(models, opt, run, plan, place, callback, score, progress, path, remem
 
 
 def _result(trainer: Trainer, models: Models, interrupted: bool = False) -> Any:
-    from scipy.optimize import OptimizeResult
-
     now, run, model = trainer.now, trainer.run, models.model
     status = STOPPED if interrupted else int(now.status)
-    x = (run.best if status == NOT_FINITE or trainer.plan.validated else trainer.point).copy()
+    x = trainer.told(run.best if status == NOT_FINITE or trainer.plan.validated or trainer.owes else trainer.point)
     history = np.zeros(int(now.records), EPOCH)
     for name in ("step", "fun", "lr", "seconds", "score"):
         history[name] = run.history[name][: now.records]
@@ -269,11 +286,16 @@ def _result(trainer: Trainer, models: Models, interrupted: bool = False) -> Any:
     place = trainer.place
     fun = history["fun"][-1] if len(history) else place.total / place.rows if place.rows else np.nan
     coef, intercept = model.split(x)
-    return OptimizeResult(
+    return optimize_result(
         x=x, fun=float(fun), nit=int(now.step), status=status, success=status == CONVERGED,
         message="Interrupted by the user." if interrupted else trainer.message(), lr=float(now.lr),
         history=history.view(np.recarray), classes=model.classes, coef=coef, intercept=intercept, run=run,
     )  # fmt: skip
+
+
+def _sizes(opt: Any, problem: Any, plan: Plan) -> tuple[int, int]:
+    """How many vectors of state and extra numbers a run has."""
+    return solver_of(opt).sizes(opt, problem, Batches(1, plan.batch_size, plan.shuffle, 0, False, lazy=plan.lazy))
 
 
 def _same_files(path: Any, remember: dict[str, Any]) -> Source:
@@ -295,7 +317,7 @@ def _read(remember: dict[str, Any]) -> tuple[Plan, Place]:
     """Plan and place of a checkpoint, of the types that they should have."""
     plan, place = Plan(**remember["plan"]), Place(**remember["place"])
     kinds = zip((*plan, *place), (list, float, float, bool, list | None, int, int, bool, int, str, bool, int | None,
-                                  float, int, bool, int, int, bool, int, float), strict=True)  # fmt: skip
+                                  float, bool, bool, int, bool, int, int, bool, int, float), strict=True)  # fmt: skip
     numbers = (*plan[5:7], plan.seed, place.epoch, place.position, place.begun, place.rows)
     if not all(isinstance(value, kind) for value, kind in kinds) or min(numbers) < 0 or plan.batch_size < 1:
         raise ValueError("it is no checkpoint of a stream")
