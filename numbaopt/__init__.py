@@ -7,6 +7,7 @@ array([3., 3.])
 """
 
 from . import losses, schedules, stream, transforms
+from .least_squares import least_squares
 from .methods import methods
 from .minimize import minimize, resume
 from .optimizers import (
@@ -32,12 +33,12 @@ from .optimizers import (
 from .optimizers.step import init_state, step
 from .problems.finite_sum import FiniteSum
 from .problems.linear_model import LinearModel
-from .solvers import LBFGS, SAG, SAGA, SDCA, SSNAL, SVRG, Newton
+from .solvers import LBFGS, LM, SAG, SAGA, SDCA, SSNAL, SVRG, Newton
 
 __version__ = "0.1.0"
 _DERIVATIVES = ("check_grad", "derivative_rule", "grad", "hessian", "hvp", "jacobian", "value_and_grad")
 __all__ = [
-    "LBFGS", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam",
+    "LBFGS", "LM", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam",
     "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam", "Nesterov", "Newton", "RAdam",
     "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize", "resume", "rule", "schedules",
     "step", "stream", "transforms", *_DERIVATIVES,

@@ -25,4 +25,7 @@ REASONS = {
     3: "Converged: the unknowns changed by less than xtol for 10 steps.",
     5: "Converged: the duality gap is at most gtol times the objective, no component of the subgradient exceeds gtol.",
     4: "Converged: no progress for as many epochs as patience allows.",
+    11: "Converged: the last trial and a full step change the cost by less than ftol times the cost.",
+    12: "Converged: the last trial and a full step are shorter than xtol times (xtol + the length of x).",
+    13: "Converged: the last trial and a full step change cost and unknowns by less than ftol and xtol ask for.",
 }

@@ -4,8 +4,9 @@ from ._solver import SOLVERS, Job, solver_of
 from .auto import choose
 from .dual import SDCA
 from .lbfgs import LBFGS
+from .levenberg_marquardt import LM
 from .multipliers import SSNAL
 from .newton import Newton
 from .variance_reduced import SAG, SAGA, SVRG
 
-__all__ = ["LBFGS", "SAG", "SAGA", "SDCA", "SOLVERS", "SSNAL", "SVRG", "Job", "Newton", "choose", "solver_of"]
+__all__ = ["LBFGS", "LM", "SAG", "SAGA", "SDCA", "SOLVERS", "SSNAL", "SVRG", "Job", "Newton", "choose", "solver_of"]
