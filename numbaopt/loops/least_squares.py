@@ -31,10 +31,10 @@ LINEAR, SOFT_L1, HUBER, CAUCHY, _ = range(len(LOSSES))
 # most evaluations of the residuals.
 ROWS, LOSS, MARGIN, RESCALES, FACTOR, MOST = range(6)
 
-# Extra numbers: radius and damping; the last trial's change of the cost and length; what a full step promises, and its
-# length; Jacobians so far.  Then r, those of the trial and weighted ones, J, A, and the factor of a damped A.
-RADIUS, DAMPING, CHANGE, MOVE, PROMISE, REACH, JACOBIANS = range(7)
-HEAD = 7
+# Extra numbers: radius and damping; the last trial's change of the cost and its length; Jacobians so far.  Then r, those
+# of the trial, weighted ones, J, A, and the factor of a damped A.
+RADIUS, DAMPING, CHANGE, MOVE, JACOBIANS = range(5)
+HEAD = 5
 
 STATE = ("scale", "step", "there", "free", "shift", "slope", "scaled", "scratch")
 SCALE = 0  # the row of D
@@ -42,6 +42,7 @@ SCALE = 0  # the row of D
 EPS = float(np.finfo(float).eps)
 NEAR = 0.1  # relative: how well a step must keep to the radius
 TRIES = 10  # of dampings, for that
+CAUTION = 1e-2  # damping, relative, of the step that is foreseen
 RAISES = 30  # of the damping, for a matrix that is singular
 ACCEPTED, POOR, GOOD = 1e-4, 0.25, 0.75  # parts of the promised decrease
 
@@ -150,15 +151,21 @@ def factor(A, scale, free, damping, L, n):
 
 
 @jit_inside
+def top_of(A, scale, n):
+    """The largest scaled square of a column."""
+    top = 0.0
+    for i in range(n):
+        top = larger(top, A[i * n + i] / (scale[i] * scale[i]))
+    return top
+
+
+@jit_inside
 def factor_raised(A, scale, free, damping, L, n):
     """`factor` with the damping raised until it succeeds; returns that."""
     for _ in range(RAISES):
         if factor(A, scale, free, damping, L, n):
             break
-        top = 0.0
-        for i in range(n):
-            top = larger(top, A[i * n + i] / (scale[i] * scale[i]))
-        damping = larger(10.0 * damping, n * EPS * top)
+        damping = larger(10.0 * damping, n * EPS * top_of(A, scale, n))
     return damping
 
 
@@ -203,37 +210,49 @@ def shorten(A, scale, free, b, L, y, scratch, n, square, lowest, radius, damping
 
 
 @jit_inside
-def find_step(x, g, lower, upper, extra, A, L, scale, step, free, shift, slope, scaled, scratch):
-    """The step from x into ``step``; what a full one would do into the extra numbers."""
-    n, bounded = x.size, lower.size > 0
+def release(x, g, lower, upper, scale, free, slope):
+    """Which unknowns are free, and their scaled slope downwards: all but those at a bound that are pushed outwards."""
+    for i in range(x.size):
+        stays = lower.size > 0 and ((g[i] > 0.0 and x[i] <= lower[i]) or (g[i] < 0.0 and x[i] >= upper[i])
+                                    or lower[i] == upper[i])  # fmt: skip
+        free[i], slope[i] = (0.0, 0.0) if stays else (1.0, -g[i] / scale[i])
+
+
+@jit_inside
+def foresee(x, lower, upper, A, L, scale, free, slope, scaled):
+    """What a step would do that no radius, only `CAUTION` dampens: the decrease of the model, and how far it leads."""
+    n, reach = x.size, 0.0
+    factor_raised(A, scale, free, CAUTION * top_of(A, scale, n), L, n)
+    promise, _ = solve(L, slope, scaled, n)
     for i in range(n):
-        stays = bounded and ((g[i] > 0.0 and x[i] <= lower[i]) or (g[i] < 0.0 and x[i] >= upper[i])
-                             or lower[i] == upper[i])  # fmt: skip
-        free[i], shift[i] = 0.0 if stays else 1.0, 0.0
-    for sweep in range(n + 1):
-        for i in range(n):
-            rest = g[i] + (dot(A, i * n, shift, 0, n) if sweep > 0 else 0.0)
-            slope[i] = -rest / scale[i] if free[i] > 0.0 else 0.0
+        move = scaled[i] / scale[i]
+        if lower.size > 0:
+            move = clipped(move, lower[i] - x[i], upper[i] - x[i])
+        reach += move * move
+    return 0.5 * promise, math.sqrt(reach)
+
+
+@jit_inside
+def find_step(x, g, lower, upper, A, L, scale, step, free, shift, slope, scaled, scratch, radius, damping):
+    """The step from x into ``step``; returns its damping."""
+    n = x.size
+    for i in range(n):
+        shift[i] = 0.0
+    for _ in range(n + 1):
         lowest = factor_raised(A, scale, free, 0.0, L, n)
-        promise, square = solve(L, slope, scaled, n)
-        if sweep == 0:
-            extra[PROMISE], reach = 0.5 * promise, 0.0
-            for i in range(n):
-                move = scaled[i] / scale[i]
-                if bounded:
-                    move = clipped(move, lower[i] - x[i], upper[i] - x[i])
-                reach += move * move
-            extra[REACH] = math.sqrt(reach)
-        extra[DAMPING] = shorten(A, scale, free, slope, L, scaled, scratch, n, square, lowest, extra[RADIUS],
-                                 extra[DAMPING])  # fmt: skip
+        _, square = solve(L, slope, scaled, n)
+        damping = shorten(A, scale, free, slope, L, scaled, scratch, n, square, lowest, radius, damping)
         hit = False
         for i in range(n):
             step[i] = scaled[i] / scale[i] if free[i] > 0.0 else shift[i]
-            if bounded and free[i] > 0.0 and not lower[i] <= x[i] + step[i] <= upper[i]:
+            if lower.size > 0 and free[i] > 0.0 and not lower[i] <= x[i] + step[i] <= upper[i]:
                 step[i] = shift[i] = clipped(step[i], lower[i] - x[i], upper[i] - x[i])
                 free[i], hit = 0.0, True
         if not hit:
-            return
+            break
+        for i in range(n):
+            slope[i] = -(g[i] + dot(A, i * n, shift, 0, n)) / scale[i] if free[i] > 0.0 else 0.0
+    return damping
 
 
 @jit_inside
@@ -263,8 +282,8 @@ def exchange(a, b, count):
 def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol):
     """Try at most ``k`` steps; the first ``room`` costs go into ``values``.  Arrays are addresses.
 
-    Converged by ftol or xtol means that both the last trial and a full Gauss-Newton step from here, whatever the
-    radius, are that small; so neither a short radius nor a wrong Jacobian passes for it.
+    Converged by ftol or xtol means that both the last trial and a step from here, whatever the radius, are that small:
+    neither a short radius nor a wrong Jacobian passes for it.
     """
     run, values, settings = open_run(run, zero), floats(values, room), floats(settings, MOST + 1)
     now, x, g, work, state, extra = run.now[0], run.x, run.g, run.work, run.state, run.extra
@@ -286,15 +305,19 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
             value, size = cost_of(r, m, loss, margin), 0.0
             extra[CHANGE] = extra[MOVE] = math.inf
         else:
-            find_step(x, g, lower, upper, extra, A, L, scale, step, free, shift, slope, scaled, scratch)
+            release(x, g, lower, upper, scale, free, slope)
             low, short = ftol * now.fun, xtol * (xtol + math.sqrt(dot(x, 0, x, 0, n)))
-            calm_fun, calm_x = larger(extra[CHANGE], extra[PROMISE]) < low, larger(extra[MOVE], extra[REACH]) < short
-            if calm_fun or calm_x:
-                now.status, now.reason = CONVERGED, 13 if calm_fun and calm_x else (11 if calm_fun else 12)
-                return
+            if extra[CHANGE] < low or extra[MOVE] < short:
+                promise, reach = foresee(x, lower, upper, A, L, scale, free, slope, scaled)
+                calm_fun, calm_x = larger(extra[CHANGE], promise) < low, larger(extra[MOVE], reach) < short
+                if calm_fun or calm_x:
+                    now.status, now.reason = CONVERGED, 13 if calm_fun and calm_x else (11 if calm_fun else 12)
+                    return
             if now.evaluations >= settings[MOST]:
                 now.status = STEP_LIMIT
                 return
+            extra[DAMPING] = find_step(x, g, lower, upper, A, L, scale, step, free, shift, slope, scaled, scratch,
+                                       extra[RADIUS], extra[DAMPING])  # fmt: skip
             length, size, steep, promised = try_step(x, g, lower, upper, A, scale, step, there)
             if length == 0.0:
                 now.status = NO_PROGRESS
@@ -310,8 +333,8 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
                 extra[RADIUS] = 0.1 * (size if size < extra[RADIUS] else extra[RADIUS])
             elif not drop > POOR * promised:  # where a parabola through both costs and the slope ends
                 extra[RADIUS] = size * clipped(0.5 * steep / (steep + drop), 0.1, 0.5)
-            elif drop >= GOOD * promised:
-                extra[RADIUS] = larger(extra[RADIUS], 2.0 * size)
+            elif drop >= GOOD * promised or size < (1.0 - NEAR) * extra[RADIUS]:
+                extra[RADIUS] = 2.0 * size
             if not (finite and drop > ACCEPTED * promised and drop > 0.0):
                 continue
             exchange(x, there, n)
