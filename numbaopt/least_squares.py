@@ -13,7 +13,7 @@ import numpy as np
 from ._fields import nearest
 from .arguments import HISTORY_ROWS, count, limits_of, nonnegative, unknowns, warn
 from .loops.least_squares import outcome
-from .loops.state import new_run
+from .loops.state import NOW, RECORD, new_run
 from .problems.residuals import Residuals
 from .result import hook_of, solved
 from .run import Driver, Hooks, Limits
@@ -21,13 +21,15 @@ from .solvers import SOLVERS, solver_of
 from .status import CONVERGED, NO_PROGRESS, NOT_FINITE, STEP_LIMIT, STOPPED
 
 EPS = float(np.finfo(float).eps)
+UNBOUNDED = (-np.inf, np.inf)
 SCIPY_ONLY = ("trf", "dogbox")
+HISTORY = np.dtype([("step", "i8"), ("cost", "f8"), ("optimality", "f8"), ("damping", "f8"), ("seconds", "f8")])
 OPTIONS = {"jit": None, "history": True, "progress": False}
 STATUS = {STEP_LIMIT: 0, STOPPED: -2, NO_PROGRESS: -3, NOT_FINITE: -4}  # in SciPy's numbers, which end at -2
 CONVERGED_BY = {1: 1, 11: 2, 12: 3, 13: 4}  # the same of reasons
 
 
-def least_squares(fun, x0, jac=None, bounds=(-np.inf, np.inf), method=None, ftol=1e-8, xtol=1e-8, gtol=1e-8,
+def least_squares(fun, x0, jac=None, bounds=UNBOUNDED, method=None, ftol=1e-8, xtol=1e-8, gtol=1e-8,
                   x_scale=None, loss="linear", f_scale=1.0, diff_step=None, tr_solver=None, tr_options=None,
                   jac_sparsity=None, max_nfev=None, verbose=0, args=(), kwargs=None, callback=None, workers=None,
                   options=None):  # fmt: skip
@@ -55,9 +57,9 @@ def least_squares(fun, x0, jac=None, bounds=(-np.inf, np.inf), method=None, ftol
     ftol, xtol, gtol : float or None
         SciPy's tolerances, in the meaning they have in its default method: the last trial changed F by less than
         ``ftol * F``; it was shorter than ``xtol * (xtol + norm(x))``; no component of the gradient, projected onto the
-        bounds, exceeds gtol.  The first two are believed only where a full Gauss-Newton step from the returned point
-        promises as little (``g @ pinv(J.T @ J) @ g / 2``, and its length), so a short radius does not pass for
-        convergence.  None is 0.
+        bounds, exceeds gtol.  The first two are believed only where a step from the returned point that no radius
+        shortens promises as little: with scaled columns, ``g @ inv(J.T @ J + 0.01) @ g / 2``, and its length.  So a
+        short radius, a wrong Jacobian or a wall of NaN does not pass for convergence.  None is 0.
     x_scale : {None, "jac"} or array
         Typical sizes of the unknowns; "jac", and None, scale by the largest norm of each column of J so far.
     loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"}
@@ -84,9 +86,9 @@ def least_squares(fun, x0, jac=None, bounds=(-np.inf, np.inf), method=None, ftol
     -------
     scipy.optimize.OptimizeResult
         SciPy's ``x``, ``cost`` (F), ``fun`` (residuals), ``jac`` (with a robust loss weighted such that ``jac.T @ jac``
-        stands for the second derivatives of F), ``grad``, ``optimality``, ``active_mask`` (-1 and 1: at the lower, upper
-        bound), ``nfev``, ``njev``, ``status`` (1 gtol, 2 ftol, 3 xtol, 4 both, 0 max_nfev, -2 stopped, -3 no step lowers
-        the cost, -4 the Jacobian at x0 is not finite), ``message``, ``success`` (status > 0), and
+        stands for the second derivatives of F), ``grad``, ``optimality``, ``active_mask`` (-1 and 1: at the lower,
+        upper bound), ``nfev``, ``njev``, ``status`` (1 gtol, 2 ftol, 3 xtol, 4 both, 0 max_nfev, -2 stopped, -3 no step
+        lowers the cost, -4 the cost or its gradient at x0 is not finite), ``message``, ``success`` (status > 0), and
 
         ``covariance``
             of the estimated x, for residuals of equal unknown variance: :math:`s^2 (J^T J)^+` with
@@ -186,6 +188,8 @@ def _options_of(options: dict[str, Any] | None) -> dict[str, Any]:
 
 def _limits_of(bounds: Any, x0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds as vectors, or two empty ones; ``x0`` must be within."""
+    if bounds is UNBOUNDED:
+        return np.zeros(0), np.zeros(0)
     if not hasattr(bounds, "lb"):
         try:
             low, high = bounds
@@ -242,17 +246,17 @@ def _result_of(driver: Driver, interrupted: bool = False):
     """The run as SciPy tells of one."""
     from scipy.optimize import OptimizeResult
 
-    now, run, problem = driver.now, driver.run, driver.problem
-    r, jac = outcome(run.extra, run.x.size, problem.m)
+    run, now = driver.run, dict(zip(NOW.names or (), driver.now.item(), strict=True))
+    r, jac = outcome(run.extra, run.x.size, driver.problem.m)
     mask = np.zeros(run.x.size, int)
     if run.lower.size:
         mask[run.x == run.upper], mask[run.x == run.lower] = 1, -1
-    status = CONVERGED_BY[int(now.reason)] if now.status == CONVERGED else STATUS.get(int(now.status), -2)
+    status = CONVERGED_BY[now["reason"]] if now["status"] == CONVERGED else STATUS.get(now["status"], -2)
     return OptimizeResult(
-        x=run.x.copy(), cost=float(now.fun), fun=r, jac=jac, grad=run.g.copy(), optimality=float(now.grad_norm),
-        active_mask=mask, nfev=int(now.evaluations), njev=driver.solver.jacobians, status=status, success=status > 0,
-        message="Interrupted by the user." if interrupted else driver.message(), nit=int(now.step),
-        covariance=_covariance(jac, float(now.fun)), history=_history_of(driver),
+        x=run.x.copy(), cost=now["fun"], fun=r, jac=jac, grad=run.g.copy(), optimality=now["grad_norm"],
+        active_mask=mask, nfev=now["evaluations"], njev=driver.solver.jacobians, status=status, success=status > 0,
+        message="Interrupted by the user." if interrupted else driver.message(), nit=now["step"],
+        covariance=_covariance(jac, now["fun"]), history=_history_of(run.history, now["records"]),
     )  # fmt: skip
 
 
@@ -266,11 +270,10 @@ def _covariance(jac: np.ndarray, cost: float) -> np.ndarray:
     return rows.T @ rows * (2.0 * cost / (m - n))
 
 
-def _history_of(driver: Driver) -> np.recarray:
-    rows = driver.run.history[: driver.now.records]
-    names = {"step": "step", "cost": "fun", "optimality": "grad_norm", "damping": "lr", "seconds": "seconds"}
-    told = np.empty(rows.size, [(name, "i8" if name == "step" else "f8") for name in names])
-    for name, source in names.items():
+def _history_of(history: np.recarray, records: int) -> np.recarray:
+    rows, columns = history.view(RECORD, np.ndarray)[:records], len(HISTORY.names or ())
+    told = np.empty(records, HISTORY)
+    for name, source in zip(HISTORY.names or (), (RECORD.names or ())[:columns], strict=True):
         told[name] = rows[source]
     return told.view(np.recarray)
 

@@ -64,11 +64,11 @@ class LM(NamedTuple):
     --------
     >>> import numba, numpy as np, numbaopt as no
     >>> fun = numba.njit(lambda x: np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]))
-    >>> no.least_squares(fun, [-1.2, 1.0], method=no.LM(factor=1.0)).x.round(6)
+    >>> no.least_squares(fun, [-1.2, 1.0], method=no.LM(factor=100.0)).x.round(6)
     array([1., 1.])
     """
 
-    factor: float = 100.0
+    factor: float = 1.0
     x_scale: tuple = ()
 
     solver = LMSteps
