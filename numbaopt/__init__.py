@@ -40,8 +40,8 @@ _DERIVATIVES = ("check_grad", "derivative_rule", "grad", "hessian", "hvp", "jaco
 __all__ = [
     "LBFGS", "LM", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad", "Adadelta", "Adam",
     "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam", "Nesterov", "Newton", "RAdam",
-    "RMSprop", "Rprop", "Yogi", "init_state", "least_squares", "losses", "methods", "minimize", "resume", "rule", "schedules",
-    "step", "stream", "transforms", *_DERIVATIVES,
+    "RMSprop", "Rprop", "Yogi", "init_state", "least_squares", "losses", "methods", "minimize", "resume", "rule",
+    "schedules", "step", "stream", "transforms", *_DERIVATIVES,
 ]  # fmt: skip
 
 

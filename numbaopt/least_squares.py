@@ -125,9 +125,8 @@ def least_squares(fun, x0, jac=None, bounds=UNBOUNDED, method=None, ftol=1e-8, x
     >>> res.success, res.x.round(2), bool((np.sqrt(np.diag(res.covariance)) < 0.01).all())
     (True, array([2.5, 1.3, 0.5]), True)
     """
-    opt = _method_of(method, x_scale)
-    options = _options_of(options)
-    x0 = unknowns(x0)
+    options, x0 = _options_of(options), unknowns(x0)
+    opt = _method_of(method, x_scale, x0)
     lower, upper = _limits_of(bounds, x0)
     ftol, xtol, gtol = (0.0 if tol is None else nonnegative(name, tol) for name, tol in
                         (("ftol", ftol), ("xtol", xtol), ("gtol", gtol)))  # fmt: skip
@@ -152,8 +151,6 @@ def least_squares(fun, x0, jac=None, bounds=UNBOUNDED, method=None, ftol=1e-8, x
     for key, value in theirs.items():
         if value is not None:
             raise ValueError(f"{key}={value!r} belongs to SciPy's own methods: give method='trf' or 'dogbox'")
-    if opt.x_scale and len(opt.x_scale) != x0.size:
-        raise ValueError(f"x_scale has {len(opt.x_scale)} items, x0 {x0.size}")
     rows = HISTORY_ROWS if options["history"] in (True, False) else count("history", options["history"], 2)
     slots, extra = solver_of(opt).sizes(opt, problem)
     run = new_run(x0, slots, lower, upper, rows, False, extra)
@@ -166,7 +163,7 @@ def least_squares(fun, x0, jac=None, bounds=UNBOUNDED, method=None, ftol=1e-8, x
     return result
 
 
-def _method_of(method: Any, x_scale: Any) -> Any:
+def _method_of(method: Any, x_scale: Any, x0: np.ndarray) -> Any:
     """An `LM`, or the name of a method of SciPy's."""
     name = method.lower() if isinstance(method, str) else method
     if name in SCIPY_ONLY:
@@ -175,9 +172,17 @@ def _method_of(method: Any, x_scale: Any) -> Any:
     if not (name is None or isinstance(name, kind) or name in kind.names):
         raise ValueError(f"unknown method {method!r}; {nearest(str(method), [*kind.names, *SCIPY_ONLY])}")
     opt = name if isinstance(name, kind) else kind()
-    if x_scale is None or (isinstance(x_scale, str) and x_scale == "jac"):
-        return opt if x_scale is None else opt._replace(x_scale=())
-    return opt._replace(x_scale=x_scale)
+    if isinstance(x_scale, str) and x_scale == "jac":
+        return opt._replace(x_scale=())
+    if x_scale is None and not opt.x_scale:
+        return opt
+    try:
+        sizes = np.broadcast_to(np.asarray(opt.x_scale if x_scale is None else x_scale, float), x0.shape)
+    except (TypeError, ValueError):
+        sizes = np.zeros(1)
+    if not (np.all(sizes > 0) and np.all(np.isfinite(sizes))):
+        raise ValueError(f"x_scale={x_scale!r} must be 'jac', a positive number or {x0.size} of them")
+    return opt._replace(x_scale=tuple(sizes))
 
 
 def _options_of(options: dict[str, Any] | None) -> dict[str, Any]:

@@ -31,10 +31,10 @@ LINEAR, SOFT_L1, HUBER, CAUCHY, _ = range(len(LOSSES))
 # most evaluations of the residuals.
 ROWS, LOSS, MARGIN, RESCALES, FACTOR, MOST = range(6)
 
-# Extra numbers: radius and damping; the last trial's change of the cost and its length; Jacobians so far.  Then r, those
-# of the trial, weighted ones, J, A, and the factor of a damped A.
-RADIUS, DAMPING, CHANGE, MOVE, JACOBIANS = range(5)
-HEAD = 5
+# Extra numbers: radius and damping; the last trial's change of the cost and its length; Jacobians so far; how much of the
+# way to a bound a step may go.  Then the residuals, those of the trial, weighted ones, J, A, the factor of a damped A.
+RADIUS, DAMPING, CHANGE, MOVE, JACOBIANS, WAY = range(6)
+HEAD = 6
 
 STATE = ("scale", "step", "there", "free", "shift", "slope", "scaled", "scratch")
 SCALE = 0  # the row of D
@@ -256,13 +256,14 @@ def find_step(x, g, lower, upper, A, L, scale, step, free, shift, slope, scaled,
 
 
 @jit_inside
-def try_step(x, g, lower, upper, A, scale, step, there):
+def try_step(x, g, lower, upper, A, scale, step, there, way):
     """Where the step leads, within bounds; its length, its scaled length, its slope, the decrease of the model."""
     n, length, size, slope, bend = x.size, 0.0, 0.0, 0.0, 0.0
     for i in range(n):
         there[i] = x[i] + step[i]
         if lower.size > 0:
-            there[i] = clipped(there[i], lower[i], upper[i])
+            low = lower[i] if way == 1.0 else x[i] + way * (lower[i] - x[i])
+            there[i] = clipped(there[i], low, upper[i] if way == 1.0 else x[i] + way * (upper[i] - x[i]))
         step[i] = there[i] - x[i]
         length += step[i] * step[i]
         size += (scale[i] * step[i]) ** 2
@@ -302,7 +303,7 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
             return
         if turn < 0:
             invoke(evaluate, (pointer(x), pointer(work), pointer(r), pointer(J), n, m, 0, data))
-            value, size = cost_of(r, m, loss, margin), 0.0
+            value, size, extra[WAY] = cost_of(r, m, loss, margin), 0.0, 1.0
             extra[CHANGE] = extra[MOVE] = math.inf
         else:
             release(x, g, lower, upper, scale, free, slope)
@@ -318,7 +319,7 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
                 return
             extra[DAMPING] = find_step(x, g, lower, upper, A, L, scale, step, free, shift, slope, scaled, scratch,
                                        extra[RADIUS], extra[DAMPING])  # fmt: skip
-            length, size, steep, promised = try_step(x, g, lower, upper, A, scale, step, there)
+            length, size, steep, promised = try_step(x, g, lower, upper, A, scale, step, there, extra[WAY])
             if length == 0.0:
                 now.status = NO_PROGRESS
                 return
@@ -349,13 +350,17 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
             for i in range(n):
                 size += (scale[i] * x[i]) ** 2
             extra[RADIUS] = settings[FACTOR] * (math.sqrt(size) if size > 0.0 else 1.0)
-        elif not finite:  # where the residuals are, but not their derivatives: no better than a trial without a value
+        elif not finite:  # where the residuals are, but not their derivatives, perhaps because a bound was reached
             exchange(x, there, n)
             exchange(r, trial, m)
             now.step -= 1
             now.evaluations += 1
             linearize(evaluate, data, x, work, r, weighted, J, A, g, scale, m, settings)
-            now.awaiting, extra[RADIUS], extra[CHANGE], extra[MOVE] = 0, 0.1 * size, math.inf, math.inf
+            now.awaiting, extra[CHANGE], extra[MOVE] = 0, math.inf, math.inf
+            if lower.size > 0 and extra[WAY] == 1.0:
+                extra[WAY] = 0.9
+            else:
+                extra[RADIUS] = 0.1 * size
             continue
         judge(now, x, g, best, previous, lower, upper, history, value, gtol, 0.0, 0.0)
         if noted < room:
