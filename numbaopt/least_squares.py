@@ -258,7 +258,7 @@ def _result_of(driver: Driver, interrupted: bool = False):
         mask[run.x == run.upper], mask[run.x == run.lower] = 1, -1
     status = CONVERGED_BY[now["reason"]] if now["status"] == CONVERGED else STATUS.get(now["status"], -2)
     return OptimizeResult(
-        x=run.x.copy(), cost=now["fun"], fun=r, jac=jac, grad=run.g.copy(), optimality=now["grad_norm"],
+        x=run.best.copy(), cost=now["fun"], fun=r, jac=jac, grad=run.g.copy(), optimality=now["grad_norm"],
         active_mask=mask, nfev=now["evaluations"], njev=driver.solver.jacobians, status=status, success=status > 0,
         message="Interrupted by the user." if interrupted else driver.message(), nit=now["step"],
         covariance=_covariance(jac, now["fun"]), history=_history_of(run.history, now["records"]),

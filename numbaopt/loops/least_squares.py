@@ -31,7 +31,7 @@ LINEAR, SOFT_L1, HUBER, CAUCHY, _ = range(len(LOSSES))
 # most evaluations of the residuals.
 ROWS, LOSS, MARGIN, RESCALES, FACTOR, MOST = range(6)
 
-# Extra numbers: radius and damping; the last trial's change of the cost and its length; Jacobians so far; how much of the
+# Extra numbers: radius, damping; the last trial's change of the cost, its length; Jacobians so far; how much of the
 # way to a bound a step may go.  Then the residuals, those of the trial, weighted ones, J, A, the factor of a damped A.
 RADIUS, DAMPING, CHANGE, MOVE, JACOBIANS, WAY = range(6)
 HEAD = 6
