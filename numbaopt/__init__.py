@@ -7,6 +7,7 @@ array([3., 3.])
 """
 
 from . import losses, schedules, stream, transforms
+from .least_squares import least_squares
 from .many import minimize_many
 from .methods import methods
 from .minimize import minimize, resume
@@ -33,17 +34,16 @@ from .optimizers import (
 from .optimizers.step import init_state, step
 from .problems.finite_sum import FiniteSum
 from .problems.linear_model import LinearModel
-from .solvers import BFGS, CG, LBFGS, LBFGSB, SAG, SAGA, SDCA, SSNAL, SVRG, NelderMead, Newton, TrustNCG
+from .solvers import BFGS, CG, LBFGS, LBFGSB, LM, SAG, SAGA, SDCA, SSNAL, SVRG, NelderMead, Newton, TrustNCG
 
 __version__ = "0.1.0"
 _DERIVATIVES = ("check_grad", "derivative_rule", "grad", "hessian", "hvp", "jacobian", "value_and_grad")
 __all__ = [
-    "BFGS", "CG", "LBFGS", "LBFGSB", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad",
-    "Adadelta", "Adam",
-    "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam", "NelderMead", "Nesterov",
-    "Newton", "RAdam",
-    "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize", "minimize_many", "resume", "rule",
-    "schedules", "step", "stream", "transforms", "TrustNCG", *_DERIVATIVES,
+    "BFGS", "CG", "LBFGS", "LBFGSB", "LM", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief",
+    "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam",
+    "NelderMead", "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "TrustNCG", "Yogi", "init_state", "least_squares",
+    "losses", "methods", "minimize", "minimize_many", "resume", "rule", "schedules", "step", "stream", "transforms",
+    *_DERIVATIVES,
 ]  # fmt: skip
 
 

@@ -10,10 +10,16 @@ from ._cache import DiskCache
 from .autodiff import _jit
 from .autodiff.custom import stamp
 from .autodiff.errors import UnsupportedError
-from .autodiff.gradients import FORWARD_UP_TO, evaluation
+from .autodiff.gradients import FORWARD_UP_TO, TAPE_BYTES, evaluation
 from .autodiff.linking import link_late
+from .autodiff.programs import program
 
-__all__ = ["FORWARD_UP_TO", "UnsupportedError", "autodiff", "evaluation", "link_late", "stamp"]
+__all__ = ["FORWARD_UP_TO", "UnsupportedError", "autodiff", "evaluation", "link_late", "stamp", "values_and_jacobian"]
+
+
+def values_and_jacobian(function: Any, mode: str) -> Any:
+    """``run(x, args) -> (values, jacobian)`` for compiled code, of a function that returns a vector."""
+    return program(function, mode, TAPE_BYTES, vector=True)
 
 
 def _keep(dispatcher: Any, function: Any) -> None:

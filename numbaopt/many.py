@@ -21,6 +21,7 @@ from .minimize import minimize, named
 from .optimizers._rule import OPTIMIZERS
 from .problems.function import WITHOUT, Function
 from .result import optimize_result
+from .run import Limits
 from .schedules import plateau_of
 from .solvers import SOLVERS, Job, solver_of
 from .status import CONVERGED, MESSAGES, RAISED, STOPPED
@@ -42,7 +43,8 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     Parameters
     ----------
     fun : callable
-        ``fun(x, *args) -> float`` of one problem, jitted or such as Numba can compile.
+        ``fun(x, *args) -> float`` of one problem, jitted or such as Numba can compile; with ``method="lm"``
+        (Levenberg-Marquardt, see `least_squares`) a vector of residuals: the result tells half their sum of squares.
     X0 : array of shape (k, n)
         The starts; (n,): the same for all.
     args : tuple
@@ -101,9 +103,12 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
         return _result(starts, np.zeros(0), *np.zeros((3, 0), np.int64))
     box = (lower[0], upper[0]) if len(lower) else (np.zeros(0), np.zeros(0))
     jac = jac if getattr(opt, "gradient", True) else WITHOUT
-    problem = Function(fun, jac, _of(0, args, which), starts.shape[1], *box, settings["jit"])
-    if hasattr(opt, "check"):
-        opt.check(opt, problem, None, len(lower) > 0)
+    if hasattr(opt, "problem"):
+        problem = opt.problem(fun, jac, _of(0, args, which), starts[0], *box, settings["jit"])
+    else:
+        problem = Function(fun, jac, _of(0, args, which), starts.shape[1], *box, settings["jit"])
+        if hasattr(opt, "check"):
+            opt.check(opt, problem, None, len(lower) > 0)
     if not problem.compiled:
         return _one_by_one(fun, starts, args, which, opt, jac, (lower, upper), tol, options)
     return _Solution(problem, opt, starts, args, which, lower, upper, settings).solve()
@@ -259,7 +264,8 @@ class _Solution:
 
     def _solver(self) -> Any:
         """A solver of one thread, with a run and a copy of the arguments' words of its own."""
-        solver = solver_of(self.opt)(Job(self.problem, self.opt, self._run(), None, None, ()))
+        limits = Limits(self.maxiter, *self.tolerances)
+        solver = solver_of(self.opt)(Job(self.problem, self.opt, self._run(), limits, None, ()))
         words = self.data.words.copy()
         if self.problem.per_gradient and self.bounded:  # differences must respect the bounds of each problem
             place = count_words(self.data.type[0])

@@ -29,9 +29,9 @@ from .arguments import (
 from .loops.state import Run, make_feasible, new_run, take_over
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.step import as_optimizer
-from .problems.function import WITHOUT, Function, mend_message
+from .problems.function import WITHOUT, Function
 from .problems.weight_norm import WeightNorm
-from .result import display, hook_of, result_of
+from .result import display, hook_of, solved
 from .run import Batches, Driver, Hooks, Limits
 from .scipy_methods import SCIPY_METHODS, hand_on
 from .solvers import SOLVERS, choose, solver_of
@@ -261,19 +261,7 @@ def _drive(problem, opt, run, limits, batches, callback, settings, saved, rememb
     hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved, score, patience,
                   nonnegative("min_delta", settings["min_delta"]))  # fmt: skip
     driver = Driver(problem, opt, run, limits, batches, hooks, remember)
-    try:
-        driver.solve()
-    except KeyboardInterrupt as interrupt:
-        interrupt.result = result_of(driver, interrupted=True)
-        kept = f"; {saved} keeps the run, numbaopt.resume goes on with it" if saved else ""
-        interrupt.args = (f"interrupted after step {interrupt.result.nit}{kept}",)
-        raise
-    except ValueError as error:
-        mended = mend_message(error)
-        if mended is error:
-            raise
-        raise mended from None
-    result = result_of(driver)
+    result = solved(driver, checkpoint=saved)
     if settings["disp"]:
         display(result)
     return result

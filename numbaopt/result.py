@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .loops.state import NOW, RECORD
+from .problems.function import mend_message
 from .run import Driver
 from .status import CONVERGED, NOT_FINITE, STOPPED
 
@@ -123,29 +124,50 @@ def _history(driver: Driver, now: Any) -> np.recarray:
     return told.view(np.recarray)
 
 
-def hook_of(callback: Any) -> Callable[[Driver], None] | None:
-    """SciPy's two forms of a callback as one function of the driver."""
+def stand_of(driver: Driver):
+    """What a callback is told."""
+    from scipy.optimize import OptimizeResult
+
+    now = driver.now
+    fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
+    return OptimizeResult(x=driver.told(driver.point), fun=fun, nit=int(now.step))
+
+
+def hook_of(callback: Any, told: Callable[[Driver], Any] = stand_of) -> Callable[[Driver], None] | None:
+    """SciPy's two forms of a callback as one function of the driver; ``told`` makes the intermediate result."""
     if callback is None:
         return None
     if not callable(callback):
         raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-    from scipy.optimize import OptimizeResult
-
     try:
         named = set(inspect.signature(callback).parameters) == {"intermediate_result"}
     except (TypeError, ValueError):
         named = False
 
     def hook(driver: Driver) -> None:
-        now = driver.now
         if named:
-            fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
-            x, nit = driver.told(driver.point), int(now.step)
-            callback(intermediate_result=OptimizeResult(x=x, fun=fun, nit=nit))
+            callback(intermediate_result=told(driver))
         else:
             callback(driver.told(driver.point))
 
     return hook
+
+
+def solved(driver: Driver, told: Callable[..., Any] = result_of, checkpoint: str | None = None):
+    """The result of the run, as ``told(driver, interrupted)`` makes it, once it has ended."""
+    try:
+        driver.solve()
+    except KeyboardInterrupt as interrupt:
+        interrupt.result = told(driver, True)
+        kept = f"; {checkpoint} keeps the run, numbaopt.resume goes on with it" if checkpoint else ""
+        interrupt.args = (f"interrupted after step {interrupt.result.nit}{kept}",)
+        raise
+    except ValueError as error:
+        mended = mend_message(error)
+        if mended is error:
+            raise
+        raise mended from None
+    return told(driver, False)
 
 
 def display(result: Any) -> None:

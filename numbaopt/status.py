@@ -29,4 +29,7 @@ REASONS = {
     4: "Converged: no progress for as many epochs as patience allows.",
     7: "Converged: the simplex is no larger than xatol, its objectives differ by no more than fatol.",
     6: "The limit on evaluations was reached before the tolerance.",
+    11: "Converged: the last trial and a full step change the cost by less than ftol times the cost.",
+    12: "Converged: the last trial and a full step are shorter than xtol times (xtol + the length of x).",
+    13: "Converged: the last trial and a full step change cost and unknowns by less than ftol and xtol ask for.",
 }

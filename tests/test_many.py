@@ -186,3 +186,22 @@ def test_ctrl_c_leaves_what_is_solved():
     res = caught.value.result
     assert (res.status == 99).any()
     assert np.isfinite(res.x).all()
+
+
+@numba.njit
+def residuals(p, t, y):
+    return p[0] * np.exp(-p[1] * t) - y
+
+
+@pytest.mark.parametrize("bounds", [None, [(0.0, 2.0), (0.0, 9.0)]])
+def test_many_curves_are_fitted_as_by_least_squares(bounds):
+    truth, Y = decays(40)
+    res = no.minimize_many(residuals, [1.0, 1.0], (T, Y), (False, True), "lm", bounds=bounds)
+    assert res.success.all()
+    for i in range(0, 40, 13):
+        low, high = (-np.inf, np.inf) if bounds is None else np.transpose(bounds)
+        one = no.least_squares(residuals, [1.0, 1.0], args=(T, Y[i]), bounds=(low, high))
+        np.testing.assert_array_equal(res.x[i], one.x)
+        assert (res.fun[i], res.nfev[i]) == (one.cost, one.nfev)
+    if bounds is None:
+        np.testing.assert_allclose(res.x, truth, atol=0.1)

@@ -11,21 +11,26 @@ import numpy as np
 from numba.core.callconv import RETCODE_OK, RETCODE_STOPIT
 
 from .._interrupts import Interrupts
+from ..loops.descent import EVALUATE
 
-# The C signature of what Numba compiles for `loops.descent.EVALUATE`: a status code, where to put the result, where to
-# put what an exception is made of, and the arguments.
-PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.POINTER(ctypes.c_double), ctypes.c_void_p,
-                             *(ctypes.c_ssize_t,) * 5)  # fmt: skip
+
+def of_gradient(vector: Any, x: int, work: int, g: int, n: int, data: int) -> tuple:
+    """The arguments of `loops.descent.EVALUATE`, its addresses as arrays."""
+    return vector(x, n), vector(work, n), vector(g, n), n, data
 
 
 class Callback:
     """``evaluate(x, work, g, n, data)``, given arrays, as machine code that takes their addresses.
 
+    Another ``signature``, of whole numbers that return a float64 or nothing, comes with a function ``arguments(vector,
+    *words)`` that makes arrays of them by ``vector(address, size)``.
+
     An exception ends the compiled loop with a ``StopIteration``; its caller raises ``error`` instead.  Outside the
     function Ctrl-C has to wait (``interrupts``): ctypes would print its exception and lose it.
     """
 
-    def __init__(self, evaluate: Callable[..., float], dtype: np.dtype):
+    def __init__(self, evaluate: Callable[..., float | None], dtype: np.dtype, signature: Any = EVALUATE,
+                 arguments: Callable[..., tuple] = of_gradient):  # fmt: skip
         number = np.ctypeslib.as_ctypes_type(dtype)
         self.error: BaseException | None = None
         self.interrupts = Interrupts()
@@ -34,10 +39,12 @@ class Callback:
         def vector(where: int, n: int) -> np.ndarray:
             return np.ctypeslib.as_array((number * n).from_address(where))
 
-        def enter(result: Any, _: Any, x: int, work: int, g: int, n: int, data: int) -> int:
+        def enter(result: Any, _: Any, *words: int) -> int:
             try:
                 self.interrupts.allow(True)
-                result[0] = evaluate(vector(x, n), vector(work, n), vector(g, n), n, data)
+                value = evaluate(*arguments(vector, *words))
+                if value is not None:
+                    result[0] = value
                 self.interrupts.allow(False)
             except BaseException as error:
                 self.interrupts.allow(False)
@@ -45,7 +52,11 @@ class Callback:
                 return RETCODE_STOPIT.constant
             return RETCODE_OK.constant
 
-        self._keep = PROTOTYPE(enter)
+        # What Numba compiles returns a status code and is given where to put the result, where to put what an exception
+        # is made of, and the arguments.
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.POINTER(ctypes.c_double), ctypes.c_void_p,
+                                     *(ctypes.c_ssize_t,) * len(signature.args))  # fmt: skip
+        self._keep = prototype(enter)
         self.address = ctypes.cast(self._keep, ctypes.c_void_p).value
 
     def take_error(self) -> BaseException | None:

@@ -25,6 +25,9 @@ from ..loops.descent import EVALUATE, evaluate_at
 from .callback import Callback
 
 GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"
+RESIDUALS_COUNT = "fun returned {} residuals, {} at x0"
+JACOBIAN_SHAPE = "jac returned a matrix of shape ({}, {}), for {} residuals and {} unknowns"
+UNFILLED = (GRADIENT_SHAPE, RESIDUALS_COUNT, JACOBIAN_SHAPE)
 FLOAT64 = np.dtype(np.float64)
 WITHOUT_ARGS = numba.typeof(((), True))  # of what is packed; to ask for it each time would take longer than the rest
 MODES = ("forward", "reverse")
@@ -32,8 +35,8 @@ WITHOUT = "without"  # the value of jac where no gradient is needed
 EXACT = {"ad": None, "forward": "forward", "reverse": "reverse"}  # values of jac, and the mode that each asks for
 
 
-class Function:
-    """An objective ``fun(x, *args)`` with a gradient, ready for the loops.
+class Evaluated:
+    """A function ``fun(x, *args)`` with derivatives, ready for the loops: compiled if it can be, else called back.
 
     Parameters
     ----------
@@ -56,6 +59,7 @@ class Function:
     """
 
     dtype = FLOAT64
+    what = "objective"
 
     def __init__(self, fun: Any, jac: Any, args: tuple, n: int, lower: np.ndarray, upper: np.ndarray,
                  jit: bool | None = None):  # fmt: skip
@@ -67,13 +71,13 @@ class Function:
         self.callback: Callback | None = None
         self.compiled = jit is not False and not numba.config.DISABLE_JIT and self._compile(jit)
         if not self.compiled and self.jac in EXACT:
-            raise TypeError(f"jac={self.jac!r} needs an objective that is compiled; give a gradient, or jac='3-point'")
+            raise TypeError(f"jac={self.jac!r} needs a compiled {self.what}; give its derivatives, or jac='3-point'")
         if self.jac is None:
             self._use_differences()
         if not self.compiled:
             self.evaluate: Any = self._in_python
         if not self.compiled and not numba.config.DISABLE_JIT:
-            self.callback = Callback(self._in_python, self.dtype)
+            self.callback = self._call_back()
             self.evaluate = self.callback.address
 
     def __repr__(self) -> str:
@@ -99,15 +103,15 @@ class Function:
 
     def _compile_exact(self, native: tuple) -> Any:
         """The evaluation with the exact gradient; None (and one warning) where there is none and nobody insists."""
-        from ..exact import FORWARD_UP_TO, UnsupportedError
+        from ..exact import UnsupportedError
 
-        mode = EXACT.get(self.jac) or ("forward" if self.n <= FORWARD_UP_TO else "reverse")
+        mode = EXACT.get(self.jac) or self._mode()
         packed = Packed((native, True), None if native else WITHOUT_ARGS)
         try:
-            found = packed, compiled_evaluation(self.fun, mode, packed.type, self.dtype)
+            found = packed, self._evaluation(mode, packed.type)
         except UnsupportedError as error:
             # what cannot be compiled, or returns no number, is told as without derivatives
-            _require_real(_return_type(as_dispatcher(self.fun), (array(self.dtype), *numba.typeof(native))), False)
+            self._require(return_type(as_dispatcher(self.fun), (array(self.dtype), *numba.typeof(native))))
             if self.jac is not None:
                 raise
             warnings.warn(f"{str(error).splitlines()[0]}; central differences take the place of the exact gradient",
@@ -120,12 +124,12 @@ class Function:
     def _compile(self, jit_required: bool | None) -> bool:
         """Compile the evaluation; False (and one warning) where that cannot be done."""
         try:
-            native, found = _native(self.args), None
+            native, found = native_layout(self.args), None
             if self.jac is None or self.jac in EXACT:
                 found = self._compile_exact(native)
             if found is None:
                 packed = Packed((native, self.lower, self.upper) if self.per_gradient else (native, True))
-                found = packed, compiled_evaluation(self.fun, self.jac, packed.type, self.dtype)
+                found = packed, self._evaluation(self.jac, packed.type)
             packed, compiled = found
         except RefusedError as error:
             raise ValueError(str(error)) from None
@@ -137,7 +141,7 @@ class Function:
             if jit_required or (isinstance(self.fun, Dispatcher) and _fails(self.fun, kinds)):
                 raise TypeError(f"fun cannot be compiled: {reason}") from error
             warnings.warn(
-                f"the objective runs from Python, far slower than compiled code, because {reason}",
+                f"the {self.what} runs from Python, far slower than compiled code, because {reason}",
                 RuntimeWarning,
                 stacklevel=frames_inside(),
             )
@@ -145,6 +149,36 @@ class Function:
         self.data = packed
         self._keep, self.evaluate = compiled
         return True
+
+    def arguments(self) -> tuple:
+        """What ``fun`` and ``jac`` are given besides ``x``, by callers in Python."""
+        return self.args
+
+    def _mode(self) -> str:
+        """The mode of exact derivatives that suits the number of unknowns."""
+        from ..exact import FORWARD_UP_TO
+
+        return "forward" if self.n <= FORWARD_UP_TO else "reverse"
+
+    def _require(self, kind: Any) -> None:
+        """Raise unless ``fun`` may return this type."""
+        _require_real(kind, False)
+
+    def _evaluation(self, jac: Any, packed: Any) -> tuple[Any, Any]:
+        """The compiled evaluation, and its address."""
+        return compiled_evaluation(self.fun, jac, packed, self.dtype)
+
+    def _call_back(self) -> Callback:
+        """The evaluation from Python, at an address."""
+        return Callback(self._in_python, self.dtype)
+
+    def _in_python(self, *arrays: Any) -> Any:
+        """What the compiled evaluation does, for functions that Numba cannot compile."""
+        raise NotImplementedError
+
+
+class Function(Evaluated):
+    """An objective ``fun(x, *args) -> float`` with a gradient; see `Evaluated`."""
 
     def value_and_grad(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Objective and gradient at ``x``, for callers in Python."""
@@ -162,12 +196,8 @@ class Function:
         if self.jac is True:
             return self.value_and_grad(x)[0]
         args = self.arguments()
-        fun, args = (as_dispatcher(self.fun), _native(args)) if self.compiled else (self.fun, args)
+        fun, args = (as_dispatcher(self.fun), native_layout(args)) if self.compiled else (self.fun, args)
         return _as_scalar(fun(np.array(x, self.dtype), *args))
-
-    def arguments(self) -> tuple:
-        """What ``fun`` and ``jac`` are given besides ``x``, by callers in Python."""
-        return self.args
 
     def _in_python(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
         """What the compiled evaluation does, for objectives that Numba cannot compile."""
@@ -234,7 +264,7 @@ def _as_scalar(value: Any) -> float:
         raise TypeError(f"fun must return a real number, not {type(value).__name__}") from None
 
 
-def _native(args: tuple) -> tuple:
+def native_layout(args: tuple) -> tuple:
     """Arrays of any layout and byte order as C-contiguous native ones; all else as it is."""
 
     def one(value: Any) -> Any:
@@ -284,11 +314,11 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype, rules:
         evaluate = jit_for_address(_with_exact(fun, jac, unpacker(packed), array_at(dtype)), cache=on_disk, fastmath=())
         link_late(evaluate)
         return evaluate, address(evaluate, EVALUATE)
-    _require_real(_return_type(fun, kinds), jac is True)
+    _require_real(return_type(fun, kinds), jac is True)
     if jac == "cs":
-        _return_type(fun, (array(np.complex128), *packed[0]))
+        return_type(fun, (array(np.complex128), *packed[0]))
     if callable(jac):
-        _require_vector(_return_type(jac, kinds))
+        _require_vector(return_type(jac, kinds))
     on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
     source = _with_value if jac == WITHOUT else _with_differences if isinstance(jac, str) else _with_jac
     evaluate = source(fun, None if jac is True else jac, unpacker(packed), array_at(dtype))
@@ -299,13 +329,13 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype, rules:
 def _fails(function: Any, kinds: tuple) -> bool:
     """Whether a jitted function cannot be called with these arguments, from Python no more than from here."""
     try:
-        _return_type(function, kinds)
+        return_type(function, kinds)
     except Exception:  # see above
         return True
     return False
 
 
-def _return_type(function: Any, kinds: tuple) -> Any:
+def return_type(function: Any, kinds: tuple) -> Any:
     _, kinds = function.fold_argument_types(kinds, {})
     function.compile(kinds)
     return function.overloads[kinds].signature.return_type
@@ -398,6 +428,6 @@ def frames_inside() -> int:
 
 def mend_message(error: ValueError) -> ValueError:
     """Fill the numbers into a message that compiled code could only raise apart from them."""
-    if len(error.args) == 3 and error.args[0] == GRADIENT_SHAPE:
-        return ValueError(GRADIENT_SHAPE.format(*error.args[1:]))
+    if error.args and error.args[0] in UNFILLED:
+        return ValueError(error.args[0].format(*error.args[1:]))
     return error

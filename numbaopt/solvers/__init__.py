@@ -6,6 +6,7 @@ from .bfgs import BFGS
 from .conjugate_gradients import CG
 from .dual import SDCA
 from .lbfgs import LBFGS, LBFGSB
+from .levenberg_marquardt import LM
 from .multipliers import SSNAL
 from .newton import Newton
 from .simplex import NelderMead
@@ -13,6 +14,6 @@ from .trust_region import TrustNCG
 from .variance_reduced import SAG, SAGA, SVRG
 
 __all__ = [
-    "BFGS", "CG", "LBFGS", "LBFGSB", "SAG", "SAGA", "SDCA", "SOLVERS", "SSNAL", "SVRG", "Job", "NelderMead", "Newton",
-    "TrustNCG", "choose", "solver_of",
+    "BFGS", "CG", "LBFGS", "LBFGSB", "LM", "SAG", "SAGA", "SDCA", "SOLVERS", "SSNAL", "SVRG", "Job", "NelderMead",
+    "Newton", "TrustNCG", "choose", "solver_of",
 ]  # fmt: skip
