@@ -94,6 +94,11 @@ def test_second_derivatives(dtype, storage):
     np.testing.assert_allclose(found.g, g, atol=tol)
     np.testing.assert_allclose(curvature.matrix(columns), matrix[np.ix_(columns, columns)], atol=tol)
     np.testing.assert_allclose(curvature.product(x), matrix @ x, atol=tol)
+    again, penalised = curvature.matrix(columns), curvature.slopes(x, order, model.l2 + 1)
+    np.testing.assert_allclose(again, curvature.matrix(columns) - np.diag([1, 1, 1, 0]), atol=1e-14)
+    assert penalised.fun > found.fun
+    curvature.slopes(x / 2, order, model.l2)
+    assert (abs(curvature.matrix(columns) - again).diagonal() > 1e-4).all()
 
 
 def digits(storage=np.asarray, dtype=np.float64, **options):

@@ -259,6 +259,7 @@ class Curvature:
         self._data = [model.pack() for _ in range(numba.get_num_threads())]
         self._g = np.zeros((len(self._data), model.n), model.dtype)
         self._h = np.zeros(0)
+        self._made: tuple[np.ndarray, ...] | None = None  # the last sum of `matrix`, and what it is of
 
     def _parts(self, order: np.ndarray, w: int) -> list[slice]:
         """The parts of an order, whatever the number of threads."""
@@ -292,6 +293,14 @@ class Curvature:
 
     def matrix(self, columns: np.ndarray) -> np.ndarray:
         """The second derivatives at the point of the last `slopes`, on ``columns``: sorted unknowns."""
+        what = self._h, self._order, columns
+        if self._made is None or not all(map(np.array_equal, self._made, what)):  # of squares they stay what they are
+            self._made = *what, self._sum(columns)
+        matrix = self._made[-1] / self._order.size
+        matrix[np.diag_indices_from(matrix)] += self.penalty[columns]
+        return matrix
+
+    def _sum(self, columns: np.ndarray) -> np.ndarray:
         w, n, order = columns.size, self.model.n, self._order
         parts = self._parts(order, w)
         where = np.full(n, -1)
@@ -305,10 +314,8 @@ class Curvature:
 
         if w > 0:
             share_out(work, len(parts), len(self._data))
-        matrix = matrices.sum(axis=0) / order.size
-        matrix = np.triu(matrix) + np.triu(matrix, 1).T
-        matrix[np.arange(w), np.arange(w)] += self.penalty[columns]
-        return matrix
+        matrix = matrices.sum(axis=0)
+        return np.triu(matrix) + np.triu(matrix, 1).T
 
     def along(self, start: Found, end: Found, length: float) -> float:
         """The mean of the losses between two points of the last order, ``length`` of the way; no penalties."""

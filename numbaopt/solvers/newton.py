@@ -23,6 +23,7 @@ GROWTH = 64  # coefficients that a working set may always grow by; else it may d
 SLACK = 0.8  # a zero coefficient leaves the set where its gradient is below this part of l1
 SMALLEST_SAMPLE = 2000  # rows
 BLOCKS_LAST = 10  # products, after which a preconditioner of several classes is made anew
+CLOSE = 0.1  # the residual, at most, of conjugate gradients that a matrix preconditions: products are few
 LARGE = 1 << 22  # multiplications, from which a matrix is made for several steps
 
 
@@ -45,8 +46,8 @@ class NewtonSteps(Solver):
         # a sample may be separable where the whole is not: its coefficients are held together a little
         self.square = _mean_square(self.model)
         self.ridges = [self.square / order.size for order in self.orders[:-1]] + [0.0]
-        self.blocks = (ClassBlocks(self.model, epoch_order(self.model.n_terms, 0, 0)) if self.model.many else
-                       Earlier(self._matrix_at) if self.lasting else None)  # fmt: skip
+        self.blocks: Any = (ClassBlocks(self.model, epoch_order(self.model.n_terms, 0, 0)) if self.model.many else
+                            Earlier(self._matrix_at) if self.lasting else None)  # fmt: skip
         self.known: tuple[bytes, int, Found] | None = None  # the last pass: where, of what
         self.products, self.made = 0, (job.run.x, 0)  # with the preconditioner; where and of which stage it is
 
@@ -129,7 +130,10 @@ class NewtonSteps(Solver):
         if whole:
             self._judge(self._at(run.x))
         elif not found or -promised < 2.0 * max(columns.size, 1) / self.orders[stage].size:
-            run.extra[:2] = stage + 1, 0  # less is left than a sample can tell
+            if found and self.lasting:  # the next stage begins with what this one knows
+                run.state[1], run.extra[1:] = run.x, (0, stage)
+                self.blocks.make(run.x, stage)
+            run.extra[0] = stage + 1  # less is left than a sample can tell
             if self.stage == len(self.orders) - 1:
                 self._judge(self._at(run.x))
 
@@ -220,7 +224,8 @@ class NewtonSteps(Solver):
         d, r = np.zeros(g.size), -g
         z = solve(r)
         p, square = z, dot(r, z)
-        enough = self.job.opt.residual**2 * square
+        residual = min(self.job.opt.residual, CLOSE) if self.lasting else self.job.opt.residual
+        enough = residual**2 * square
         for _ in range(min(int(self.job.opt.max_products), self.lasts if self.lasting else 1 << 40)):
             self.heed()
             product = self.curvature.product(p)
@@ -309,8 +314,9 @@ class Newton(NamedTuple):
     max_dense : int
         Most unknowns for which H is made.
     residual : float
-        By which part of the gradient Hd may miss it in conjugate gradients, in (0, 1).  Those of several classes are
-        preconditioned by a matrix a class.  (For one a diagonal was tried: on text it took twice as many products.)
+        By which part of the gradient Hd may miss it in conjugate gradients, in (0, 1); where a matrix serves several
+        steps, at most 0.1.  Those of several classes are preconditioned by a matrix a class.  (For one a diagonal was
+        tried: on text it took twice as many products.)
     max_products : int
         Most products with H in a step by conjugate gradients.
     sampling : bool
