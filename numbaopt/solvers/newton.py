@@ -41,7 +41,8 @@ class NewtonSteps(Solver):
         self.sizes_of_samples = _samples(self.model, job.opt, self.dense)
         order = epoch_order(self.model.n_terms, 0, 0) if len(self.sizes_of_samples) > 1 else None
         whole = np.arange(self.model.n_terms)
-        self.orders = [order[:size].copy() if order is not None else whole for size in self.sizes_of_samples[:-1]]
+        # sorted: memory hands out the rows it has passed sooner
+        self.orders = [np.sort(order[:size]) if order is not None else whole for size in self.sizes_of_samples[:-1]]
         self.orders.append(whole)
         # a sample may be separable where the whole is not: its coefficients are held together a little
         self.square = _mean_square(self.model)
