@@ -45,8 +45,9 @@ class Interrupts:
     @contextlib.contextmanager
     def heeded(self) -> Iterator[None]:
         """Within this, Ctrl-C is heeded."""
+        was = self._allowed
         try:
             self.allow(True)
             yield
         finally:
-            self.allow(False)
+            self.allow(was)

@@ -15,8 +15,8 @@ from sklearn.preprocessing import scale
 
 import numbaopt as no
 from numbaopt.problems.curvature import Curvature
-from numbaopt.solvers import choose, preconditioner
-from numbaopt.solvers.newton import _lasso_step, _solve
+from numbaopt.solvers import choose, newton, preconditioner
+from numbaopt.solvers.quadratic import lasso_step, solve_system
 
 BENT = ["squared", "huber", "logistic", "squared_hinge", "poisson", "gamma"]
 
@@ -83,7 +83,7 @@ def test_second_derivatives(dtype, storage):
     model = no.LinearModel(storage(X.astype(dtype)), y, loss="logistic", l2=0.1, sample_weight=weights)
     curvature, rng = Curvature(model), np.random.default_rng(1)
     order, columns, x = rng.permutation(500)[:333], np.array([0, 2, 5, 6]), rng.standard_normal(7)
-    found = curvature.second_order(x, order, columns, model.l2)
+    found = curvature.slopes(x, order, model.l2)
     part = no.LinearModel(X[order], y[order], loss="logistic", l2=0.1, sample_weight=weights[order])
     fun, g = part.value_and_grad(x)
     full = np.c_[X[order], np.ones(333)]
@@ -92,8 +92,13 @@ def test_second_derivatives(dtype, storage):
     tol = 1e-12 if dtype == np.float64 else 1e-5
     np.testing.assert_allclose(found.fun, fun, rtol=tol)
     np.testing.assert_allclose(found.g, g, atol=tol)
-    np.testing.assert_allclose(found.matrix, matrix[np.ix_(columns, columns)], atol=tol)
+    np.testing.assert_allclose(curvature.matrix(columns), matrix[np.ix_(columns, columns)], atol=tol)
     np.testing.assert_allclose(curvature.product(x), matrix @ x, atol=tol)
+    again, penalised = curvature.matrix(columns), curvature.slopes(x, order, model.l2 + 1)
+    np.testing.assert_allclose(again, curvature.matrix(columns) - np.diag([1, 1, 1, 0]), atol=1e-14)
+    assert penalised.fun > found.fun
+    curvature.slopes(x / 2, order, model.l2)
+    assert (abs(curvature.matrix(columns) - again).diagonal() > 1e-4).all()
 
 
 def digits(storage=np.asarray, dtype=np.float64, **options):
@@ -124,7 +129,7 @@ def test_blocks_invert_what_classes_have_in_common_exactly_and_two_classes_nearl
                            classes=[False, True])  # fmt: skip
     x = rng.standard_normal(model.n)
     curvature = Curvature(model)
-    curvature.second_order(x, np.arange(900), np.zeros(0, np.int64), model.l2)
+    curvature.slopes(x, np.arange(900), model.l2)
     matrix = np.array([curvature.product(unit) for unit in np.eye(model.n)])
     g = [model.value_and_grad(x + step)[1] for step in 1e-6 * np.vstack((np.eye(model.n), -np.eye(model.n)))]
     np.testing.assert_allclose(matrix, (np.array(g[: model.n]) - g[model.n :]) / 2e-6, atol=1e-8)
@@ -143,7 +148,7 @@ def test_singular_systems_get_the_solution_of_least_norm():
     rng = np.random.default_rng(0)
     B = rng.standard_normal((5, 3))
     matrix, b = B @ B.T, B @ rng.standard_normal(3)
-    np.testing.assert_allclose(_solve(matrix, b), np.linalg.pinv(matrix) @ b, atol=1e-10)
+    np.testing.assert_allclose(solve_system(matrix, b), np.linalg.pinv(matrix) @ b, atol=1e-10)
     X = np.c_[B, B]  # every column twice
     model = no.LinearModel(X, np.arange(5.0))
     res = no.minimize(model, method="newton", tol=1e-10)
@@ -157,7 +162,7 @@ def test_lasso_step_is_optimal():
     matrix, g, weights = B.T @ B / 40, rng.standard_normal(12), np.full(12, 0.3)
     x = rng.standard_normal(12) * (rng.random(12) > 0.5)
     weights[-1] = 0.0
-    d = _lasso_step(matrix, g, x, weights)
+    d = lasso_step(matrix, g, x, weights)
     y, bent = x + d, g + matrix @ d
     assert (abs(bent + weights * np.sign(y))[y != 0] < 1e-10).all()
     assert (abs(bent)[y == 0] <= weights[y == 0] + 1e-10).all()
@@ -190,6 +195,27 @@ def test_resumed_bit_for_bit(method, l1, tmp_path):
         no.minimize(model, method=method, tol=1e-9, options={"maxiter": steps + 3, "checkpoint": path},
                     callback=Stop(steps))  # fmt: skip
         same(no.resume(path, model, options={"maxiter": 10_000}), once)
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+def test_a_matrix_lasts_for_several_steps(storage, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(Curvature, "matrix", lambda self, columns, was=Curvature.matrix: made.append(0) or
+                        was(self, columns))  # fmt: skip
+    X, y, weights = data_for("logistic", rows=20_000)
+    X = np.c_[X, X[:, :2], np.arange(20_000) % 4000 == 0]  # singular but for the penalty; what no small sample shows
+    model, path = no.LinearModel(storage(X), y, "logistic", l2=1e-6, sample_weight=weights), tmp_path / "run.npz"
+    told = no.minimize(model, method="newton", tol=1e-9)
+    monkeypatch.setattr(newton, "LARGE", 0)
+    made.clear()
+    once = no.minimize(model, method="newton", tol=1e-9)
+    assert once.success, once.message
+    assert 0 < len(made) <= once.nit / 2
+    assert slope(model, once.x) < 1e-9
+    np.testing.assert_allclose(once.fun, told.fun, rtol=1e-12)
+    for steps in (1, 4, 6):
+        no.minimize(model, method="newton", tol=1e-9, options={"checkpoint": path}, callback=Stop(steps))
+        same(no.resume(path, model), once)
 
 
 def test_newton_for_several_classes_resumed_bit_for_bit(tmp_path):

@@ -1,8 +1,8 @@
-"""Second derivatives of a linear model's objective: passes over rows for Newton's method, shared among threads.
+"""Found derivatives of a linear model's objective: passes over rows for Newton's method, shared among threads.
 
-One pass gives value, gradient and, on a set of columns, the matrix of second derivatives; another one the product of
-the matrix with a vector.  Rows are visited in an order of the caller's, so a pass may be over a sample of them.  Sums
-are made part by part, and the parts do not depend on the number of threads.
+One pass gives value and gradient; another one, at the same point, the matrix of second derivatives on a set of
+columns, or its product with a vector.  Rows are visited in an order of the caller's, so a pass may be over a sample of
+them.  Sums are made part by part, and the parts do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -154,11 +154,11 @@ def _scale(z, h, count):
 
 
 @functools.cache
-def passes(dtype: np.dtype, bend: Any = _scale) -> tuple[Any, Any, Any]:
-    """Passes over the rows ``order[:count]``, called from Python: of second order, of a product, along a line.
+def passes(dtype: np.dtype, bend: Any = _scale) -> tuple[Any, Any, Any, Any]:
+    """Passes over the rows ``order[:count]``, called from Python: of slopes, of the matrix, of a product, along a line.
 
-    ``total`` gets the sum of the gradients, ``h`` the curvatures of the rows, ``bases`` their margins, ``matrix`` the
-    second derivatives.  The sum of losses along a line between two vectors of margins needs no data but the targets.
+    ``total`` gets the sum of the gradients, ``h`` the curvatures of the rows, ``bases`` their margins; ``matrix`` is
+    made of ``h``.  The sum of losses along a line between two vectors of margins needs no data but the targets.
     ``bend`` multiplies the margins of a tile by the second derivatives of its rows.
     """
     bend = scalar(bend, FUSED)
@@ -177,8 +177,7 @@ def passes(dtype: np.dtype, bend: Any = _scale) -> tuple[Any, Any, Any]:
 
     add_up = jit_inside(add_up)
 
-    def second_order(x, g, total, n, order, count, bases, h, matrix, columns, where, w, curvatures, outer, by_tile,
-                     data):  # fmt: skip
+    def slopes(x, g, total, n, order, count, bases, h, curvatures, by_tile, data):
         p, fun, order, many = unpack(data), 0.0, numbers(order, count), unpack(data).outputs
         h, bases = doubles(h, count * many), doubles(bases, count * many)
         for begin in range(0, count, p.target.size):
@@ -191,9 +190,13 @@ def passes(dtype: np.dtype, bend: Any = _scale) -> tuple[Any, Any, Any]:
             invoke(curvatures, (bent, rows, data))
             invoke(p.slopes, (rows, data))
             add_up(p, g, total, n, here, rows, by_tile, data)
-            if w > 0:
-                invoke(outer, (bent, here, rows, matrix, columns, where, w, n, data))
         return fun
+
+    def second(order, count, h, matrix, columns, where, w, n, outer, data):
+        p, order, h = unpack(data), numbers(order, count), doubles(h, count)
+        for begin in range(0, count, p.target.size):
+            rows = min(p.target.size, count - begin)
+            invoke(outer, (pointer_to(h, begin), pointer_to(order, begin), rows, matrix, columns, where, w, n, data))
 
     def product(v, g, total, n, order, count, h, by_tile, data):
         p, order, h, many = unpack(data), numbers(order, count), doubles(h, count), unpack(data).outputs
@@ -221,20 +224,20 @@ def passes(dtype: np.dtype, bend: Any = _scale) -> tuple[Any, Any, Any]:
         return fun
 
     whole, flag = types.intp, types.boolean
-    return (precompile(jit(second_order), (*(whole,) * 14, flag, whole), final=True),
+    return (precompile(jit(slopes), (*(whole,) * 9, flag, whole), final=True),
+            precompile(jit(second), (whole,) * 10, final=True),
             precompile(jit(product), (*(whole,) * 7, flag, whole), final=True),
             precompile(jit(along), (whole, whole, types.float64, *(whole,) * 3), final=True))  # fmt: skip
 
 
-class Second(NamedTuple):
-    """What one pass finds: the objective without l1, its gradient, the matrix on the columns asked for, the margins.
+class Found(NamedTuple):
+    """What one pass finds: the objective without l1, its gradient, the margins.
 
     Of a row with several margins these stand side by side.
     """
 
     fun: float
     g: np.ndarray
-    matrix: np.ndarray
     margins: np.ndarray
 
 
@@ -254,18 +257,19 @@ class Curvature:
         self.curvatures, self._loss = (model.curvatures if hasattr(model, "curvatures") else
                                        curvatures_of(loss, model.dtype, len(constants(model.loss))))  # fmt: skip
         self.outer, self._outer = outer_of(storage, model.dtype)
-        self._second, self._product, self._along = passes(model.dtype, getattr(loss, "bend", _scale))
+        self._slopes, self._second, self._product, self._along = passes(model.dtype, getattr(loss, "bend", _scale))
         self.by_tile = sums_by_tile(storage, model.dtype)
         self._data = [model.pack() for _ in range(numba.get_num_threads())]
         self._g = np.zeros((len(self._data), model.n), model.dtype)
         self._h = np.zeros(0)
+        self._made: tuple[np.ndarray, ...] | None = None  # the last sum of `matrix`, and what it is of
 
     def _parts(self, order: np.ndarray, w: int) -> list[slice]:
         """The parts of an order, whatever the number of threads."""
         model = self.model
         numbers = model.rows[0].size * order.size // model.n_terms
-        parts = max(1, min(PARTS, numbers // PART_NUMBERS, numbers // (4 * model.n), numbers // (w * w + 1)))
-        size = -(-order.size // parts)
+        most = numbers * max(w, 1) // PART_NUMBERS, numbers // (4 * model.n), numbers // (w * w + 1)
+        size = -(-order.size // max(1, min(PARTS, *most)))
         return [slice(k, min(k + size, order.size)) for k in range(0, order.size, size)]
 
     def _pieces(self, part: slice, w: int) -> Iterator[slice]:
@@ -276,38 +280,59 @@ class Curvature:
         for first in range(part.start, part.stop, size):
             yield slice(first, min(first + size, part.stop))
 
-    def second_order(self, x: np.ndarray, order: np.ndarray, columns: np.ndarray, l2: float) -> Second:
-        """The mean over the rows in ``order`` at ``x``, and ``l2``; ``columns`` are sorted unknowns."""
-        model, w, n = self.model, columns.size, self.model.n
+    def slopes(self, x: np.ndarray, order: np.ndarray, l2: float) -> Found:
+        """The mean over the rows in ``order`` at ``x``, and ``l2``; `matrix` and `product` are of the last ones."""
+        model, n, many = self.model, self.model.n, self.model.n_outputs
         x = np.ascontiguousarray(x, model.dtype)
-        parts = self._parts(order, w)
-        where = np.full(n, -1)
-        where[columns] = np.arange(w)
-        many = model.n_outputs
+        parts = self._parts(order, 0)
         self._h, self._order, self._slices = np.empty((order.size, many)), order, parts
         margins = np.empty((order.size, many))
-        totals, matrices, funs = np.zeros((len(parts), n)), np.zeros((len(parts), w, w)), np.zeros(len(parts))
+        totals, funs = np.zeros((len(parts), n)), np.zeros(len(parts))
 
         def work(k: int, thread: int) -> Iterator[None]:
-            for piece in self._pieces(parts[k], w):
+            for piece in self._pieces(parts[k], 0):
                 rows = order[piece]
-                funs[k] += self._second(
+                funs[k] += self._slopes(
                     at(x), at(self._g[thread]), at(totals[k]), n, at(rows), rows.size, at(margins[piece]),
-                    at(self._h[piece]), at(matrices[k]), at(columns), at(where), w, self.curvatures, self.outer,
-                    self.by_tile, self._data[thread].address)  # fmt: skip
+                    at(self._h[piece]), self.curvatures, self.by_tile, self._data[thread].address)  # fmt: skip
                 yield
 
         share_out(work, len(parts), len(self._data))
         penalty = self.penalty = np.full(n, model.intercept_l2)
         penalty[: model.n_penalised] = l2
-        matrix = matrices.sum(axis=0) / order.size
-        matrix = np.triu(matrix) + np.triu(matrix, 1).T
-        matrix[np.arange(w), np.arange(w)] += penalty[columns]
         x = x.astype(float)
-        return Second(funs.sum() / order.size + 0.5 * dot(penalty * x, x),
-                      totals.sum(axis=0) / order.size + penalty * x, matrix, margins)  # fmt: skip
+        return Found(funs.sum() / order.size + 0.5 * dot(penalty * x, x),
+                     totals.sum(axis=0) / order.size + penalty * x, margins)  # fmt: skip
 
-    def along(self, start: Second, end: Second, length: float) -> float:
+    def matrix(self, columns: np.ndarray) -> np.ndarray:
+        """The second derivatives at the point of the last `slopes`, on ``columns``: sorted unknowns."""
+        what = self._h, self._order, columns
+        if self._made is None or not all(map(np.array_equal, self._made, what)):  # of squares they stay what they are
+            self._made = *what, self._sum(columns)
+        matrix = self._made[-1] / self._order.size
+        matrix[np.diag_indices_from(matrix)] += self.penalty[columns]
+        return matrix
+
+    def _sum(self, columns: np.ndarray) -> np.ndarray:
+        w, n, order = columns.size, self.model.n, self._order
+        parts = self._parts(order, w)
+        where = np.full(n, -1)
+        where[columns] = np.arange(w)
+        matrices = np.zeros((len(parts), w, w))
+
+        def work(k: int, thread: int) -> Iterator[None]:
+            for piece in self._pieces(parts[k], w):
+                rows = order[piece]
+                self._second(at(rows), rows.size, at(self._h[piece]), at(matrices[k]), at(columns), at(where), w, n,
+                             self.outer, self._data[thread].address)  # fmt: skip
+                yield
+
+        if w > 0:
+            share_out(work, len(parts), len(self._data))
+        matrix = matrices.sum(axis=0)
+        return np.triu(matrix) + np.triu(matrix, 1).T
+
+    def along(self, start: Found, end: Found, length: float) -> float:
         """The mean of the losses between two points of the last order, ``length`` of the way; no penalties."""
         funs = np.zeros(len(self._slices))
 
@@ -322,7 +347,7 @@ class Curvature:
         return funs.sum() / self._order.size
 
     def product(self, v: np.ndarray) -> np.ndarray:
-        """The matrix of second derivatives of the last `second_order` times ``v``."""
+        """The matrix of second derivatives of the last `slopes` times ``v``."""
         model, v = self.model, np.ascontiguousarray(v, self.model.dtype)
         totals = np.zeros((len(self._slices), model.n))
 

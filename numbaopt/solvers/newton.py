@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from .._jit import jit
 from ..loops.shuffle import epoch_order
 from ..loops.state import observe
 from ..losses._loss import lipschitz
-from ..problems.curvature import Curvature, Second, dot
+from ..problems.curvature import Curvature, Found, dot
 from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
 from ._solver import Job, Solver, method
-from .preconditioner import ClassBlocks
+from .preconditioner import ClassBlocks, Earlier
+from .quadratic import lasso_step, solve_system
 
 DECREASE = 1e-4  # of what the slope promises, that a step must achieve
 HALVINGS = 30
@@ -22,13 +22,16 @@ STALL = 0.9  # of the slope: where the objective shows only rounding, a step mus
 GROWTH = 64  # coefficients that a working set may always grow by; else it may double
 SLACK = 0.8  # a zero coefficient leaves the set where its gradient is below this part of l1
 SMALLEST_SAMPLE = 2000  # rows
-BLOCKS_LAST = 10  # products, after which a preconditioner is made anew
+BLOCKS_LAST = 10  # products, after which a preconditioner of several classes is made anew
+CLOSE = 0.1  # the residual, at most, of conjugate gradients that a matrix preconditions: products are few
+LARGE = 1 << 22  # multiplications, from which a matrix is made for several steps
 
 
 class NewtonSteps(Solver):
-    """Steps of `Newton`; ``extra`` is the stage (which sample of the rows), the state marks the working set.
+    """Steps of `Newton`.
 
-    With several classes the state also is the point a preconditioner is of, ``extra`` counts products with it.
+    The state marks the working set, then is the point that a preconditioner was made at; ``extra`` is the stage (which
+    sample of the rows), the number of products with the preconditioner, and the stage of that.
     """
 
     def __init__(self, job: Job):
@@ -38,24 +41,25 @@ class NewtonSteps(Solver):
         self.sizes_of_samples = _samples(self.model, job.opt, self.dense)
         order = epoch_order(self.model.n_terms, 0, 0) if len(self.sizes_of_samples) > 1 else None
         whole = np.arange(self.model.n_terms)
-        self.orders = [order[:size].copy() if order is not None else whole for size in self.sizes_of_samples[:-1]]
+        # sorted: memory hands out the rows it has passed sooner
+        self.orders = [np.sort(order[:size]) if order is not None else whole for size in self.sizes_of_samples[:-1]]
         self.orders.append(whole)
         # a sample may be separable where the whole is not: its coefficients are held together a little
         self.square = _mean_square(self.model)
         self.ridges = [self.square / order.size for order in self.orders[:-1]] + [0.0]
-        if self.model.many:
-            self.blocks = ClassBlocks(self.model, epoch_order(self.model.n_terms, 0, 0))
-        self.products = 0  # of this step
-        self.known: tuple[bytes, int, np.ndarray, Second] | None = None  # the last pass: where, of what, on which set
+        self.blocks: Any = (ClassBlocks(self.model, epoch_order(self.model.n_terms, 0, 0)) if self.model.many else
+                            Earlier(self._matrix_at) if self.lasting else None)  # fmt: skip
+        self.known: tuple[bytes, int, Found] | None = None  # the last pass: where, of what
+        self.products, self.made = 0, (job.run.x, 0)  # with the preconditioner; where and of which stage it is
 
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
-        """One vector marks the working set; one number is the stage.  The rest is of the preconditioner."""
-        return 1 + problem.many, 1 + problem.many
+        """What the class says."""
+        return 2, 3
 
     @staticmethod
     def fits(opt: Any, run: Any) -> bool:
-        """Whether the extra numbers are a stage, and a count."""
+        """Whether the extra numbers are stages, and a count."""
         return bool(np.all(np.isfinite(run.extra)) and run.extra.min() >= 0)
 
     @property
@@ -64,9 +68,17 @@ class NewtonSteps(Solver):
         return self.model.l1 > 0 or (self.model.n <= self.job.opt.max_dense and not self.model.many)
 
     @property
+    def lasting(self) -> bool:
+        """Whether a matrix is made for several steps: conjugate gradients make up for what has changed since."""
+        return self.dense and not self.model.l1 and self.model.rows[0].size * self.model.n >= LARGE
+
+    @property
     def stage(self) -> int:
         """Which sample of the rows the steps are of; the last one is the whole."""
-        return min(int(self.job.run.extra[0]), len(self.orders) - 1)
+        return self._whole(self.job.run.extra[0])
+
+    def _whole(self, stage: float) -> int:
+        return min(int(stage), len(self.orders) - 1)
 
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps."""
@@ -75,7 +87,7 @@ class NewtonSteps(Solver):
         if limits.maxiter - now.step <= 1:
             run.extra[0] = whole  # the last step, and the point that is returned, are of all rows
         if now.awaiting and self.stage == whole:
-            self._judge(self._second(run.x, self._columns()))
+            self._judge(self._at(run.x))
         for _ in range(steps):
             if now.status != RUNNING:
                 return
@@ -85,19 +97,18 @@ class NewtonSteps(Solver):
         """One step; what it leads to is written into the run at the end, so Ctrl-C may end it anywhere before."""
         run, model, stage = self.job.run, self.model, self.stage
         now, whole = run.now[0], stage == len(self.orders) - 1
-        here, x = self._second(run.x, self._columns()), run.x.astype(float)
-        columns = self._columns()
-        direction, promised = self._direction(x, here, columns)
+        solve = self._preconditioner()
+        here, x, columns = self._at(run.x), run.x.astype(float), self._columns()
+        direction, promised = self._direction(x, here, columns, solve)
         if not np.isfinite(promised):
             now.status, now.step = NOT_FINITE, now.step + 1
             return
         marked = self._working_set(x, here)
-        then = self._columns(marked)
         fun, length, found = here.fun + self._l1(x), 1.0, False
         noise = 8 * np.finfo(model.dtype).eps * max(1.0, abs(fun))
         for _ in range(HALVINGS):
             trial = (x + length * direction).astype(model.dtype)
-            there = self._second(trial, then)
+            there = self._at(trial)
             value = there.fun + self._l1(trial.astype(float))
             if value < fun - noise and value <= fun + DECREASE * length * promised:
                 found = True
@@ -109,8 +120,7 @@ class NewtonSteps(Solver):
                 break
             length = self._shorter(x, here, length * direction, there, length)
         now.step, now.lr = now.step + 1, length
-        if self.model.many:
-            run.state[1], run.extra[1] = self.blocks.at, self.products
+        run.state[1], run.extra[1:] = self.made[0], (self.products, self.made[1])
         if found:
             run.x[:], run.state[0] = trial, marked
         elif whole and np.array_equal(marked, run.state[0]):
@@ -120,14 +130,18 @@ class NewtonSteps(Solver):
             run.state[0] = marked
         if whole:
             now.awaiting = 1  # until a pass has judged it, which Ctrl-C may end
-            self._judge(self._second(run.x, then))
+            self._judge(self._at(run.x))
         elif not found or -promised < 2.0 * max(columns.size, 1) / self.orders[stage].size:
             run.extra[0] = stage + 1  # less is left than a sample can tell
-            if self.stage == len(self.orders) - 1:
-                now.awaiting = 1
-                self._judge(self._second(run.x, then))
+            now.awaiting = int(self.stage == len(self.orders) - 1)
+            if found and self.lasting:  # the next stage begins with what this one knows
+                run.state[1], run.extra[1:] = run.x, (0, stage)
+                with self.interrupts.heeded():
+                    self.blocks.make(run.x, stage)
+            if now.awaiting:
+                self._judge(self._at(run.x))
 
-    def _shorter(self, x: np.ndarray, here: Second, move: np.ndarray, there: Second, length: float) -> float:
+    def _shorter(self, x: np.ndarray, here: Found, move: np.ndarray, there: Found, length: float) -> float:
         """A better length, at most half as long: the best one between two passes, by their margins alone."""
         if not (np.all(np.isfinite(there.margins)) and np.isfinite(there.fun)):
             return 0.1 * length
@@ -142,13 +156,13 @@ class NewtonSteps(Solver):
         found = minimize_scalar(objective, bounds=(0.0, 0.5), method="bounded", options={"xatol": 1e-3})
         return length * max(float(found.x), 1e-3)
 
-    def _slope(self, x: np.ndarray, at: Second, columns: Any = slice(None)) -> float:
+    def _slope(self, x: np.ndarray, at: Found, columns: Any = slice(None)) -> float:
         """Largest component, of some, of a proximal gradient step."""
         to, l1, penalised = x - at.g, self.model.l1, self.model.n_penalised
         to[:penalised] = np.sign(to[:penalised]) * np.maximum(np.abs(to[:penalised]) - l1, 0.0)
         return float(np.max(np.abs(to - x)[columns], initial=0.0))
 
-    def _judge(self, at: Second) -> None:
+    def _judge(self, at: Found) -> None:
         run, limits = self.job.run, self.job.limits
         run.g[:] = at.g
         fun = at.fun + self._l1(run.x.astype(float))
@@ -157,44 +171,52 @@ class NewtonSteps(Solver):
     def _l1(self, x: np.ndarray) -> float:
         return self.model.l1 * float(np.abs(x[: self.model.n_penalised]).sum()) if self.model.l1 else 0.0
 
-    def _columns(self, marked: np.ndarray | None = None) -> np.ndarray:
+    def _columns(self) -> np.ndarray:
         """The unknowns that the matrix is made for, sorted."""
         if not self.dense:
             return np.zeros(0, np.int64)
         if not self.model.l1:
             return np.arange(self.model.n)
-        inside = (self.job.run.state[0] if marked is None else marked) != 0
+        inside = self.job.run.state[0] != 0
         inside[self.model.n_penalised :] = True
         return np.flatnonzero(inside)
 
-    def _second(self, x: np.ndarray, columns: np.ndarray) -> Second:
+    def _at(self, x: np.ndarray, stage: int | None = None) -> Found:
         """The pass at ``x``, unless it is the last one made; within it Ctrl-C is heeded."""
-        stage, key = self.stage, x.tobytes()
-        if self.known is None or self.known[:2] != (key, stage) or not np.array_equal(self.known[2], columns):
-            l2 = max(self.model.l2, self.ridges[stage])
+        stage, key = self.stage if stage is None else stage, x.tobytes()
+        if self.known is None or self.known[:2] != (key, stage):
             with self.interrupts.heeded():
-                found = self.curvature.second_order(x, self.orders[stage], columns, l2)
-            self.known = key, stage, columns, found
-        return self.known[3]
+                found = self.curvature.slopes(x, self.orders[stage], max(self.model.l2, self.ridges[stage]))
+            self.known = key, stage, found
+        return self.known[2]
 
-    def _direction(self, x: np.ndarray, at: Second, columns: np.ndarray) -> tuple[np.ndarray, float]:
+    def _matrix_at(self, x: np.ndarray, stage: int) -> np.ndarray:
+        """The matrix of all unknowns."""
+        self._at(x, stage)
+        return self.curvature.matrix(self._columns())
+
+    def _direction(self, x: np.ndarray, at: Found, columns: np.ndarray, solve: Any) -> tuple[np.ndarray, float]:
         """Where to go, and by how much the objective changes to first order."""
-        if not (np.isfinite(at.fun) and np.all(np.isfinite(at.g)) and np.all(np.isfinite(at.matrix))):
+        if not (np.isfinite(at.fun) and np.all(np.isfinite(at.g))):
             return np.zeros(x.size), np.nan
-        if not self.dense:
-            direction = self._conjugate_gradients(at.g)
+        if self.lasting or not self.dense:
+            direction = self._conjugate_gradients(at.g, solve)
             return direction, dot(at.g, direction)
+        with self.interrupts.heeded():
+            made = self.curvature.matrix(columns)
+        if not np.all(np.isfinite(made)):
+            return np.zeros(x.size), np.nan
         ridge, size = 0.0, self.square * min(lipschitz(self.model.loss), 1.0)
-        size = max(size, float(np.trace(at.matrix)) / max(columns.size, 1), 1e-12)
+        size = max(size, float(np.trace(made)) / max(columns.size, 1), 1e-12)
         for power in range(12):  # where the matrix is singular or not positive, more and more of a gradient step
-            matrix = at.matrix + ridge * np.eye(columns.size)
+            matrix = made + ridge * np.eye(columns.size)
             direction = np.zeros(x.size)
             if self.model.l1:
                 weights = np.where(columns < self.model.n_penalised, self.model.l1, 0.0)
-                direction[columns] = _lasso_step(matrix, at.g[columns], x[columns], weights)
+                direction[columns] = lasso_step(matrix, at.g[columns], x[columns], weights)
                 solved = direction.any() or self._slope(x, at, columns) <= 1e-15 * float(np.max(np.abs(at.g)))
             else:
-                direction = _solve(matrix, -at.g)
+                direction = solve_system(matrix, -at.g)
                 solved = float(np.max(np.abs(matrix @ direction + at.g))) <= 0.1 * float(np.max(np.abs(at.g)))
             promised = dot(at.g, direction) + self._l1(x + direction) - self._l1(x)
             if solved and promised <= 0.0 and np.all(np.isfinite(direction)):
@@ -202,13 +224,14 @@ class NewtonSteps(Solver):
             ridge = 1e-3 * size * 10.0**power
         return direction, promised if np.isfinite(promised) else np.nan
 
-    def _conjugate_gradients(self, g: np.ndarray) -> np.ndarray:
-        """An approximate solution of H d = -g."""
-        d, r, solve = np.zeros(g.size), -g, self._preconditioner()
+    def _conjugate_gradients(self, g: np.ndarray, solve: Any) -> np.ndarray:
+        """An approximate solution of H d = -g; ``solve`` is the preconditioner."""
+        d, r = np.zeros(g.size), -g
         z = solve(r)
         p, square = z, dot(r, z)
-        enough = self.job.opt.residual**2 * square
-        for _ in range(int(self.job.opt.max_products)):
+        residual = min(self.job.opt.residual, CLOSE) if self.lasting else self.job.opt.residual
+        enough = residual**2 * square
+        for _ in range(min(int(self.job.opt.max_products), self.lasts if self.lasting else 1 << 40)):
             with self.interrupts.heeded():
                 product = self.curvature.product(p)
             self.products += 1
@@ -225,19 +248,25 @@ class NewtonSteps(Solver):
             p = z + (square / before) * p
         return d if d.any() else -g
 
-    def _preconditioner(self) -> Any:
-        """What stands for the inverse of H: nothing, or, of several classes, a matrix each from some of the rows."""
-        if not self.model.many:
-            return lambda r: r
-        run = self.job.run
-        self.products = int(run.extra[1])
-        fresh = run.now[0].step == 0 or self.products >= BLOCKS_LAST
-        self.products = 0 if fresh else self.products
-        with self.interrupts.heeded():
-            self.blocks.make(run.x if fresh else run.state[1])
-        return self.blocks.solve
+    @property
+    def lasts(self) -> int:
+        """Products, after which a preconditioner is made anew: about as many as take the time of making it."""
+        return BLOCKS_LAST if self.model.many else 4 + self.model.n // 16
 
-    def _working_set(self, x: np.ndarray, at: Second) -> np.ndarray:
+    def _preconditioner(self) -> Any:
+        """What stands for the inverse of H: nothing, or what was made at an earlier point, perhaps of fewer rows."""
+        run, blocks = self.job.run, self.blocks
+        if blocks is None:
+            return lambda r: r
+        self.products = int(run.extra[1])
+        fresh = run.now[0].step == 0 or self.products >= self.lasts
+        self.products = 0 if fresh else self.products
+        self.made = (run.x.copy(), self.stage) if fresh else (run.state[1].copy(), self._whole(run.extra[2]))
+        with self.interrupts.heeded():
+            blocks.make(*self.made)
+        return blocks.solve
+
+    def _working_set(self, x: np.ndarray, at: Found) -> np.ndarray:
         """Marks of the next working set: coefficients that violate the optimality conditions come in, worst first."""
         marked = self.job.run.state[0].copy()
         if not self.model.l1:
@@ -271,64 +300,6 @@ def _mean_square(model: Any) -> float:
     return float(squares.sum()) / (rows.shape[0] * rows.shape[1])
 
 
-def _solve(matrix: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The solution of a symmetric system, in any units of the unknowns; of least norm where it is singular."""
-    import scipy.linalg  # late: takes long to import
-
-    size = np.sqrt(np.diagonal(matrix).clip(1e-300))
-    try:
-        factor = scipy.linalg.cholesky(matrix / size / size[:, None], lower=True, check_finite=False)
-        if np.diagonal(factor).min() > 1e-7:
-            return scipy.linalg.cho_solve((factor, True), b / size, check_finite=False) / size
-    except scipy.linalg.LinAlgError:
-        pass
-    return scipy.linalg.lstsq(matrix, b, check_finite=False, lapack_driver="gelsy")[0]
-
-
-def _lasso_step(matrix: np.ndarray, g: np.ndarray, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The d that minimizes g'd + d'Hd/2 + sum_j weights_j |x_j + d_j|."""
-    y = x.copy()
-    slope = g.copy()  # g + H (y - x)
-    scale = max(float(np.abs(g).max(initial=0.0)), 1e-300)
-    diagonal = np.ascontiguousarray(np.diagonal(matrix))
-    for _ in range(200):
-        left = sweep(matrix, diagonal, slope, y, weights, 20, 1e-12 * scale)
-        if left <= 1e-12 * scale:
-            break
-        free = np.flatnonzero((y != 0) | (weights == 0))  # with the signs known, the rest is a linear system
-        sign = np.sign(y[free]) * weights[free]
-        exact = x[free] + _solve(np.ascontiguousarray(matrix[np.ix_(free, free)]),
-                                 -(g[free] + sign) + matrix[np.ix_(free, np.flatnonzero((y == 0) & (weights != 0)))]
-                                 @ x[(y == 0) & (weights != 0)])  # fmt: skip
-        if np.all((np.sign(exact) == np.sign(y[free])) | (weights[free] == 0)):
-            y[free] = exact
-            slope = g + matrix @ (y - x)
-    return y - x
-
-
-@jit
-def sweep(matrix, diagonal, slope, y, weights, sweeps, enough):
-    """At most ``sweeps`` sweeps of coordinate descent; returns the largest change of a slope in the last one."""
-    largest = 0.0
-    for _ in range(sweeps):
-        largest = 0.0
-        for j in range(y.size):
-            a = diagonal[j]
-            if a <= 0:
-                continue
-            to, threshold = y[j] - slope[j] / a, weights[j] / a
-            to = to - threshold if to > threshold else (to + threshold if to < -threshold else 0.0)
-            change = to - y[j]
-            if change != 0:
-                y[j] = to
-                for k in range(y.size):
-                    slope[k] += change * matrix[j, k]
-                largest = max(largest, abs(change) * a)
-        if largest <= enough:
-            break
-    return largest
-
-
 @method("newton")
 class Newton(NamedTuple):
     r"""Newton's method for linear models whose loss has a second derivative; for l1, with working sets.
@@ -339,16 +310,19 @@ class Newton(NamedTuple):
 
     H is made from the rows for the coefficients of a working set only (those that are not zero, and those whose
     gradient says they will not stay so); without l1 for all, or, where those are many, is multiplied with in conjugate
-    gradients.  The first steps are taken on random samples of the rows, a quarter of the next one each, as long as a
-    sample still tells something about the unknowns.
+    gradients.  Without l1 an H of a large table serves several steps, as what conjugate gradients are preconditioned
+    with; it is made anew when they have multiplied about as often as takes the same time.  The first steps are taken on
+    random samples of the rows, a quarter of the next one each, as long as a sample still tells something about the
+    unknowns.
 
     Parameters
     ----------
     max_dense : int
         Most unknowns for which H is made.
     residual : float
-        By which part of the gradient Hd may miss it in conjugate gradients, in (0, 1).  Those of several classes are
-        preconditioned by a matrix a class.  (For one a diagonal was tried: on text it took twice as many products.)
+        By which part of the gradient Hd may miss it in conjugate gradients, in (0, 1); where a matrix serves several
+        steps, at most 0.1.  Those of several classes are preconditioned by a matrix a class.  (For one a diagonal was
+        tried: on text it took twice as many products.)
     max_products : int
         Most products with H in a step by conjugate gradients.
     sampling : bool

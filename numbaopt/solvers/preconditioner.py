@@ -1,13 +1,15 @@
-r"""What conjugate gradients for models of several classes are preconditioned with: a matrix a class, from some rows.
+r"""What conjugate gradients are preconditioned with: second derivatives at an earlier point, or of some of the rows.
 
-With probabilities p the second derivatives are :math:`\frac1n \sum_i (\mathrm{diag}(p_i) - p_i p_i^\top) \otimes
-x_i x_i^\top`, and penalties.  What all classes have in common they do not see, as the rows of the first factor sum to
-zero: there the penalties are all, and the inverse is exact.  For the rest stand the blocks on the diagonal.  (Blocks
-alone promise a curvature in common that is not there; on images of digits that cost three times as many products.)
+One margin a row: the matrix itself.  Several classes: with probabilities p the second derivatives are
+:math:`\frac1n \sum_i (\mathrm{diag}(p_i) - p_i p_i^\top) \otimes x_i x_i^\top`, and penalties.  What all classes have
+in common they do not see, as the rows of the first factor sum to zero: there the penalties are all, and the inverse is
+exact.  For the rest stand the blocks on the diagonal.  (Blocks alone promise a curvature in common that is not there;
+on images of digits that cost three times as many products.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,8 +46,8 @@ class ClassBlocks:
         self.at: np.ndarray | None = None
         self.blocks: list[Any] = []
 
-    def make(self, x: np.ndarray) -> None:
-        """Let the blocks be those at ``x``."""
+    def make(self, x: np.ndarray, stage: int = 0) -> None:
+        """Let the blocks be those at ``x``, whatever the stage."""
         if self.at is not None and np.array_equal(x, self.at):
             return
         coef, intercept = self.model.split(x.astype(float))
@@ -89,3 +91,47 @@ class ClassBlocks:
             apart[k] = block @ apart[k] if self.whole else block * apart[k]
         apart += np.divide(common, self.penalty, out=np.zeros_like(common), where=self.penalty > 0) - apart.mean(axis=0)
         return np.concatenate((apart[:, :features].ravel(), apart[:, features:].ravel()))
+
+
+class Earlier:
+    """The inverse of a matrix of second derivatives as it was at some point.
+
+    Parameters
+    ----------
+    matrix_at : callable(x, stage) -> ndarray
+        The matrix at a point, from the rows of a stage.
+    """
+
+    def __init__(self, matrix_at: Callable[[np.ndarray, int], np.ndarray]):
+        self.matrix_at = matrix_at
+        self.at: tuple[bytes, int] | None = None
+        self.half = np.zeros((0, 0))
+
+    def make(self, x: np.ndarray, stage: int) -> None:
+        """Let the matrix be that at ``x``; where it is singular, or nearly, with more on its diagonal."""
+        if self.at == (x.tobytes(), stage):
+            return
+        matrix = self.matrix_at(x, stage)
+        if np.all(np.isfinite(matrix)):
+            size = np.sqrt(np.diagonal(matrix).clip(1e-300))
+            matrix /= size
+            matrix /= size[:, None]
+            self.half = inverse_root(matrix) / size
+            self.at = x.tobytes(), stage
+
+    def solve(self, r: np.ndarray) -> np.ndarray:
+        """The approximate inverse times ``r``."""
+        return (self.half @ r) @ self.half
+
+
+def inverse_root(matrix: np.ndarray) -> np.ndarray:
+    """A matrix C with C'C the inverse of a symmetric matrix with ones on its diagonal, or of one a little larger."""
+    ridge = 0.0
+    while True:
+        try:
+            lower = np.linalg.cholesky(matrix + ridge * np.eye(len(matrix)))
+            if np.diagonal(lower).min() > 1e-6:
+                return np.linalg.inv(lower)
+        except np.linalg.LinAlgError:
+            pass
+        ridge = max(10.0 * ridge, 1e-11)
