@@ -89,10 +89,11 @@ def test_curve_fit_has_the_same_parameters_and_covariance():
     assert np.isinf(no.least_squares(rosen, [-1.2, 1.0]).covariance).all()
 
 
-JACOBIANS = [decay_jac, decay_jac.py_func, "forward", "reverse", "2-point", "3-point", "cs", no.jacobian(decay)]
+JACOBIANS = {"jitted": decay_jac, "plain": decay_jac.py_func, "of jacobian": no.jacobian(decay),
+             **{name: name for name in ("forward", "reverse", "2-point", "3-point", "cs")}}  # fmt: skip
 
 
-@pytest.mark.parametrize("jac", JACOBIANS, ids=str)
+@pytest.mark.parametrize("jac", JACOBIANS.values(), ids=JACOBIANS)
 def test_every_form_of_jacobian_gives_the_same_run(jac):
     exact = no.least_squares(decay, X0, args=(T, Y))
     res = no.least_squares(decay, X0, args=(T, Y), jac=jac)

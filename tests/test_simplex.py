@@ -18,7 +18,7 @@ def kinks(x):
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
-@pytest.mark.parametrize(("fun", "n"), [(rosen, 2), (kinks, 1), (kinks, 4)])
+@pytest.mark.parametrize(("fun", "n"), [(rosen, 2), (kinks, 1), (kinks, 4)], ids=["rosen", "kink", "kinks"])
 @pytest.mark.parametrize("bounds", [None, (-0.5, 0.4)])
 def test_steps_are_scipys(fun, n, adaptive, bounds):
     x0 = np.resize([-1.2, 1.0, 0.0], n)
