@@ -10,7 +10,7 @@ from .report import as_markdown, as_text, machine
 
 NAMES = ("step", "rosenbrock", "gradients", "first_call", "epoch", "sparse", "network", "stream", "suboptimality",
          "more_garbow_hillstrom",
-         "least_squares")  # fmt: skip
+         "least_squares", "many")  # fmt: skip
 ABOUT = """Each time is the median of rounds in which the contestants take turns, ± half the distance of the quartiles.
 "3x" is a contestant's time over ours, in brackets its quartiles over rounds and the ratio of the fastest rounds."""
 

@@ -97,7 +97,7 @@ def test_check_grad_of_a_finite_sum():
 def test_scipys_second_order_methods_get_second_derivatives():
     from numbaopt.scipy_methods import _second_derivatives
 
-    for method in ("Newton-CG", "trust-ncg", "trust-krylov", "trust-exact"):
+    for method in ("Newton-CG", "trust-krylov", "trust-exact"):
         result = no.minimize(rosen, np.zeros(4), method=method)
         assert result.success
         assert result.nhev > 0

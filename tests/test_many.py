@@ -3,10 +3,12 @@
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
 import pytest
+from process import python
 from scipy.optimize import Bounds, OptimizeWarning
 
 import numbaopt as no
@@ -205,3 +207,30 @@ def test_many_curves_are_fitted_as_by_least_squares(bounds):
         assert (res.fun[i], res.nfev[i]) == (one.cost, one.nfev)
     if bounds is None:
         np.testing.assert_allclose(res.x, truth, atol=0.1)
+
+
+def test_threads_and_forks_may_call_it():
+    _, Y = decays(300)
+    before = no.minimize_many(misfit, [1.0, 1.0], (T, Y), (False, True), jac=misfit_grad)
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(no.minimize_many, misfit, [1.0, 1.0], (T, Y), (False, True), None, misfit_grad)
+                 for _ in range(8)]  # fmt: skip
+        for call in calls:
+            np.testing.assert_array_equal(call.result().x, before.x)
+
+
+@pytest.mark.process
+def test_a_fork_after_a_call_solves_on_its_own():
+    code = """
+import os, sys
+import numpy as np, numba, numbaopt as no
+fun = numba.njit(lambda x, a: ((x - a) ** 2).sum())
+res = no.minimize_many(fun, np.zeros((40, 2)), np.arange(40.0), True)
+child = os.fork()
+again = no.minimize_many(fun, np.zeros((40, 2)), np.arange(40.0), True)
+assert (again.x == res.x).all()
+if child == 0:
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+    assert python(code).split() == ["0"]
