@@ -233,4 +233,4 @@ if child == 0:
     os._exit(0)
 print(os.waitpid(child, 0)[1])
 """
-    assert python(code).split() == ["0"]
+    assert python(code) == ["0"]
