@@ -320,3 +320,40 @@ def test_programs_found_at_random(fun, mode):
     x, a = np.array([0.3, -0.2, 0.5, 0.9]), np.array([1.0, 0.5, -0.3, 0.4])
     checked = no.check_grad(fun, x, (a,), jac=no.grad(fun, mode))
     assert checked.error < 1e-9, str(checked)
+
+
+@numba.njit
+def simulated(p, start, data):
+    """A state that begins as data and becomes a function of the unknowns, beside data that stays data."""
+    u, w, fixed = start.copy(), np.copy(start), data.copy()
+    total = 0.0
+    for k in range(5):
+        u = u + 0.1 * p[0] * u
+        w[k % 3] = u[1] * p[1]
+        fixed[0] += 1.0
+        total += (u[0] - fixed[k % 3]) ** 2
+    return total + w.sum()
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_a_copy_of_data_may_become_a_function_of_the_unknowns(mode):
+    args = np.arange(1.0, 4.0), np.arange(3.0)
+    value, g = no.value_and_grad(simulated, mode)(np.array([1.0, 2.0]), *args)
+    assert value == simulated(np.array([1.0, 2.0]), *args)
+    for i in range(2):
+        step = np.eye(2)[i] * 1e-5
+        slope = (simulated([1.0, 2.0] + step, *args) - simulated([1.0, 2.0] - step, *args)) / 2e-5
+        np.testing.assert_allclose(g[i], slope, rtol=1e-7)
+    assert args[0].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_data_that_is_no_copy_is_told_to_be_copied():
+    @numba.njit
+    def f(p, start):
+        u = start
+        for _ in range(3):
+            u = u + p[0] * u
+        return u.sum()
+
+    with pytest.raises(no.autodiff.UnsupportedError, match=r"begin with a copy of the data \(.copy\(\)\)"):
+        no.grad(f)(np.ones(1), np.ones(2))

@@ -15,7 +15,7 @@ from numba.core.dispatcher import Dispatcher
 
 from . import custom
 from ._jit import jit_inside
-from .creation import numpy_for
+from .creation import lifting_copy, numpy_for
 from .errors import UnsupportedError
 from .numbers import Number
 
@@ -30,22 +30,27 @@ def may_write(function: Any, number: Number) -> bool:
     return bool(_twins(function, number, custom.stamp())[1] & AROUND)
 
 
-def clone(function: Any, number: Number) -> Any:
-    """The twin of a jitted function for one kind of numbers; of the same function always the same."""
-    return _twins(function, number, custom.stamp())[0]
+def clone(function: Any, number: Number, lifts: bool = False) -> Any:
+    """The twin of a jitted function for one kind of numbers; of the same function always the same.
+
+    It ``lifts`` copies of float64 arrays to numbers with derivatives: what begins as data and becomes a function of the
+    unknowns, such as the state of a simulation, must be of one type.
+    """
+    return _twins(function, number, custom.stamp(), lifts)[0]
 
 
 @functools.lru_cache(maxsize=1024)
-def _twins(function: Any, number: Number, registered: int) -> tuple[Any, set[str]]:
-    cloner = _Cloner(number)
+def _twins(function: Any, number: Number, registered: int, lifts: bool = False) -> tuple[Any, set[str]]:
+    cloner = _Cloner(number, lifts)
     return cloner.clone(function), cloner.names
 
 
 class _Cloner:
     """Makes the twins of a function and of all it calls, each once."""
 
-    def __init__(self, number: Number):
+    def __init__(self, number: Number, lifts: bool):
         self.number = number
+        self.names_in_twin = {"copy": lifting_copy(number)} if lifts else {}
         self.known: dict[Any, Any] = {}
         self.modules: dict[str, Any] = {}
         self.names: set[str] = set()  # that any function refers to
@@ -67,7 +72,9 @@ class _Cloner:
                                    f'File "{code.co_filename}", line {code.co_firstlineno}')  # fmt: skip
         variables = dict(function.__globals__)
         cells = tuple(pytypes.CellType() for _ in function.__closure__ or ())
-        twin = pytypes.FunctionType(function.__code__, variables, function.__name__, function.__defaults__, cells)
+        code = function.__code__
+        code = code.replace(co_names=tuple(self.names_in_twin.get(name, name) for name in code.co_names))
+        twin = pytypes.FunctionType(code, variables, function.__name__, function.__defaults__, cells)
         twin.__kwdefaults__, twin.__module__ = function.__kwdefaults__, function.__module__
         twin.__qualname__ = f"{function.__qualname__}__{self.number}"
         options = {k: v for k, v in dispatcher.targetoptions.items() if k in KEPT}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numba.core import errors, types
-from numba.extending import overload, register_jitable
+from numba.extending import overload, overload_method, register_jitable
 
 from .arrays import empty, filled
 from .numbers import Number, number_in
@@ -239,6 +239,35 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
     module.__dict__.update({k: v for k, v in np.__dict__.items() if not k.startswith("__")})
     module.__dict__.update(replaced)
     return module, replaced
+
+
+@functools.cache
+def lifting_copy(number: Number) -> str:
+    """The name of a method of arrays, and of a function in NumPy's place: a copy, of float64 as numbers."""
+    name = "copy_as_" + "".join(filter(str.isalnum, str(number)))
+
+    @overload_method(types.Array, name)
+    def _(a):
+        return (lambda a: lifted(a)) if a.dtype == types.float64 else (lambda a: a.copy())
+
+    def lifted(a):
+        raise NotImplementedError
+
+    @overload(lifted)
+    def _(a):
+        if not (isinstance(a, types.Array) and a.dtype == types.float64):
+            return lambda a: np.copy(a)
+
+        def build(a):
+            made = empty(a.shape, number)
+            for i in np.ndindex(a.shape):
+                made[i] = a[i]
+            return made
+
+        return build
+
+    numpy_for(number)[0].__dict__[name] = lifted
+    return name
 
 
 def _check_mutable(out: Any) -> None:  # not where it is called: Numba's messages quote the source around that

@@ -13,6 +13,9 @@ ADVICE = ("Write it with what numbaopt.autodiff lists, give its derivative with 
           "(jac='3-point').")  # fmt: skip
 
 
+COPY = "; begin with a copy of the data (.copy()), which can have derivatives"
+
+
 class UnsupportedError(TypeError):
     """A function uses something that has no derivative here."""
 
@@ -61,7 +64,7 @@ def _what(text: str) -> str:
                     r"Unsupported[^\n]*"):  # fmt: skip
         found = re.findall(pattern, text)
         if found:
-            return found[-1]
+            return found[-1] + (COPY if "unify" in found[-1] and "readonly" in found[-1] else "")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in lines if "rror" not in line and not line.startswith(("File", "During"))), "")
 

@@ -96,16 +96,22 @@ def compile_twin(function: Any, number: Number, x: Any, args: Any) -> tuple[Any,
     """The compiled twin of a function for types of arguments, and its signature; `UnsupportedError` says why not."""
     unknowns = NumberArray(number, x.ndim, "C") if isinstance(x, types.Array) else number
     kinds = (unknowns, *map(_argument(number), args))
-    try:
-        twin = clone(function, number)
-        _, kinds = twin.fold_argument_types(kinds, {})
-        with warnings.catch_warnings():  # the function's own compilation has told
-            warnings.simplefilter("ignore", NumbaWarning)
-            twin.compile(tuple(kinds))
-        compiled = twin.overloads[tuple(kinds)]
-    except Exception as error:  # numba's passes raise all sorts of things on what they do not know
-        raise explain(function.__name__, error) from error
-    return compiled, compiled.signature
+    first: Exception | None = None
+    for lifts in (False, True):
+        try:
+            twin = clone(function, number, lifts)
+            _, kinds = twin.fold_argument_types(kinds, {})
+            with warnings.catch_warnings():  # the function's own compilation has told
+                warnings.simplefilter("ignore", NumbaWarning)
+                twin.compile(tuple(kinds))
+            compiled = twin.overloads[tuple(kinds)]
+            return compiled, compiled.signature
+        except Exception as error:  # numba's passes raise all sorts of things on what they do not know
+            first = first or error
+            if "Cannot unify" not in str(error):
+                break
+    assert first is not None
+    raise explain(function.__name__, first) from first
 
 
 def _argument(number: Number) -> Any:
