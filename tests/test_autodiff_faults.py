@@ -337,12 +337,12 @@ def simulated(p, start, data):
 
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 def test_a_copy_of_data_may_become_a_function_of_the_unknowns(mode):
-    args = np.arange(1.0, 4.0), np.arange(3.0)
-    value, g = no.value_and_grad(simulated, mode)(np.array([1.0, 2.0]), *args)
-    assert value == simulated(np.array([1.0, 2.0]), *args)
+    args, x = (np.arange(1.0, 4.0), np.arange(3.0)), np.array([1.0, 2.0])
+    value, g = no.value_and_grad(simulated, mode)(x, *args)
+    assert value == simulated(x, *args)
     for i in range(2):
         step = np.eye(2)[i] * 1e-5
-        slope = (simulated([1.0, 2.0] + step, *args) - simulated([1.0, 2.0] - step, *args)) / 2e-5
+        slope = (simulated(x + step, *args) - simulated(x - step, *args)) / 2e-5
         np.testing.assert_allclose(g[i], slope, rtol=1e-7)
     assert args[0].tolist() == [1.0, 2.0, 3.0]
 
