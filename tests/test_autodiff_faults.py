@@ -357,3 +357,19 @@ def test_data_that_is_no_copy_is_told_to_be_copied():
 
     with pytest.raises(no.autodiff.UnsupportedError, match=r"begin with a copy of the data \(.copy\(\)\)"):
         no.grad(f)(np.ones(1), np.ones(2))
+
+
+@numba.njit
+def contiguous_after_all(x):
+    u = np.ascontiguousarray(x[::-1][::-1])  # x itself
+    u[:] += u
+    v = np.ascontiguousarray(x[::-1])  # a copy
+    v[:] *= 3.0
+    return (x * x).sum() + v[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ascontiguousarray_is_no_copy_of_what_is_contiguous(mode):
+    value, g = no.value_and_grad(contiguous_after_all, mode)(np.array([1.0, 2.0]))
+    assert value == contiguous_after_all(np.array([1.0, 2.0])) == 32.0
+    np.testing.assert_allclose(g, [8.0, 22.0])

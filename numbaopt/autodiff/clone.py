@@ -48,7 +48,7 @@ def _twins(function: Any, number: Number, registered: int, lifts: bool = False) 
 class _Cloner:
     """Makes the twins of a function and of all it calls, each once."""
 
-    def __init__(self, number: Number, lifts: bool):
+    def __init__(self, number: Number, lifts: bool = False):
         self.number = number
         self.names_in_twin = {"copy": lifting_copy(number)} if lifts else {}
         self.known: dict[Any, Any] = {}

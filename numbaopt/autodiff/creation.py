@@ -188,7 +188,7 @@ def numpy_for(number: Number) -> tuple[Any, dict[str, Any]]:
             if not number_in(a):
                 return lambda a: numpys(a)
             if name == "ascontiguousarray":
-                return (lambda a: a) if a.layout == "C" else (lambda a: a.copy())
+                return (lambda a: a) if a.layout == "C" else (lambda a: numpys(a))  # itself, where it is contiguous
             raise errors.TypingError(f"np.{name} of numbers with derivatives")
 
         stub, chosen = (convert, choose) if name == "asarray" else (convert_layout, choose_layout)
