@@ -174,6 +174,8 @@ def main(count: int, first: int = 0) -> None:
             refused[verdict.told].append(seed)
         elif verdict.kind == "wrong":
             print(verdict.told, flush=True)
+        if (seed - first) % 100 == 99:
+            print(f"{seed - first + 1} programs so far: {dict(kinds)}", file=sys.stderr, flush=True)
     print(f"{count} programs from seed {first}: {dict(kinds)}")
     for reason, seeds in sorted(refused.items()):
         print(f"{len(seeds):5d} such as seed {seeds[0]}: {reason}")
