@@ -107,6 +107,22 @@ def address(function: Any, signature: Any) -> Any:
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
+def linked(function: Any, signature: Any) -> Any:
+    """An intrinsic ``at()``: `address`, for compiled code of which ``function`` becomes a part, on disk, too."""
+
+    @native(lambda: function)
+    def at(typing_context):
+        def codegen(context, builder, _, values):
+            compiled = precompile(function, signature.args).get_compile_result(signature)
+            context.add_linking_libs([compiled.library])
+            declared = context.declare_function(builder.module, compiled.fndesc)
+            return builder.ptrtoint(declared, context.get_value_type(types.intp))
+
+        return types.intp(), codegen
+
+    return at
+
+
 @contextlib.contextmanager
 def compiling(what: str) -> Iterator[None]:
     """Where Numba cannot compile a user's functions: one sentence that names them, not a page."""
