@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from types import FunctionType
+
+from numba.core.dispatcher import Dispatcher
 
 from . import checkpoint as checkpoints
-from ._fields import nearest
+from ._fields import BY_SCIPY, nearest
 from .arguments import (
     BATCH_OPTIONS,
     HISTORY_ROWS,
@@ -262,6 +265,19 @@ def _drive(problem, opt, run, limits, batches, callback, settings, saved, rememb
     if settings["disp"]:
         display(result)
     return result
+
+
+def minimize_for_scipy(opt, fun, x0, args=(), jac=None, hess=None, hessp=None, bounds=None, constraints=(),
+                       callback=None, tol=None, **options):  # fmt: skip
+    """`minimize` as SciPy calls a custom method; ``jac=True`` reaches it as an object that remembers the gradient."""
+    if isinstance(getattr(jac, "__self__", None), type(fun)) and hasattr(fun, "derivative"):
+        fun, jac = fun.fun, True
+    if not isinstance(fun, (Dispatcher, FunctionType)):  # SciPy's own wrapper: nobody could compile it
+        options.setdefault("jit", False)
+    return minimize(fun, x0, args, opt, jac, hess, hessp, bounds, constraints, tol, callback, options)
+
+
+BY_SCIPY.append(minimize_for_scipy)
 
 
 def _model_of(problem):
