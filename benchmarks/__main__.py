@@ -8,7 +8,8 @@ import sys
 
 from .report import as_markdown, as_text, machine
 
-NAMES = ("step", "rosenbrock", "gradients", "first_call", "epoch", "sparse", "network", "stream", "suboptimality")
+NAMES = ("step", "rosenbrock", "gradients", "first_call", "epoch", "sparse", "network", "stream", "suboptimality",
+         "compiled_callers")
 ABOUT = """Each time is the median of rounds in which the contestants take turns, ± half the distance of the quartiles.
 "3x" is a contestant's time over ours, in brackets its quartiles over rounds and the ratio of the fastest rounds."""
 
@@ -16,7 +17,7 @@ ABOUT = """Each time is the median of rounds in which the contestants take turns
 def main(arguments: list[str] | None = None) -> None:
     """Run the benchmarks named on the command line, by default all."""
     about = {name: importlib.import_module(f"{__package__}.{name}") for name in NAMES}
-    lines = "\n".join(f"  {name:12}{(module.__doc__ or '').splitlines()[0]}" for name, module in about.items())
+    lines = "\n".join(f"  {name:17}{(module.__doc__ or '').splitlines()[0]}" for name, module in about.items())
     parser = argparse.ArgumentParser("python -m benchmarks", description=f"{__doc__}\n\n{lines}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="name", help="which ones; all by default")

@@ -134,6 +134,19 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     KeyboardInterrupt
         On Ctrl-C, within a slice of some 20 ms; its attribute ``result`` is the result so far.
 
+    Notes
+    -----
+    Inside functions jitted by Numba, also in ``prange`` and in threads, the same call gives the same numbers, as a
+    NamedTuple with ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``status`` and ``success``.  There ``fun``, and ``jac``
+    if it is a function, are jitted; ``x0`` is a vector, a list or a tuple of numbers; ``method`` an optimizer or a
+    literal name of a rule, of L-BFGS, BFGS or CG; ``bounds`` a tuple or list of pairs, or an array of shape (n, 2);
+    ``options`` the method's fields, ``maxiter``, ``gtol``, ``ftol`` and ``xtol``.  Both modes of the exact gradient are
+    compiled, as the number of unknowns is not known: ``jac="forward"`` or ``"reverse"`` spares one.  Options of which
+    the first is an integer and another is not, ``{"maxiter": 100, "gtol": 1e-8}``, compile far sooner than others.
+    What cannot be done is told when the caller is compiled.  Ctrl-C waits until the caller returns.
+
+    An optimizer is also a custom method of SciPy: ``scipy.optimize.minimize(fun, x0, method=numbaopt.Adam(lr=0.1))``.
+
     Examples
     --------
     >>> import numpy as np, numba, numbaopt as no
@@ -143,6 +156,14 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     >>> res = no.minimize(rosen, [-1.2, 1.0], method="adam", options=dict(lr=0.02, maxiter=20_000))
     >>> res.success, res.x.round(3)
     (True, array([1., 1.]))
+
+    In compiled code:
+
+    >>> @numba.njit
+    ... def lowest(a):
+    ...     return no.minimize(rosen, (-1.2, a), method="bfgs", jac="forward").x
+    >>> lowest(1.0).round(3)
+    array([1., 1.])
     """
     options = dict(options or {})
     name = method.lower() if isinstance(method, str) else method
