@@ -125,7 +125,7 @@ def resamples(count: int, size: int = 100) -> np.ndarray:
 
 def run(quick: bool = False) -> Iterator[Table]:
     """The tables."""
-    rounds, points, sweeps, refits = (2, 40, 2, 100) if quick else (7, 200, 5, 10_000)
+    rounds, points, sweeps, refits = (2, 40, 2, 100) if quick else (7, 1000, 5, 10_000)
     few = max(1, refits // 20)
     shares = solve(bellman, points, 10 * sweeps)[1]
     off = abs(shares / (ALPHA * BETA) - 1).max()

@@ -183,7 +183,7 @@ class Method:
                 why = "is an option of SciPy's method alone" if key in elsewhere else "is not known in compiled code"
                 raise ValueError(f"options: {key!r} {why}; {nearest(key, [*fields, *LIMITS])}")
         if hasattr(self.cls, "solver") and not hasattr(self.cls.solver, "plan"):
-            raise ValueError(f"method {self.cls.__name__} is not for functions; use LBFGS, BFGS or a first-order rule")
+            raise ValueError(f"method {self.cls.__name__} is not possible in compiled code; use LBFGS, BFGS or a rule")
         if hasattr(self.cls, "check"):
             self.cls.check(self.cls, None, None, bounded)
         sources = [*self._own(classes), *self._tolerances(tol), ("maxiter", self._maxiter())]
@@ -243,7 +243,7 @@ class Method:
 
 
 class Search(Method):
-    """A method that searches along a line."""
+    """A method whose loop is settled by numbers, as those that search along a line."""
 
     def _own(self, classes: tuple[Any, ...]) -> list[tuple[str, Source]]:
         solver = self.cls.solver

@@ -154,7 +154,7 @@ NAME = "adam"
         (lambda x: no.minimize(3.0, x), "fun must be a jitted function in compiled code, not float64"),
         (lambda x: no.minimize(rosen, x, ARGS, "adm"), "method 'adm' is none of those .*; did you mean 'adam'"),
         (lambda x: no.minimize(rosen, x, ARGS, "newton"), "method 'newton' is none of those"),
-        (lambda x: no.minimize(rosen, x, ARGS, no.Newton()), "method Newton is not for functions"),
+        (lambda x: no.minimize(rosen, x, ARGS, no.Newton()), "method Newton is not possible in compiled code"),
         (lambda x: no.minimize(rosen, x, ARGS, "cg" if x[0] > 0 else "sgd"), "method must be a literal name"),
         (lambda x: no.minimize(rosen, x, ARGS, Other(0.1)), "method must be an optimizer such as"),
         (lambda x: no.minimize(rosen, x, ARGS, PLATEAU), "lr=ReduceOnPlateau follows one run from Python"),

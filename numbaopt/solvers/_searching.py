@@ -18,7 +18,7 @@ class Searching(WholeSteps):
     """Steps of a loop of `loops.line_search`.
 
     Subclasses give ``room(bounded)``, the module of `loops` that has the loop, and ``memory``, the method's field that
-    counts the pairs it keeps.
+    counts the pairs it keeps.  With ``plan`` that is also all that compiled code goes by (`numbaopt.inside`).
     """
 
     strong = False
