@@ -178,10 +178,12 @@ class Method:
         self.open, self.typed = opened(options, keys), isinstance(options, types.DictType)
         self.options = {translates.get(key, key): Source(1, (k,), kind)
                         for k, (key, kind) in enumerate(keys.items()) if not absent(kind)}  # fmt: skip
-        for key in self.options:
+        for key, source in self.options.items():
             if key not in fields and key not in LIMITS:
                 why = "is an option of SciPy's method alone" if key in elsewhere else "is not known in compiled code"
                 raise ValueError(f"options: {key!r} {why}; {nearest(key, [*fields, *LIMITS])}")
+            if key != "lr" and not isinstance(source.kind, (types.Integer, types.Float, types.Boolean)):
+                raise TypeError(f"options: {key!r} must be a number, not {source.kind}")
         if hasattr(self.cls, "solver") and not hasattr(self.cls.solver, "plan"):
             raise ValueError(f"method {self.cls.__name__} is not possible in compiled code; use LBFGS, BFGS or a rule")
         if hasattr(self.cls, "check"):

@@ -291,9 +291,10 @@ def _drive(problem, opt, run, limits, batches, callback, settings, saved, rememb
 def minimize_for_scipy(opt, fun, x0, args=(), jac=None, hess=None, hessp=None, bounds=None, constraints=(),
                        callback=None, tol=None, **options):  # fmt: skip
     """`minimize` as SciPy calls a custom method; ``jac=True`` reaches it as an object that remembers the gradient."""
-    if isinstance(getattr(jac, "__self__", None), type(fun)) and hasattr(fun, "derivative"):
+    if hasattr(fun, "derivative") and getattr(jac, "__self__", None) is fun:
         fun, jac = fun.fun, True
-    if not isinstance(fun, (Dispatcher, FunctionType)):  # SciPy's own wrapper: nobody could compile it
+    ours = hasattr(fun, "n_terms") or hasattr(fun, "dispatcher")
+    if not (ours or isinstance(fun, (Dispatcher, FunctionType))):  # SciPy's own wrapper: nobody could compile it
         options.setdefault("jit", False)
     return minimize(fun, x0, args, opt, jac, hess, hessp, bounds, constraints, tol, callback, options)
 

@@ -83,6 +83,17 @@ def test_custom_methods_take_bounds_callbacks_and_options():
         minimize(bowl, np.zeros(2), jac=bowl_grad, method=opt, options={"maxitr": 3})
 
 
+def test_models_and_derivatives_are_functions_to_scipy_too():
+    X = np.random.default_rng(0).standard_normal((40, 3))
+    model = no.LinearModel(X, X @ [1.0, 2.0, 3.0], fit_intercept=False)
+    res = minimize(model, np.zeros(3), method=no.Adam(lr=0.05), options={"batch_size": 10, "epochs": 300})
+    np.testing.assert_allclose(res.x, [1, 2, 3], atol=1e-2)
+    res = minimize(no.value_and_grad(bowl), np.zeros(2), jac=True, method=no.LBFGS(), options={"jit": True})
+    np.testing.assert_allclose(res.x, 3, atol=1e-6)
+    with pytest.raises(TypeError, match="lr must be a number"):
+        no.Adam(lr=no.SGD())
+
+
 def many_minima(x):
     return np.cos(14.5 * x[0] - 0.3) + (x[1] + 0.2) * x[1] + (x[0] + 0.2) * x[0]
 
