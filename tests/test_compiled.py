@@ -186,6 +186,46 @@ def test_what_cannot_be_done_is_one_sentence_when_it_is_compiled(call, match):
     assert "\n" not in str(caught.value)
 
 
+PAIR = """
+import numba, numpy as np, numbaopt as no
+
+@numba.njit(cache=True)
+def one(x):
+    return (x[0] - 1) ** 2, (2 * x[0] - 2,)
+
+@numba.njit(cache=True)
+def two(x):
+    return (x[0] - 2) ** 2, (2 * x[0] - 4,)
+
+@numba.njit
+def together():
+    return no.minimize(one, (0.0,), (), "bfgs", True).x[0], no.minimize(two, (0.0,), (), "bfgs", True).x[0]
+"""
+
+
+def test_machine_code_of_two_processes_goes_together(tmp_path):
+    """It is found and linked by name: no two functions on disk may share one."""
+    (tmp_path / "pair.py").write_text(PAIR)
+    code = """
+    import sys
+    sys.path.insert(0, sys.argv[1])
+    import pair
+    from numbaopt._jit import address
+    from numbaopt._packed import Packed
+    from numbaopt.problems.function import EVALUATE, compiled_evaluation
+    kind = Packed(((), True)).type
+    made = [compiled_evaluation(getattr(pair, name), True, kind) for name in sys.argv[2].split()]
+    print(*(address(evaluate, EVALUATE) == first for evaluate, first in made), len({first for _, first in made}))
+    print(*(sum(evaluate.stats.cache_hits.values()) for evaluate, _ in made))
+    if len(made) > 1:
+        print(*pair.together())
+    """
+    one, two, together = [process.python(code, tmp_path, names, NUMBA_CACHE_DIR=tmp_path / "cache")
+                          for names in ("one", "two", "one two")]  # fmt: skip
+    assert one == two == ["True", "1", "0"]
+    assert together == ["True", "True", "2", "1", "1", "1.0", "2.0"]
+
+
 CALLER = """
 import numba, numpy as np, numbaopt as no
 

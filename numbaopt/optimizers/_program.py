@@ -187,12 +187,12 @@ class Program:
         self._measure = join_measure(classes, counts)
         self.reduces = self._measure is not None
 
-    @property
+    @functools.cached_property
     def prepare(self) -> Any:
         """The address of ``prepare``."""
         return address(self.fill, PREPARE)
 
-    @property
+    @functools.cached_property
     def advance(self) -> Any:
         """The address of ``advance``."""
         return address(self.sweep, ADVANCE)
