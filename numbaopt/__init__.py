@@ -6,6 +6,7 @@
 array([3., 3.])
 """
 
+from . import compiled as compiled
 from . import losses, schedules, stream, transforms
 from .least_squares import least_squares
 from .many import minimize_many

@@ -102,6 +102,14 @@ def checked_namedtuple(cls: Any) -> Any:
     return cls
 
 
+BY_SCIPY: list[Any] = []  # what an optimizer does when SciPy calls it as its method; minimize.py tells
+
+
+def called_by_scipy(opt: Any, fun: Any, x0: Any, *args: Any, **given: Any) -> Any:
+    """The call of an optimizer: it is a custom method of ``scipy.optimize.minimize``."""
+    return BY_SCIPY[-1](opt, fun, x0, *args, **given)
+
+
 def from_fields(cls: Any) -> Any:
     """An intrinsic that makes an instance of the NamedTuple class from a tuple of its fields, numbers as float64."""
 
@@ -159,7 +167,7 @@ def _checked(cls: type, name: str, value: Any, ranges: dict[str, str]) -> Any:
         if value not in (False, True):
             raise TypeError(f"{shown}: {name} must be True or False")
         return bool(value)
-    if name == "lr" and callable(value):  # a schedule, or any function of the step
+    if name == "lr" and callable(value) and not hasattr(value, "slots"):  # a schedule, or any function of the step
         return value
     if "tuple" in kind:
         if not isinstance(value, (tuple, list)):

@@ -25,6 +25,7 @@ STYLES: dict[str, tuple[str, Any]] = {
     "lion": (BLACK, DOT), "adan": (GREEN, SOLID), "rprop": (SKY, DOT), "l-bfgs-b": (BLACK, DASH_DOT),
     "lbfgs": (BLUE, DASH_DOT), "l-bfgs": (BLUE, DASH_DOT_DOT), "newton": (VERMILLION, DASH_DOT),
     "saga": (VERMILLION, DASH), "sag": (VERMILLION, DOT), "svrg": (GREEN, DASH),
+    "bfgs": (BLUE, DOT), "lbfgsb": (BLACK, DASH_DOT_DOT), "cg": (GREEN, DASH_DOT_DOT),
     "sdca": (PURPLE, DOT), "dual": (PURPLE, DASH_DOT), "ssnal": (ORANGE, DASH_DOT),
 }  # fmt: skip
 ALIASES = {"gradient descent": "gd", "heavy ball": "momentum", "stochastic gradient descent": "sgd"}

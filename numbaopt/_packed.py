@@ -97,6 +97,44 @@ def _load(context, builder, kind, word):
     return value
 
 
+@native(lambda value, words: None)
+def store(typing_context, value, words):
+    """Write a value into a vector of words in compiled code, as `Packed` does; `count_words` says how long it must be.
+
+    Nothing is owned by the words: the value, and the function that stores it, must outlast them.
+    """
+    kind = types.unliteral(value)
+
+    def codegen(context, builder, signature, values):
+        data = context.make_array(signature.args[1])(context, builder, values[1]).data
+        for position, word in enumerate(_words_of(context, builder, signature.args[0], values[0])):
+            builder.store(word, cgutils.gep(builder, data, position))
+        return context.get_dummy_value()
+
+    return types.void(kind, words), codegen
+
+
+def _words_of(context, builder, kind, value):
+    """The mirror of `_load`."""
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        yield builder.ptrtoint(array.data, context.get_value_type(types.intp))
+        for numbers in (array.shape, array.strides):
+            yield from (builder.extract_value(numbers, i) for i in range(kind.ndim))
+    elif isinstance(kind, types.BaseTuple):
+        items: Any = kind
+        for k, item in enumerate(items):
+            yield from _words_of(context, builder, item, builder.extract_value(value, k))
+    elif isinstance(kind, types.Float):
+        number = context.cast(builder, value, kind, types.float64)
+        yield builder.bitcast(number, context.get_value_type(types.int64))
+    elif isinstance(kind, (types.Integer, types.Boolean)):
+        yield context.cast(builder, value, kind, types.int64)
+    else:
+        where = cgutils.alloca_once_value(builder, context.data_model_manager[kind].as_data(builder, value))
+        yield builder.ptrtoint(where, context.get_value_type(types.intp))
+
+
 class _Stored:
     """A value of any other type (a list, a string, a compiled function) in memory of its own.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+from types import FunctionType
+
+from numba.core.dispatcher import Dispatcher
 
 from . import checkpoint as checkpoints
-from ._fields import nearest
+from ._fields import BY_SCIPY, nearest
 from .arguments import (
     BATCH_OPTIONS,
     HISTORY_ROWS,
@@ -134,6 +137,19 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     KeyboardInterrupt
         On Ctrl-C, within a slice of some 20 ms; its attribute ``result`` is the result so far.
 
+    Notes
+    -----
+    Inside functions jitted by Numba, also in ``prange`` and in threads, the same call gives the same numbers, as a
+    NamedTuple with ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``status`` and ``success``.  There ``fun``, and ``jac``
+    if it is a function, are jitted; ``x0`` is a vector, a list or a tuple of numbers; ``method`` an optimizer or a
+    literal name of a rule, of L-BFGS, BFGS or CG; ``bounds`` a tuple or list of pairs, or an array of shape (n, 2);
+    ``options`` the method's fields, ``maxiter``, ``gtol``, ``ftol`` and ``xtol``.  Both modes of the exact gradient are
+    compiled, as the number of unknowns is not known: ``jac="forward"`` or ``"reverse"`` spares one.  Options of which
+    the first is an integer and another is not, ``{"maxiter": 100, "gtol": 1e-8}``, compile far sooner than others.
+    What cannot be done is told when the caller is compiled.  Ctrl-C waits until the caller returns.
+
+    An optimizer is also a custom method of SciPy: ``scipy.optimize.minimize(fun, x0, method=numbaopt.Adam(lr=0.1))``.
+
     Examples
     --------
     >>> import numpy as np, numba, numbaopt as no
@@ -143,6 +159,14 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     >>> res = no.minimize(rosen, [-1.2, 1.0], method="adam", options=dict(lr=0.02, maxiter=20_000))
     >>> res.success, res.x.round(3)
     (True, array([1., 1.]))
+
+    In compiled code:
+
+    >>> @numba.njit
+    ... def lowest(a):
+    ...     return no.minimize(rosen, (-1.2, a), method="bfgs", jac="forward").x
+    >>> lowest(1.0).round(3)
+    array([1., 1.])
     """
     options = dict(options or {})
     name = method.lower() if isinstance(method, str) else method
@@ -265,6 +289,20 @@ def _drive(problem, opt, run, limits, batches, callback, settings, saved, rememb
     if settings["disp"]:
         display(result)
     return result
+
+
+def minimize_for_scipy(opt, fun, x0, args=(), jac=None, hess=None, hessp=None, bounds=None, constraints=(),
+                       callback=None, tol=None, **options):  # fmt: skip
+    """`minimize` as SciPy calls a custom method; ``jac=True`` reaches it as an object that remembers the gradient."""
+    if hasattr(fun, "derivative") and getattr(jac, "__self__", None) is fun:
+        fun, jac = fun.fun, True
+    ours = hasattr(fun, "n_terms") or hasattr(fun, "dispatcher")
+    if not (ours or isinstance(fun, (Dispatcher, FunctionType))):  # SciPy's own wrapper: nobody could compile it
+        options.setdefault("jit", False)
+    return minimize(fun, x0, args, opt, jac, hess, hessp, bounds, constraints, tol, callback, options)
+
+
+BY_SCIPY.append(minimize_for_scipy)
 
 
 def _model_of(problem):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ._fields import checked_namedtuple
+from ._fields import called_by_scipy, checked_namedtuple
 
 
 @checked_namedtuple
@@ -124,6 +124,10 @@ class Chain(NamedTuple):
     def slots(self) -> tuple[str, ...]:
         """The names of the rule's state vectors."""
         return self.parts[-1].slots
+
+    def __call__(self, fun, x0, *args, **given):
+        """What SciPy calls where a chain is its ``method``."""
+        return called_by_scipy(self, fun, x0, *args, **given)
 
 
 def chain(*parts: Any) -> Chain:

@@ -276,7 +276,7 @@ def test_lbfgs_on_functions():
 
 def test_memory_of_lbfgs_is_an_option():
     few = no.minimize(rosen, [-1.2, 1.0], jac=rosen_grad, method="lbfgs", options={"memory": 1})
-    assert few.run.state.shape == (2 + 3, 2)
+    assert few.run.state.shape == (2 + 5, 2)
     with pytest.raises(ValueError, match=r"LBFGS\(memory=0\): memory must be in"):
         no.LBFGS(memory=0)
 

@@ -10,7 +10,7 @@ from .state import inlined, larger
 LEARNT = NUMBERS  # of the extra numbers: updates of the matrix
 
 
-def sizes(n: int) -> tuple[int, int]:
+def sizes(n: int, memory: int) -> tuple[int, int]:
     """Rows of the state, of which the matrix comes first, then two of scratch; extra numbers."""
     return ROWS + n + 2, NUMBERS + 1
 

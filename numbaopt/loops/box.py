@@ -18,7 +18,7 @@ from .state import clipped, inlined
 BREAK, CAUCHY, PAIR_ROWS = ROWS, ROWS + 1, ROWS + 2  # of the state: where a bound is met, the Cauchy point, the pairs
 
 
-def sizes(memory: int, n: int) -> tuple[int, int]:
+def sizes(n: int, memory: int) -> tuple[int, int]:
     """Rows of the state, of which steps come first, then changes of the gradient; extra numbers."""
     wide = 2 * memory
     return PAIR_ROWS + wide, PRODUCTS + 3 * memory * memory + wide * wide + 5 * wide + n

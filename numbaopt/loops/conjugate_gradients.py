@@ -12,7 +12,7 @@ LEARNT = NUMBERS  # of the extra numbers: steps since the last one along the gra
 ETA = 0.01  # how far the direction may turn against the last one
 
 
-def sizes() -> tuple[int, int]:
+def sizes(n: int, memory: int) -> tuple[int, int]:
     """Rows of the state; extra numbers."""
     return ROWS + 1, NUMBERS + 1
 

@@ -11,7 +11,7 @@ MEMORY = SETTINGS  # of the settings: pairs that are kept
 PAIRS, HEAD, PRODUCTS = NUMBERS, NUMBERS + 1, NUMBERS + 2  # how many pairs, where the next goes, then 2 numbers a pair
 
 
-def sizes(memory: int) -> tuple[int, int]:
+def sizes(n: int, memory: int) -> tuple[int, int]:
     """Rows of the state, of which steps come first, then changes of the gradient; extra numbers."""
     return ROWS + 2 * memory, PRODUCTS + 2 * memory
 

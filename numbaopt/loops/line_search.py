@@ -22,7 +22,8 @@ from .._jit import array_at, invoke_value, jit, jit_inside, pointer
 from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING, STEP_LIMIT
 from .state import clipped, inlined, judge, larger, open_run
 
-DIRECTION, TRIAL, SLOPES, ROWS = range(4)  # rows of the state; what a method keeps comes after them
+# Rows of the state; what a method keeps comes after them.  ``LOW`` is the longest trial that may be taken if need be.
+DIRECTION, TRIAL, SLOPES, LOW, LOW_SLOPES, ROWS = range(6)
 VAIN, LEAST, RISE, NUMBERS = range(4)  # of the extra numbers: steps in vain, least gradient, last length times slope
 DECREASE, CURVATURE, STRONG, ROUNDING, MAX_EVALUATIONS, MAX_TRIES, SETTINGS = range(7)  # of the settings
 
@@ -84,6 +85,14 @@ def move(there, x, d, length, lower, upper):
         there[i] = clipped(there[i], lower[i], upper[i])
 
 
+@jit_inside
+def swap(state):
+    """Exchange the trial point and its gradient for those that are kept."""
+    for i in range(state.shape[1]):
+        state[TRIAL, i], state[LOW, i] = state[LOW, i], state[TRIAL, i]
+        state[SLOPES, i], state[LOW_SLOPES, i] = state[LOW_SLOPES, i], state[SLOPES, i]
+
+
 @inlined
 def search(x, work, lower, upper, state, evaluate, data, fun, slope, length, limit, settings):
     """Look for a length that satisfies Wolfe's conditions, or, where the objective shows only rounding, those of Hager
@@ -108,6 +117,7 @@ def search(x, work, lower, upper, state, evaluate, data, fun, slope, length, lim
         elif steep < flattest and length < limit:
             was, s_was = low, s_low
             low, f_low, s_low = length, value, steep
+            swap(state)
             if high == math.inf:
                 length = beyond(was, s_was, length, steep)
                 length = length if length < limit else limit
@@ -117,12 +127,13 @@ def search(x, work, lower, upper, state, evaluate, data, fun, slope, length, lim
         else:
             found = True
             break
-        if tries == most - 1 and low > 0.0:
-            length = low  # the best that is known to be lower
-        elif math.isfinite(f_high) and math.isfinite(s_high):
+        if math.isfinite(f_high) and math.isfinite(s_high):
             length = between(low, f_low, s_low, high, f_high, s_high)
         else:
             length = low + 0.1 * (high - low)
+    if not found and low > 0.0:
+        length, value = low, f_low
+        swap(state)
     return found, length, value, tries
 
 
@@ -161,7 +172,6 @@ def loop_of(aim: Callable[..., Any], absorb: Callable[..., Any], forget: Callabl
             if slope < 0.0:
                 found, length, value, tries = search(x, work, lower, upper, state, evaluate, data, fun, slope, length,
                                                      limit, settings)  # fmt: skip
-            now.step += 1
             now.evaluations += tries - 1  # the last one is judged
             if not found and not value < fun:
                 now.evaluations += 1 if slope < 0.0 else 0
@@ -169,6 +179,7 @@ def loop_of(aim: Callable[..., Any], absorb: Callable[..., Any], forget: Callabl
                     continue  # once more, along the gradient
                 now.status, now.reason = (CONVERGED, 1) if now.grad_norm <= gtol else (NO_PROGRESS, 0)
                 return
+            now.step += 1
             now.lr, extra[RISE] = length, length * slope
             absorb(now, x, g, length, state, extra, settings)
             for i in range(previous.size):

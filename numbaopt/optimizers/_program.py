@@ -190,6 +190,16 @@ class Program:
     @functools.cached_property
     def prepare(self) -> Any:
         """The address of ``prepare``."""
+        return address(self.fill, PREPARE)
+
+    @functools.cached_property
+    def advance(self) -> Any:
+        """The address of ``advance``."""
+        return address(self.sweep, ADVANCE)
+
+    @functools.cached_property
+    def fill(self) -> Any:
+        """``prepare``, compiled when it is needed."""
         prepare, build, width = join_prepare(self.classes), _builder(self.classes), self.width
         fields = sum(len(part._fields) for part in self.classes)
         load = row_loader(types.float64, 0, fields, fields)
@@ -203,12 +213,11 @@ class Program:
                 for m in range(len(c)):
                     rows[j, m + 1] = c[m]
 
-        self._fill = jit_for_address(fill, fastmath=EXACT)
-        return address(self._fill, PREPARE)
+        return jit_for_address(fill, fastmath=EXACT)
 
     @functools.cached_property
-    def advance(self) -> Any:
-        """The address of ``advance``."""
+    def sweep(self) -> Any:
+        """``advance``, compiled when it is needed."""
         measure, kind = self._measure, numba.from_dtype(self.dtype)
         classes, counts, rule = self.classes, self.counts, self.rule
         update, update_free = join_after(classes, counts, rule), join_after(classes[: rule + 1], counts, rule)
@@ -230,8 +239,7 @@ class Program:
                 for i in range(np.uint64(end), np.uint64(high)):
                     x[i] = update_free(c, lr, x[i], g[i], s, i)
 
-        self._advance = jit_for_address(advance, fastmath=EXACT)
-        return address(self._advance, ADVANCE)
+        return jit_for_address(advance, fastmath=EXACT)
 
     @functools.cached_property
     def advance_some(self) -> Any:
@@ -300,10 +308,16 @@ def program(opt: Any, dtype: Any, after: tuple[Any, ...] = ()) -> Program:
     return _program(tuple(type(part) for part in parts), counts, np.dtype(dtype), len(parts_of(opt)) - 1)
 
 
+def program_of(classes: tuple[type, ...], dtype: Any) -> Program:
+    """The compiled code of the classes of an optimizer's parts."""
+    counts = tuple(count_coefficients(part()) for part in classes)
+    return _program(classes, counts, np.dtype(dtype), len(classes) - 1)
+
+
 def hyper_parameters(opt: Any, after: tuple[Any, ...] = ()) -> np.ndarray:
     """All fields of all parts as one row of float64; a schedule in the place of a rate counts as 0."""
     return np.array([[0.0 if callable(v) or isinstance(v, tuple) else float(v)
                       for part in (*parts_of(opt), *after) for v in part]], np.float64)  # fmt: skip
 
 
-__all__ = ["Program", "hyper_parameters", "parts_of", "program"]
+__all__ = ["Program", "hyper_parameters", "parts_of", "program", "program_of"]

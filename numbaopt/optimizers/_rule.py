@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from .._fields import checked_namedtuple
+from .._fields import called_by_scipy, checked_namedtuple
 
 OPTIMIZERS: dict[str, type] = {}  # every rule, by each of its names
 
@@ -73,6 +73,7 @@ def rule(*names: Any) -> Any:
                 raise TypeError(f"{cls.__name__} has no {need!r}: a rule needs slots, prepare(opt, lr, t) and "
                                 "update(c, x, g, s, i)")  # fmt: skip
         checked_namedtuple(cls)
+        cls.__call__ = called_by_scipy
         cls.names = tuple(dict.fromkeys(name.lower() for name in (cls.__name__, *names)))
         for name in cls.names:
             taken = OPTIMIZERS.get(name)

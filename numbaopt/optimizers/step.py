@@ -176,7 +176,7 @@ def _classes_of(opt: types.Type) -> tuple[tuple[type, ...], bool] | None:
     return ((opt.instance_class,), False) if hasattr(opt.instance_class, "update") else None
 
 
-def _follows_objective(kind: Any) -> bool:
+def follows_objective(kind: Any) -> bool:
     """Whether there is a `ReduceOnPlateau` in the schedule of an optimizer's Numba type."""
     while isinstance(kind, types.BaseNamedTuple):
         if kind.instance_class is ReduceOnPlateau:
@@ -200,7 +200,7 @@ def _step(opt, x, g, state, t):
     if found is None:
         return None
     classes, chained = found
-    if _follows_objective(opt.types[0][-1] if chained else opt):
+    if follows_objective(opt.types[0][-1] if chained else opt):
         raise TypingError("step: a rate that follows the objective, which step() does not know; use minimize()")
     counts = tuple(count_coefficients(part()) for part in classes)
     prepare, update, measure = join_prepare(classes), join_update(classes, counts), join_measure(classes, counts)

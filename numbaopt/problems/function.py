@@ -297,7 +297,7 @@ def _twin(function: Callable[..., Any], stamp: str) -> Any:
 def compiled_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype = FLOAT64) -> tuple[Any, Any]:
     """``evaluate(x, work, g, n, data)`` and its address, compiled once a function and types of arguments."""
     rules = 0
-    if jac in MODES:
+    if jac in EXACT:
         from ..exact import stamp
 
         rules = stamp()
@@ -307,11 +307,11 @@ def compiled_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype = FLOAT
 @functools.lru_cache(maxsize=256)
 def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype, rules: int) -> Any:
     kinds = (array(dtype), *packed[0])
-    if jac in MODES:
+    if jac in EXACT:
         from ..exact import link_late
 
-        on_disk = not isinstance(fun._cache, NullCache)
-        evaluate = jit_for_address(_with_exact(fun, jac, unpacker(packed), array_at(dtype)), cache=on_disk, fastmath=())
+        source, on_disk = _with_exact(fun, EXACT[jac], unpacker(packed), array_at(dtype)), _kept(fun)
+        evaluate = jit_for_address(source, cache=on_disk, fastmath=())
         link_late(evaluate)
         return evaluate, address(evaluate, EVALUATE)
     _require_real(return_type(fun, kinds), jac is True)
@@ -319,11 +319,16 @@ def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype, rules:
         return_type(fun, (array(np.complex128), *packed[0]))
     if callable(jac):
         _require_vector(return_type(jac, kinds))
-    on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
+    on_disk = _kept(fun) and (not isinstance(jac, Dispatcher) or _kept(jac))
     source = _with_value if jac == WITHOUT else _with_differences if isinstance(jac, str) else _with_jac
     evaluate = source(fun, None if jac is True else jac, unpacker(packed), array_at(dtype))
     evaluate = jit_for_address(evaluate, cache=on_disk, fastmath=())
     return evaluate, address(evaluate, EVALUATE)
+
+
+def _kept(function: Any) -> bool:
+    """Whether a user keeps a jitted function on disk."""
+    return not isinstance(function._cache, NullCache)
 
 
 def _fails(function: Any, kinds: tuple) -> bool:

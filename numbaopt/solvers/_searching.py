@@ -17,28 +17,37 @@ SCIPY_ONLY = ("norm", "eps", "finite_diff_rel_step", "return_all", "workers", "h
 class Searching(WholeSteps):
     """Steps of a loop of `loops.line_search`.
 
-    Subclasses give ``loop_for(job)``, of loops and ``own(opt)``, the method's own settings.
+    Subclasses give ``room(bounded)``, the module of `loops` that has the loop, and ``memory``, the method's field that
+    counts the pairs it keeps.  With ``plan`` that is also all that compiled code goes by (`numbaopt.inside`).
     """
 
     strong = False
+    memory = ""
 
     def __init__(self, job: Job):
         super().__init__(job)
         opt, dtype = job.opt, job.problem.dtype
-        self.loop = descent.compiled(dtype, self.loop_for(job))
-        self.settings = np.array([getattr(opt, "c1", DECREASE), getattr(opt, "c2", CURVATURE), self.strong,
-                                  8 * float(np.finfo(dtype).eps), getattr(opt, "maxfun", np.inf),
-                                  getattr(opt, "maxls", EVALUATIONS), *self.own(opt)])  # fmt: skip
+        self.loop = descent.compiled(dtype, self.room(job.run.lower.size > 0).loop)
+        self.settings = np.array([getattr(opt, item) if isinstance(item, str) else item
+                                  for item in self.plan(type(opt), dtype)])  # fmt: skip
 
     @staticmethod
-    def loop_for(job: Job) -> Any:
-        """The loop for this job."""
+    def room(bounded: bool) -> Any:
+        """Where the loop is."""
         raise NotImplementedError
 
-    @staticmethod
-    def own(opt: Any) -> tuple[float, ...]:
-        """The method's own settings."""
-        return ()
+    @classmethod
+    def plan(cls, method: Any, dtype: Any) -> tuple[Any, ...]:
+        """The settings of the loop, in their order: names of fields of the method, or numbers."""
+        defaults = {"c1": DECREASE, "c2": CURVATURE, "maxfun": np.inf, "maxls": EVALUATIONS}
+        c1, c2, maxfun, maxls = (key if key in method._fields else value for key, value in defaults.items())
+        return c1, c2, float(cls.strong), 8 * float(np.finfo(dtype).eps), maxfun, maxls, cls.memory or 0.0
+
+    @classmethod
+    def sizes(cls, opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
+        """What the loop asks for."""
+        found: tuple[int, int] = cls.room(bounded).sizes(problem.n, int(getattr(opt, cls.memory, 0)))
+        return found
 
 
 def refuse(name: str, problem: Any, bounded: bool) -> None:

@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._fields import checked_namedtuple
+from .._fields import called_by_scipy, checked_namedtuple
 from .._interrupts import Interrupts
 from .._jit import address_of
 from .._packed import Packed
@@ -166,7 +166,7 @@ def method(*names: str) -> Any:
     """Class decorator that makes a NamedTuple with a ``solver`` known by these names."""
 
     def register(cls: Any) -> Any:
-        cls.names = names
+        cls.names, cls.__call__ = names, called_by_scipy
         cls.slots = ()
         for name, default in DEFAULTS.items():
             setattr(cls, name, getattr(cls, name, default))

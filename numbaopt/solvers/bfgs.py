@@ -8,21 +8,16 @@ import numpy as np
 
 from ..loops import bfgs
 from ._searching import CURVATURE, DECREASE, SCIPY_ONLY, Searching, refuse
-from ._solver import Job, method
+from ._solver import method
 
 
 class BFGSSteps(Searching):
     """Steps of `BFGS`."""
 
     @staticmethod
-    def loop_for(job: Job) -> Any:
+    def room(bounded: bool) -> Any:
         """The only one."""
-        return bfgs.loop
-
-    @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
-        """The matrix, and more."""
-        return bfgs.sizes(problem.n)
+        return bfgs
 
     def told(self) -> dict[str, Any]:
         """The inverse Hessian."""

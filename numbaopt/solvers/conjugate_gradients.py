@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..loops import conjugate_gradients
 from ._searching import DECREASE, SCIPY_ONLY, Searching, refuse
-from ._solver import Job, method
+from ._solver import method
 
 
 class CGSteps(Searching):
@@ -15,14 +15,9 @@ class CGSteps(Searching):
     strong = True
 
     @staticmethod
-    def loop_for(job: Job) -> Any:
+    def room(bounded: bool) -> Any:
         """The only one."""
-        return conjugate_gradients.loop
-
-    @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
-        """One more direction."""
-        return conjugate_gradients.sizes()
+        return conjugate_gradients
 
 
 @method("cg")

@@ -8,41 +8,36 @@ import numpy as np
 
 from ..loops import box, lbfgs
 from ._searching import SCIPY_ONLY, Searching, refuse
-from ._solver import Job, method
+from ._solver import method
 
 
 class LBFGSSteps(Searching):
-    """Steps of `LBFGS` and `LBFGSB`; threads share passes over large tables."""
+    """Steps of `LBFGS`; threads share passes over large tables."""
+
+    memory = "memory"
 
     @staticmethod
-    def loop_for(job: Job) -> Any:
+    def room(bounded: bool) -> Any:
         """Bounds need a loop of their own."""
-        return box.loop if job.run.lower.size else lbfgs.loop
+        return box if bounded else lbfgs
 
-    @staticmethod
-    def own(opt: Any) -> tuple[float, ...]:
-        """The number of pairs."""
-        return (opt.memory,)
-
-    @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
-        """Pairs of vectors, and what goes with each pair."""
-        memory = int(opt.memory)
-        return box.sizes(memory, problem.n) if bounded else lbfgs.sizes(memory)
-
-    @staticmethod
-    def fits(opt: Any, run: Any) -> bool:
+    @classmethod
+    def fits(cls, opt: Any, run: Any) -> bool:
         """Whether the extra numbers count pairs."""
-        pairs, head = run.extra[lbfgs.PAIRS], run.extra[lbfgs.HEAD]
-        return bool(pairs in range(int(opt.memory) + 1) and head in range(int(opt.memory)))
+        pairs, head, memory = run.extra[lbfgs.PAIRS], run.extra[lbfgs.HEAD], int(getattr(opt, cls.memory))
+        return bool(pairs in range(memory + 1) and head in range(memory))
+
+
+class LBFGSBSteps(LBFGSSteps):
+    """Steps of `LBFGSB`."""
+
+    memory = "maxcor"
 
     def told(self) -> dict[str, Any]:
         """The inverse Hessian that the pairs stand for, as SciPy's L-BFGS-B tells of it."""
-        if not hasattr(self.job.opt, "maxcor"):
-            return {}
         from scipy.optimize import LbfgsInvHessProduct
 
-        run, memory = self.job.run, int(self.job.opt.memory)
+        run, memory = self.job.run, int(self.job.opt.maxcor)
         pairs, head = (int(number) for number in run.extra[[lbfgs.PAIRS, lbfgs.HEAD]])
         first = box.PAIR_ROWS if run.lower.size else lbfgs.ROWS
         order = first + (head - pairs + np.arange(pairs)) % memory
@@ -130,17 +125,13 @@ class LBFGSB(NamedTuple):
     maxfun: float = 15_000
     maxls: float = 20
 
-    solver = LBFGSSteps
+    solver = LBFGSBSteps
     ranges = {"maxcor": "[1, 1000]", "maxfun": "[0, inf)", "maxls": "[1, inf)"}
     bounded = True
     defaults = {"ftol": 2.220446049250313e-09, "gtol": 1e-5, "maxiter": 15_000}
     tolerances = ("ftol", "gtol")
     calm_steps = 1
     elsewhere = SCIPY_ONLY
-
-    @property
-    def memory(self):
-        return self.maxcor
 
     @staticmethod
     def check(opt, problem, batches, bounded):

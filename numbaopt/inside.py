@@ -1,0 +1,344 @@
+"""Methods inside compiled code: where their numbers come from there, and which loops and settings they make.
+
+A method's numbers stand in its instance, in the options or in the class; which of these is known from the types alone,
+so that a read is a move between registers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+
+from ._fields import RANGES, nearest
+from ._jit import jit_for_address, jit_inside, linked, native, pointer, pointer_to
+from ._packed import count_words, store, unpacker
+from ._schedule import rate
+from .arguments import MAXITER
+from .loops import descent
+from .loops.alone import PIECE, Work
+from .loops.state import CALM_STEPS
+from .optimizers._program import ADVANCE, PREPARE, program_of
+from .optimizers._rule import OPTIMIZERS
+from .optimizers.step import follows_objective
+from .solvers import SOLVERS
+from .solvers.first_order import AHEAD
+
+LIMITS = {"maxiter": MAXITER, "gtol": 1e-5, "ftol": 0.0, "xtol": 0.0}
+READY = types.void(*(types.intp,) * 4)
+FLOAT64 = np.dtype(np.float64)
+
+
+class Source(NamedTuple):
+    """Where a number comes from: argument 0 (the method), 1 (the options), 2 (tol), or None: ``path`` is the number.
+
+    Where it turns out to be NaN, from ``otherwise``.
+    """
+
+    argument: int | None
+    path: Any
+    kind: Any = types.float64
+    otherwise: Any = None
+
+
+def absent(kind: Any) -> bool:
+    """Whether an argument is left out, or None."""
+    return kind is None or isinstance(kind, types.NoneType) or (isinstance(kind, types.Omitted) and kind.value is None)
+
+
+def keys_of(options: Any, valid: list[str]) -> dict[str, Any]:
+    """The keys of options and the types of their values; of a typed dictionary, all that are ``valid``."""
+    if absent(options):
+        return {}
+    if isinstance(options, types.LiteralStrKeyDict):
+        return dict(zip(options.fields, map(types.unliteral, options.types), strict=True))
+    if isinstance(options, types.DictType) and isinstance(options.value_type, types.Number):
+        return dict.fromkeys(valid, types.float64)
+    raise TypeError("options must be a dictionary such as {'maxiter': 100, 'gtol': 1e-8} in compiled code, or None")
+
+
+def opened(options: Any, keys: dict[str, Any]) -> Callable[[Any], Any]:
+    """A function for compiled code that makes a tuple of options, NaN where a typed dictionary lacks one."""
+    if not isinstance(options, types.DictType):
+        return jit_inside(lambda options: ()) if absent(options) else _as_it_is
+    names, told = range(len(keys)), f"options: only numbers of these names: {', '.join(sorted(keys))}"
+    lines = ["def open_options(options):", *(f"    v{k} = find(options, {key!r})" for k, key in enumerate(keys)),
+             f"    if {' + '.join(f'(v{k} == v{k})' for k in names)} < len(options):",
+             f"        raise ValueError({told!r})",
+             f"    return ({''.join(f'v{k}, ' for k in names)})"]  # fmt: skip
+    space: dict[str, Any] = {"find": _find}
+    exec("\n".join(lines), space)  # noqa: S102
+    return jit_inside(space["open_options"], fastmath=())
+
+
+def _look_up(options, key):
+    return float(options[key]) if key in options else np.nan
+
+
+_find = jit_inside(_look_up, fastmath=())
+
+
+@native(lambda value: value)
+def _as_it_is(typing_context, value):
+    def codegen(context, builder, signature, values):
+        context.nrt.incref(builder, value, values[0])
+        return values[0]
+
+    return value(value), codegen
+
+
+def _value(context, builder, source: Source, kind: Any, arguments: Any) -> Any:
+    """What stands at a source, as a ``kind``."""
+    if source.argument is None:
+        return context.get_constant(kind, source.path)
+    value = arguments[source.argument]
+    for k in source.path:
+        value = builder.extract_value(value, k)
+    value = context.cast(builder, value, source.kind, kind)
+    if source.otherwise is None:
+        return value
+    other = _value(context, builder, source.otherwise, kind, arguments)
+    return builder.select(builder.fcmp_unordered("uno", value, value), other, value)
+
+
+def reader(sources: tuple[Source, ...]) -> Any:
+    """An intrinsic ``read(method, options, tol)``: the numbers of all sources as a tuple of float64."""
+    made = types.UniTuple(types.float64, len(sources))
+
+    @native(lambda method, options, tol: None)
+    def read(typing_context, method, options, tol):
+        def codegen(context, builder, signature, arguments):
+            numbers = [_value(context, builder, source, types.float64, arguments) for source in sources]
+            return context.make_tuple(builder, made, numbers)
+
+        return made(method, options, tol), codegen
+
+    return read
+
+
+def picker(source: Source) -> Any:
+    """An intrinsic ``pick(method, options)``: what stands at one source, of whatever type."""
+
+    @native(lambda method, options: None)
+    def pick(typing_context, method, options):
+        return source.kind(method, options), (
+            lambda context, builder, signature, arguments: _value(context, builder, source, source.kind, arguments))
+
+    return pick
+
+
+def checker(named: list[tuple[str, str]]) -> Any:
+    """``check(numbers)``: a ValueError where one is out of its range; ``named`` are names and ranges, "" for any."""
+    lines = ["def check(numbers):", "    pass"]
+    for k, (name, interval) in enumerate(named):
+        given = f"numbers[{k}] == numbers[{k}] and " if name == "maxiter" else ""  # NaN: not given
+        if interval:
+            low, high = interval[1:-1].split(", ")
+            above = f"{low} {'<=' if interval[0] == '[' else '<'} " if low != "-inf" else ""
+            below = f" {'<=' if interval[-1] == ']' else '<'} {high}" if high != "inf" else " < inf"
+            lines += [f"    if {given}not ({above}numbers[{k}]{below}):",
+                      f"        raise ValueError({f'{name} must be in {interval}'!r})"]  # fmt: skip
+        if name == "maxiter":
+            lines += [f"    if {given}numbers[{k}] != int(numbers[{k}]):",
+                      "        raise ValueError('maxiter must be an integer')"]  # fmt: skip
+    space: dict[str, Any] = {"inf": math.inf}
+    exec("\n".join(lines), space)  # noqa: S102
+    return jit_inside(space["check"], fastmath=())
+
+
+class Method:
+    """A method as compiled code needs it, from the Numba types of the method, the options and tol.
+
+    Attributes
+    ----------
+    read, check, most
+        For compiled code: ``read(method, options, tol)``, all numbers; ``check(numbers)``; maxiter,
+        ``most(numbers, n)``.
+    count : int
+        The first numbers are the method's own, the next are gtol, ftol, xtol, maxiter.
+    loops : tuple
+        Two intrinsics: addresses of the loops without and with bounds.
+    sizes
+        ``sizes(n, numbers, bounded)``: rows of the state, extra numbers.
+    arrange
+        ``arrange(method, options, numbers) -> Work``.
+    ready
+        An intrinsic: the address of what computes rates, or 0.
+    """
+
+    def __init__(self, method: Any, options: Any, tol: Any, bounded: bool):
+        classes, self.chained, self.instance = _classes_of(method)
+        self.cls, fields = classes[-1], classes[-1]._fields
+        translates, elsewhere = getattr(self.cls, "translates", {}), getattr(self.cls, "elsewhere", ())
+        keys = keys_of(options, [*filter(self._is_number, fields), *LIMITS])
+        self.open, self.typed = opened(options, keys), isinstance(options, types.DictType)
+        self.options = {translates.get(key, key): Source(1, (k,), kind)
+                        for k, (key, kind) in enumerate(keys.items()) if not absent(kind)}  # fmt: skip
+        for key, source in self.options.items():
+            if key not in fields and key not in LIMITS:
+                why = "is an option of SciPy's method alone" if key in elsewhere else "is not known in compiled code"
+                raise ValueError(f"options: {key!r} {why}; {nearest(key, [*fields, *LIMITS])}")
+            if key != "lr" and not isinstance(source.kind, (types.Integer, types.Float, types.Boolean)):
+                raise TypeError(f"options: {key!r} must be a number, not {source.kind}")
+        if hasattr(self.cls, "solver") and not hasattr(self.cls.solver, "plan"):
+            raise ValueError(f"method {self.cls.__name__} is not possible in compiled code; use LBFGS, BFGS or a rule")
+        if hasattr(self.cls, "check"):
+            self.cls.check(self.cls, None, None, bounded)
+        sources = [*self._own(classes), *self._tolerances(tol), ("maxiter", self._maxiter())]
+        self.count = len(sources) - len(LIMITS)
+        ranges = {**RANGES, **dict.fromkeys(LIMITS, "[0, inf)"), **getattr(self.cls, "ranges", {})}
+        self.read = reader(tuple(source for _, source in sources))
+        self.check = checker([(name, "" if source.argument is None else ranges.get(name, ""))
+                              for name, source in sources])  # fmt: skip
+        own, where = getattr(self.cls, "defaults", {}).get("maxiter"), len(sources) - 1
+        default = jit_inside(own if callable(own) else lambda n: MAXITER)
+
+        def most(numbers, n):
+            return int(numbers[where]) if numbers[where] == numbers[where] else int(default(n))
+
+        self.most = jit_inside(most, fastmath=())
+        self.calm_steps = int(getattr(self.cls, "calm_steps", CALM_STEPS))
+
+    def _own(self, classes: tuple[Any, ...]) -> list[tuple[str, Source]]:
+        """Names and sources of the numbers of the method's own; sets what is said of the class above."""
+        raise NotImplementedError
+
+    def _is_number(self, name: str) -> bool:
+        """Whether a field of the method is a number, in its instance."""
+        source = self._field(name, -1, self.cls, False)
+        return isinstance(source.kind, types.Number) and not isinstance(source.kind, types.Boolean)
+
+    def _chosen(self, key: str, otherwise: Source) -> Source:
+        """Where a number comes from that may stand in the options."""
+        source = self.options.get(key, otherwise)
+        return source._replace(otherwise=otherwise) if self.typed and source is not otherwise else source
+
+    def _field(self, name: str, part: int, cls: Any, options: bool) -> Source:
+        """Where a field of a part comes from."""
+        if self.instance is None:
+            value = cls._field_defaults[name]
+            source = Source(None, value, types.none if value is None else types.float64)
+        else:
+            kind: Any = self.instance
+            path = (0, part % len(kind[0]), cls._fields.index(name)) if self.chained else (cls._fields.index(name),)
+            for k in path:
+                kind = kind[k]
+            source = Source(0, path, types.unliteral(kind))
+        return self._chosen(name, source) if options else source
+
+    def _tolerances(self, tol: Any) -> list[tuple[str, Source]]:
+        own, found = {**LIMITS, **getattr(self.cls, "defaults", {})}, []
+        for key in ("gtol", "ftol", "xtol"):
+            source = Source(None, own[key])
+            if not absent(tol) and key in getattr(self.cls, "tolerances", ("gtol",)):
+                source = Source(2, (), types.unliteral(tol))
+            found.append((key, self._chosen(key, source)))
+        return found
+
+    def _maxiter(self) -> Source:
+        own = getattr(self.cls, "defaults", {}).get("maxiter", MAXITER)
+        return self._chosen("maxiter", Source(None, math.nan if callable(own) else own))
+
+
+class Search(Method):
+    """A method whose loop is settled by numbers, as those that search along a line."""
+
+    def _own(self, classes: tuple[Any, ...]) -> list[tuple[str, Source]]:
+        solver = self.cls.solver
+        plan = solver.plan(self.cls, FLOAT64)
+        free, within = solver.room(False), solver.room(True)
+        self.loops = tuple(linked(room.loop, types.void(*descent.signature(FLOAT64))) for room in (free, within))
+        few, some, count = jit_inside(free.sizes), jit_inside(within.sizes), len(plan)
+
+        def sizes(n, numbers, bounded):
+            return some(n, int(numbers[count - 1])) if bounded else few(n, int(numbers[count - 1]))
+
+        def arrange(method, options, numbers):
+            settings = np.empty(count, np.int64)
+            store(numbers[:count], settings)
+            return Work(settings, np.empty(0, np.int64), np.empty(0))
+
+        self.sizes, self.arrange, self.ready = jit_inside(sizes), jit_inside(arrange), jit_inside(lambda: 0)
+        return [(item, self._field(item, 0, self.cls, True)) if isinstance(item, str) else ("", Source(None, item))
+                for item in plan]  # fmt: skip
+
+
+class Rule(Method):
+    """A rule, or a chain of transforms and a rule."""
+
+    def _own(self, classes: tuple[Any, ...]) -> list[tuple[str, Source]]:
+        last, program = len(classes) - 1, program_of(classes, FLOAT64)
+        found = [(name, self._field(name, k, part, k == last)) for k, part in enumerate(classes)
+                 for name in part._fields]  # fmt: skip
+        lr = self._field("lr", last, self.cls, True)
+        _check_rate(lr.kind)
+        pick, width, rows, count = picker(lr), program.width, len(self.cls.slots), len(found)
+        loop = linked(descent.descend, types.void(*descent.signature(FLOAT64)))
+        fill, sweep = linked(program.fill, PREPARE), linked(program.sweep, ADVANCE)
+        self.loops, self.ready = (loop, loop), linked(_ready(lr.kind), READY)
+        words, coefficients, rates = count_words(lr.kind), count, count + AHEAD * width
+        size, fields = rates + PIECE, len(descent.Settings._fields)
+
+        def arrange(method, options, numbers):
+            settings, schedule, room = np.empty(fields, np.int64), np.empty(words, np.int64), np.empty(size)
+            for k in range(count):
+                room[k] = numbers[k]
+            store((pick(method, options),), schedule)
+            store((pointer(room), pointer_to(room, rates), 0, pointer_to(room, coefficients), AHEAD, fill(), sweep()),
+                  settings)  # fmt: skip
+            return Work(settings, schedule, room)
+
+        self.sizes, self.arrange = jit_inside(lambda n, numbers, bounded: (rows, 0)), jit_inside(arrange)
+        return [(name, source if isinstance(source.kind, (types.Number, types.Boolean)) else Source(None, 0.0))
+                for name, source in found]  # fmt: skip
+
+
+def _check_rate(kind: Any) -> None:
+    schedule = isinstance(kind, types.BaseNamedTuple) and hasattr(kind.instance_class, "rate")
+    if follows_objective(kind):
+        raise ValueError("lr=ReduceOnPlateau follows one run from Python; in compiled code use another schedule")
+    if not (isinstance(kind, types.Number) or schedule):
+        raise TypeError(f"lr must be a number or a schedule of numbaopt.schedules in compiled code, not {kind}")
+
+
+@functools.cache
+def _ready(kind: types.Type) -> Any:
+    """``ready(schedule, rates, first, count)``, see `loops.alone.solve`, for a rate of a Numba type."""
+    unpack = unpacker(types.Tuple((kind,)))
+
+    def ready(schedule, rates, first, count):
+        (lr,), out = unpack(schedule), descent.floats(rates, count)
+        for k in range(count):
+            out[k] = rate(lr, float(first + k), 1.0)
+            if not (0.0 <= out[k] < math.inf):
+                raise ValueError("lr: the schedule gives a rate that is not in [0, inf)")
+
+    return jit_for_address(ready, fastmath=())
+
+
+def _classes_of(method: Any) -> tuple[tuple[Any, ...], bool, Any]:
+    """The classes of a method's parts, whether it is a chain, and its Numba type, None where only its name is known."""
+    if isinstance(method, types.UnicodeType):
+        raise TypeError("method must be a literal name in compiled code, as in method='lbfgs', not a variable")
+    if absent(method) or isinstance(method, types.StringLiteral):
+        name = "lbfgs" if absent(method) or method.literal_value.lower() == "auto" else method.literal_value.lower()
+        known = {**OPTIMIZERS, **{key: cls for key, cls in SOLVERS.items() if hasattr(cls.solver, "plan")}}
+        if name not in known:
+            told = f"method {method.literal_value!r} is none of those in compiled code"
+            raise ValueError(f"{told}; {nearest(name, known)}")
+        return (known[name],), False, None
+    if isinstance(method, types.BaseNamedTuple) and "parts" in method.fields:
+        return tuple(part.instance_class for part in method.types[0]), True, method
+    cls = getattr(method, "instance_class", None)
+    if not (hasattr(cls, "update") or hasattr(cls, "solver")):
+        raise TypeError(f"method must be an optimizer such as numbaopt.Adam() or a literal name, not {method}")
+    return (cls,), False, method
+
+
+def method_of(method: Any, options: Any, tol: Any, bounded: bool) -> Method:
+    """The method of Numba types."""
+    return (Search if hasattr(_classes_of(method)[0][-1], "solver") else Rule)(method, options, tol, bounded)
