@@ -23,7 +23,8 @@ from .loops.alone import solve
 from .loops.descent import EVALUATE
 from .minimize import minimize
 from .optimizers._program import cast_all
-from .problems.function import EXACT, RefusedError, as_scheme, compiled_evaluation, frames_inside
+from .problems.evaluation import EXACT, RefusedError, compiled_evaluation
+from .problems.function import as_scheme, frames_inside
 
 REAL = (types.Integer, types.Float, types.Boolean)
 VECTOR = array(np.float64)

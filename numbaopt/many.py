@@ -19,7 +19,8 @@ from .loops import many
 from .loops.state import Run, new_run
 from .minimize import minimize, named
 from .optimizers._rule import OPTIMIZERS
-from .problems.function import WITHOUT, Function
+from .problems.evaluation import WITHOUT
+from .problems.function import Function
 from .result import optimize_result
 from .run import Limits
 from .schedules import plateau_of

@@ -32,7 +32,8 @@ from .arguments import (
 from .loops.state import Run, make_feasible, new_run, take_over
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.step import as_optimizer
-from .problems.function import WITHOUT, Function
+from .problems.evaluation import WITHOUT
+from .problems.function import Function
 from .problems.weight_norm import WeightNorm
 from .result import display, hook_of, solved
 from .run import Batches, Driver, Hooks, Limits

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .loops.state import NOW, RECORD
-from .problems.function import mend_message
+from .problems.evaluation import mend_message
 from .run import Driver
 from .status import CONVERGED, NOT_FINITE, STOPPED
 

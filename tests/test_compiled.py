@@ -212,7 +212,7 @@ def test_machine_code_of_two_processes_goes_together(tmp_path):
     import pair
     from numbaopt._jit import address
     from numbaopt._packed import Packed
-    from numbaopt.problems.function import EVALUATE, compiled_evaluation
+    from numbaopt.problems.evaluation import EVALUATE, compiled_evaluation
     kind = Packed(((), True)).type
     made = [compiled_evaluation(getattr(pair, name), True, kind) for name in sys.argv[2].split()]
     print(*(address(evaluate, EVALUATE) == first for evaluate, first in made), len({first for _, first in made}))

@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, OptimizeWarning
 
 import numbaopt as no
 from numbaopt.loops import descent
-from numbaopt.problems.function import _compile_evaluation
+from numbaopt.problems.evaluation import _compile_evaluation
 
 
 def plain_bowl(x):

@@ -16,7 +16,8 @@ from ..differences import SCHEMES
 from ..loops.descent import EVALUATE, evaluate_at
 from ..loops.minibatch import BATCH, numbers
 from ..loops.state import largest
-from .function import Function, as_scheme, mend_message
+from .evaluation import mend_message
+from .function import Function, as_scheme
 
 CHUNK_SIZE = 1024
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))

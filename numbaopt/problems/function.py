@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-import types as pytypes
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
-from numba import types
-from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
-from numba.core.errors import NumbaError
 
-from .._cache import UnknownError, fingerprint
 from .._fields import nearest
-from .._jit import address, array, array_at, jit_for_address, jit_inside, short_reason
-from .._packed import Packed, unpacker
+from .._jit import array, short_reason
+from .._packed import Packed
 from ..differences import SCHEMES, evaluations
-from ..loops.descent import EVALUATE, evaluate_at
+from ..loops.descent import evaluate_at
 from .callback import Callback
+from .evaluation import (
+    EXACT,
+    FLOAT64,
+    WITHOUT,
+    RefusedError,
+    as_dispatcher,
+    compiled_evaluation,
+    mend_message,
+    require_real,
+    return_type,
+)
 
-GRADIENT_SHAPE = "jac returned a gradient of shape ({},), x has shape ({},)"
-RESIDUALS_COUNT = "fun returned {} residuals, {} at x0"
-JACOBIAN_SHAPE = "jac returned a matrix of shape ({}, {}), for {} residuals and {} unknowns"
-UNFILLED = (GRADIENT_SHAPE, RESIDUALS_COUNT, JACOBIAN_SHAPE)
-FLOAT64 = np.dtype(np.float64)
 WITHOUT_ARGS = numba.typeof(((), True))  # of what is packed; to ask for it each time would take longer than the rest
-MODES = ("forward", "reverse")
-WITHOUT = "without"  # the value of jac where no gradient is needed
-EXACT = {"ad": None, "forward": "forward", "reverse": "reverse"}  # values of jac, and the mode that each asks for
 
 
 class Evaluated:
@@ -162,7 +158,7 @@ class Evaluated:
 
     def _require(self, kind: Any) -> None:
         """Raise unless ``fun`` may return this type."""
-        _require_real(kind, False)
+        require_real(kind, False)
 
     def _evaluation(self, jac: Any, packed: Any) -> tuple[Any, Any]:
         """The compiled evaluation, and its address."""
@@ -235,10 +231,6 @@ def _told(error: Exception) -> str:
     return str(error) if isinstance(error, TypeError) else short_reason(error)
 
 
-class RefusedError(NumbaError):
-    """The objective compiles, but into something that cannot be minimized."""
-
-
 def as_scheme(jac: Any) -> Any:
     """How the gradient is found: a function, True, a name of `EXACT` or of a numerical scheme, None: not decided."""
     if jac is None or jac is False:
@@ -275,62 +267,6 @@ def native_layout(args: tuple) -> tuple:
     return tuple(map(one, args))
 
 
-def as_dispatcher(function: Callable[..., Any]) -> Any:
-    """``function`` if it is jitted; else its jitted twin, the same one for as long as all it refers to is the same."""
-    if isinstance(function, Dispatcher):
-        return function
-    if isinstance(getattr(function, "dispatcher", None), Dispatcher):  # a function of numbaopt.grad
-        return function.dispatcher
-    if not isinstance(function, pytypes.FunctionType):
-        raise NumbaError(f"a {type(function).__name__} is not a plain function")
-    try:
-        return _twin(function, fingerprint(function))
-    except UnknownError:
-        return numba.njit(boundscheck=True)(function)
-
-
-@functools.lru_cache(maxsize=256)
-def _twin(function: Callable[..., Any], stamp: str) -> Any:
-    return numba.njit(boundscheck=True)(function)  # whoever writes plain Python is owed its IndexError
-
-
-def compiled_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype = FLOAT64) -> tuple[Any, Any]:
-    """``evaluate(x, work, g, n, data)`` and its address, compiled once a function and types of arguments."""
-    rules = 0
-    if jac in EXACT:
-        from ..exact import stamp
-
-        rules = stamp()
-    return _compile_evaluation(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed, dtype, rules)
-
-
-@functools.lru_cache(maxsize=256)
-def _compile_evaluation(fun: Any, jac: Any, packed: Any, dtype: np.dtype, rules: int) -> Any:
-    kinds = (array(dtype), *packed[0])
-    if jac in EXACT:
-        from ..exact import link_late
-
-        source, on_disk = _with_exact(fun, EXACT[jac], unpacker(packed), array_at(dtype)), _kept(fun)
-        evaluate = jit_for_address(source, cache=on_disk, fastmath=())
-        link_late(evaluate)
-        return evaluate, address(evaluate, EVALUATE)
-    _require_real(return_type(fun, kinds), jac is True)
-    if jac == "cs":
-        return_type(fun, (array(np.complex128), *packed[0]))
-    if callable(jac):
-        _require_vector(return_type(jac, kinds))
-    on_disk = _kept(fun) and (not isinstance(jac, Dispatcher) or _kept(jac))
-    source = _with_value if jac == WITHOUT else _with_differences if isinstance(jac, str) else _with_jac
-    evaluate = source(fun, None if jac is True else jac, unpacker(packed), array_at(dtype))
-    evaluate = jit_for_address(evaluate, cache=on_disk, fastmath=())
-    return evaluate, address(evaluate, EVALUATE)
-
-
-def _kept(function: Any) -> bool:
-    """Whether a user keeps a jitted function on disk."""
-    return not isinstance(function._cache, NullCache)
-
-
 def _fails(function: Any, kinds: tuple) -> bool:
     """Whether a jitted function cannot be called with these arguments, from Python no more than from here."""
     try:
@@ -340,99 +276,9 @@ def _fails(function: Any, kinds: tuple) -> bool:
     return False
 
 
-def return_type(function: Any, kinds: tuple) -> Any:
-    _, kinds = function.fold_argument_types(kinds, {})
-    function.compile(kinds)
-    return function.overloads[kinds].signature.return_type
-
-
-def _require_real(kind: Any, pair: bool) -> None:
-    if pair:
-        if not isinstance(kind, types.BaseTuple) or kind.count != 2:
-            raise RefusedError(f"jac=True: fun must return (value, gradient); it returns {kind}")
-        kind, gradient = kind.types
-        _require_vector(gradient)
-    if not isinstance(types.unliteral(kind), (types.Float, types.Integer, types.Boolean)):
-        raise RefusedError(f"fun must return a real scalar; it returns {kind}")
-
-
-def _require_vector(kind: Any) -> None:
-    vector = isinstance(kind, types.Array) and kind.ndim == 1 and isinstance(kind.dtype, (types.Float, types.Integer))
-    numbers = isinstance(kind, (types.UniTuple, types.List)) and isinstance(kind.dtype, (types.Float, types.Integer))
-    if not (vector or numbers):
-        raise RefusedError(f"jac must return a vector of real numbers; it returns {kind}")
-
-
-def _with_jac(fun, jac, unpack, vector):
-    def evaluate(x, work, g, n, data):
-        (args, wanted), x, work, g = unpack(data), vector(x, n), vector(work, n), vector(g, n)
-        value = 0.0
-        for i in range(n):
-            work[i] = x[i]
-        if jac is None:
-            pair = fun(work, *args)
-            value, gradient = np.float64(pair[0]), pair[1]
-        else:
-            if wanted:
-                value = np.float64(fun(work, *args))
-                for i in range(n):
-                    work[i] = x[i]
-            gradient = jac(work, *args)
-        if len(gradient) != n:
-            raise ValueError(GRADIENT_SHAPE, len(gradient), n)
-        for i in range(n):
-            g[i] = gradient[i]
-        return value
-
-    return evaluate
-
-
-def _with_value(fun, jac, unpack, vector):
-    def evaluate(x, work, g, n, data):
-        (args, _), x, work = unpack(data), vector(x, n), vector(work, n)
-        for i in range(n):
-            work[i] = x[i]
-        return np.float64(fun(work, *args))
-
-    return evaluate
-
-
-def _with_exact(fun, mode, unpack, vector):
-    from ..exact import evaluation
-
-    run = evaluation(fun, mode)
-
-    def evaluate(x, work, g, n, data):
-        args, _ = unpack(data)
-        return run(vector(x, n), vector(g, n), args)
-
-    return evaluate
-
-
-def _with_differences(fun, jac, unpack, vector):
-    scheme = jit_inside(SCHEMES[jac], fastmath=())
-
-    def evaluate(x, work, g, n, data):
-        (args, lower, upper), x, work, g = unpack(data), vector(x, n), vector(work, n), vector(g, n)
-        for i in range(x.size):
-            work[i] = x[i]
-        value = fun(work, *args)
-        scheme(fun, x, work, g, value, args, lower, upper)
-        return np.float64(value)
-
-    return evaluate
-
-
 def frames_inside() -> int:
     """The ``stacklevel`` by which a warning of the caller points at the code outside this package."""
     package, level, frame = __name__.partition(".")[0], 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back
     return level
-
-
-def mend_message(error: ValueError) -> ValueError:
-    """Fill the numbers into a message that compiled code could only raise apart from them."""
-    if error.args and error.args[0] in UNFILLED:
-        return ValueError(error.args[0].format(*error.args[1:]))
-    return error

@@ -17,16 +17,8 @@ from .._packed import unpacker
 from ..differences import SCHEMES
 from ..loops.least_squares import LOSSES, RESIDUALS, jacobian_at
 from .callback import Callback
-from .function import (
-    JACOBIAN_SHAPE,
-    MODES,
-    RESIDUALS_COUNT,
-    Evaluated,
-    RefusedError,
-    as_dispatcher,
-    native_layout,
-    return_type,
-)
+from .evaluation import JACOBIAN_SHAPE, MODES, RESIDUALS_COUNT, RefusedError, as_dispatcher, return_type
+from .function import Evaluated, native_layout
 
 REAL = (types.Float, types.Integer, types.Boolean)
 floats = array_at(np.float64)
