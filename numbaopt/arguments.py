@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._fields import nearest
+from .automatic import Automatic
 from .optimizers._program import parts_of
 from .optimizers.after import Proximal
 from .run import Batches
@@ -40,6 +41,27 @@ def split_options(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any
         warn(f"unknown option {key!r} for {type(parts_of(opt)[-1]).__name__}; {nearest(key, [*fields, *OPTIONS])}")
         del options[key]
     return opt, options
+
+
+def settle_rate(method: Any, opt: Any, options: dict[str, Any], model: bool) -> dict[str, Any]:
+    """The options, with an `Automatic` rate where the user leaves it to us.
+
+    That is where a rule is named (or its class given) for a function and no ``lr``, or where ``lr`` is None.  A rule's
+    own default stands for it in minibatches, and where something else than the objective judges the run.
+    """
+    rule = parts_of(opt)[-1]
+    if hasattr(opt, "solver") or "lr" not in getattr(rule, "_fields", ()):
+        return options
+    asked = "lr" in options and options["lr"] is None
+    if not asked and ("lr" in options or model or not isinstance(method, (str, type))):
+        return options
+    batches = model and options.get("batch_size") is not None
+    former = options.get("run")
+    goes_on = former is not None and len(getattr(former, "state", ())) == len(opt.slots)  # with a rate that was told
+    if batches or goes_on or options.get("validation") is not None:
+        return {**options, "lr": type(rule)._field_defaults["lr"]}
+    found: Any = Automatic
+    return {**options, "lr": found()}
 
 
 def settings_of(opt: Any, tol: float | None, options: dict[str, Any], n: int) -> dict[str, Any]:

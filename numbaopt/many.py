@@ -14,7 +14,7 @@ from ._fields import nearest
 from ._packed import Packed, count_words
 from ._schedule import rates
 from ._threads import workers
-from .arguments import count, limits_of, nonnegative, settings_of, split_options, unknowns, warn
+from .arguments import count, limits_of, nonnegative, settings_of, settle_rate, split_options, unknowns, warn
 from .loops import many
 from .loops.state import Run, new_run
 from .minimize import minimize, named
@@ -92,7 +92,8 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     starts, which = _starts(X0, args, batched)
     args = tuple(_native(arg) if own else arg for arg, own in zip(args, which, strict=True))
     lower, upper = _bounds(bounds, starts)
-    opt, options = split_options(_method(method), options)
+    opt = _method(method)
+    opt, options = split_options(opt, settle_rate(method, opt, options, False))
     for key in [key for key in options if key not in MANY_OPTIONS]:
         warn(f"option {key!r} has no effect in minimize_many; it knows {', '.join(MANY_OPTIONS)}")
     settings = settings_of(opt, tol, options, starts.shape[1])

@@ -21,6 +21,7 @@ from .arguments import (
     refuse_for_weight_norm,
     score_of,
     settings_of,
+    settle_rate,
     split_options,
     start_of,
     unknowns,
@@ -72,7 +73,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         every epoch of minibatches; raising StopIteration ends the run with status 99.
     options : dict
         Every field of the optimizer (``lr`` a number, a schedule or a function of the number of steps taken, 0 before
-        the first), and
+        the first; where a function is minimized by a rule's name, or with None, it is found on the way,
+        see `numbaopt.schedules.Automatic`), and
 
         maxiter : int
             Most steps; 10,000 for whole objectives.
@@ -173,7 +175,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     for key, value in (("hess", hess), ("hessp", hessp), ("constraints", constraints or None)):
         if value is not None:
             warn(f"method {method!r} does not use {key}")
-    opt, options = split_options(named(name), options)
+    opt = named(name)
+    opt, options = split_options(opt, settle_rate(name, opt, options, model))
     return _minimize(problem, x0, opt, lower, upper, tol, callback, options)
 
 

@@ -14,7 +14,6 @@ from .loops.state import NOW, RECORD
 from .run import Driver
 from .status import CONVERGED, NOT_FINITE, STOPPED
 
-
 NOW_VALUES: Any = namedtuple("NOW_VALUES", NOW.names or ())  # read many times, far faster than a record
 
 
@@ -54,15 +53,15 @@ def result_of(driver: Driver, interrupted: bool = False):
     if inner is not None:  # what was trained stands for the unknowns of this model
         x = driver.told(x)
         jac = jac if interrupted else inner.value_and_grad(x)[1]
-    return OptimizeResult(
-        x=x, fun=float(fun), jac=jac, nit=int(now.step),
-        nfev=evaluations * (1 + getattr(problem, "per_gradient", 0)),
-        njev=evaluations + (int(now.step) if batches is not None else 0),
-        status=status, success=status == CONVERGED,
-        message="Interrupted by the user." if interrupted else driver.message(),
-        lr=float(now.lr) if now.step else _first_rate(driver.opt.lr), history=history, run=run,
-        **driver.solver.told(),
-    )  # fmt: skip
+    told = {
+        "x": x, "fun": float(fun), "jac": jac, "nit": int(now.step),
+        "nfev": evaluations * (1 + getattr(problem, "per_gradient", 0)),
+        "njev": evaluations + (int(now.step) if batches is not None else 0),
+        "status": status, "success": status == CONVERGED,
+        "message": "Interrupted by the user." if interrupted else driver.message(),
+        "lr": float(now.lr) if now.step else _first_rate(driver.opt.lr), "history": history, "run": run,
+    }  # fmt: skip
+    return OptimizeResult(told | driver.solver.told())
 
 
 def _first_rate(lr: Any) -> float:
