@@ -30,6 +30,7 @@ from .optimizers import (
     Yogi,
     rule,
 )
+from .optimizers.combined import Lookahead, Switch
 from .optimizers.step import init_state, step
 from .problems.finite_sum import FiniteSum
 from .problems.linear_model import LinearModel
@@ -39,10 +40,9 @@ __version__ = "0.1.0"
 _DERIVATIVES = ("check_grad", "derivative_rule", "grad", "hessian", "hvp", "jacobian", "value_and_grad")
 __all__ = [
     "BFGS", "CG", "LBFGS", "LBFGSB", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad",
-    "Adadelta", "Adam",
-    "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam", "Nesterov", "Newton", "RAdam",
-    "RMSprop", "Rprop", "Yogi", "init_state", "losses", "methods", "minimize", "minimize_many", "resume", "rule",
-    "schedules", "step", "stream", "transforms", *_DERIVATIVES,
+    "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Lookahead", "Momentum", "NAdam",
+    "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Switch", "Yogi", "init_state", "losses", "methods", "minimize",
+    "minimize_many", "resume", "rule", "schedules", "step", "stream", "transforms", *_DERIVATIVES,
 ]  # fmt: skip
 
 

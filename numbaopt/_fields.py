@@ -140,7 +140,7 @@ def _checked(cls: type, name: str, value: Any, ranges: dict[str, str]) -> Any:
         if value not in (False, True):
             raise TypeError(f"{shown}: {name} must be True or False")
         return bool(value)
-    if name == "lr" and callable(value):  # a schedule, or any function of the step
+    if callable(value) and (name == "lr" or "Any" in kind):  # a schedule, or any function of the step
         return value
     if "tuple" in kind:
         if not isinstance(value, (tuple, list)):
