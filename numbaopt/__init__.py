@@ -7,9 +7,11 @@ array([3., 3.])
 """
 
 from . import losses, schedules, stream, transforms
+from .lr_finder import lr_finder
 from .many import minimize_many
 from .methods import methods
 from .minimize import minimize, resume
+from .multistart import multistart
 from .optimizers import (
     SGD,
     AdaBelief,
@@ -41,8 +43,9 @@ _DERIVATIVES = ("check_grad", "derivative_rule", "grad", "hessian", "hvp", "jaco
 __all__ = [
     "BFGS", "CG", "LBFGS", "LBFGSB", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief", "AdaGrad",
     "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Lookahead", "Momentum", "NAdam",
-    "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Switch", "Yogi", "init_state", "losses", "methods", "minimize",
-    "minimize_many", "resume", "rule", "schedules", "step", "stream", "transforms", *_DERIVATIVES,
+    "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Switch", "Yogi", "init_state", "losses", "lr_finder", "methods",
+    "minimize", "minimize_many", "multistart", "resume", "rule", "schedules", "step", "stream", "transforms",
+    *_DERIVATIVES,
 ]  # fmt: skip
 
 
