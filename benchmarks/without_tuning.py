@@ -59,11 +59,11 @@ def judge(problem: Problem, fun: float) -> Score:
                  any(gap <= NEAR * (least or min(1.0, start)) for gap, least in gaps))  # fmt: skip
 
 
-def alone(problem: Problem, name: str) -> float:
-    """The best objective of a rule by its name, nothing told but the limit on steps."""
+def alone(problem: Problem, name: str, **told: float) -> float:
+    """The best objective of a rule by its name, nothing told but the limit on steps, or gtol = 0."""
     steps = EVALUATIONS
     while True:  # restarts evaluate without a step
-        res = no.minimize(problem.fun, problem.x0, method=name, options={"maxiter": steps})
+        res = no.minimize(problem.fun, problem.x0, method=name, options={"maxiter": steps, **told})
         if res.nfev <= EVALUATIONS:
             return float(res.fun)
         steps -= res.nfev - EVALUATIONS
@@ -84,6 +84,7 @@ def run(quick: bool = False) -> Iterator[Table]:
         begin = time.perf_counter()
         ours = [judge(problem, alone(problem, rule.name)) for problem in problems]
         took = time.perf_counter() - begin
+        untiring = [judge(problem, alone(problem, rule.name, gtol=0.0)) for problem in problems]
         begin = time.perf_counter()
         theirs = {rate: [judge(problem, constant(problem, rule.optax(rate))) for problem in problems]
                   for rate in RATES}  # fmt: skip
@@ -91,7 +92,7 @@ def run(quick: bool = False) -> Iterator[Table]:
         cases = [Case("all problems, once", {OURS: Times((took,)), "one constant rate": Times((seconds,))})]
         notes: list[str] = []
         for field, what in zip(Score._fields, ("of the way from the start", "of the minimum itself"), strict=True):
-            found = [getattr(score, field) for score in ours]
+            found, longer = ([getattr(score, field) for score in scores] for scores in (ours, untiring))
             each = {rate: [getattr(score, field) for score in scores] for rate, scores in theirs.items()}
             best = max(each, key=lambda rate: sum(each[rate]))
             some = sum(map(any, zip(*each.values(), strict=True)))
@@ -99,9 +100,10 @@ def run(quick: bool = False) -> Iterator[Table]:
             met = ""
             if rule.name == "adam":
                 met = f" (asked {ASKED:.0%}: {'met' if sum(found) >= ASKED * len(problems) else 'NOT met'})"
-            notes.append(f"Within {NEAR:g} {what}: {sum(found)} of {len(problems)}{met}; optax's rule at {USUAL:g} "
-                         f"{sum(each[USUAL])}, at {best:g}, the best for all, {sum(each[best])}; at the best of "
-                         f"{len(RATES)} rates for each problem {some}. Missed: {missed or 'none'}.")  # fmt: skip
+            notes.append(f"Within {NEAR:g} {what}: {sum(found)} of {len(problems)}{met}, with gtol=0 "
+                         f"{sum(longer)}; optax's rule at {USUAL:g} {sum(each[USUAL])}, at {best:g}, the best for all, "
+                         f"{sum(each[best])}; at the best of {len(RATES)} rates for each problem {some}. Missed: "
+                         f"{missed or 'none'}.")  # fmt: skip
         notes.append(f"Listed local minima count. {EVALUATIONS:,} evaluations of the gradient at most; constant rates "
                      "are not stopped before, and their best point counts, too.")  # fmt: skip
         notes += checked(rule)

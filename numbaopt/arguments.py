@@ -46,14 +46,14 @@ def split_options(opt: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any
 def settle_rate(method: Any, opt: Any, options: dict[str, Any], model: bool) -> dict[str, Any]:
     """The options, with an `Automatic` rate where the user leaves it to us.
 
-    That is where a rule is named (or its class given) for a function and no ``lr``, or where ``lr`` is None.  A rule's
-    own default stands for it in minibatches, and where something else than the objective judges the run.
+    That is where a rule is named for a function and no ``lr``, or where ``lr`` is None.  A rule's own default stands
+    for it in minibatches, and where something else than the objective judges the run.
     """
     rule = parts_of(opt)[-1]
     if hasattr(opt, "solver") or "lr" not in getattr(rule, "_fields", ()):
         return options
     asked = "lr" in options and options["lr"] is None
-    if not asked and ("lr" in options or model or not isinstance(method, (str, type))):
+    if not asked and ("lr" in options or model or not isinstance(method, str)):
         return options
     batches = model and options.get("batch_size") is not None
     former = options.get("run")
