@@ -124,8 +124,9 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     -------
     scipy.optimize.OptimizeResult
         ``x`` (the best finite point seen), ``fun``, ``jac`` (there), ``nit``, ``nfev``, ``njev``, ``status`` (0
-        converged, 1 step limit, 2 not finite, 99 stopped), ``success``, ``message``, ``lr`` (of the last step) and
-        ``history``: a record array with the fields step, fun, grad_norm, lr, seconds (and epoch), thinned on long runs.
+        converged, 1 step limit, 2 not finite, 99 stopped), ``success``, ``message``, ``lr`` (of the last step, or
+        the one found) and ``history``: a record array with the fields step, fun, grad_norm, lr, seconds (and epoch),
+        thinned on long runs.
 
     Raises
     ------
