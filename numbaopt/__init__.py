@@ -9,9 +9,11 @@ array([3., 3.])
 from . import compiled as compiled
 from . import losses, schedules, stream, transforms
 from .least_squares import least_squares
+from .lr_finder import lr_finder
 from .many import minimize_many
 from .methods import methods
 from .minimize import minimize, resume
+from .multistart import multistart
 from .optimizers import (
     SGD,
     AdaBelief,
@@ -32,6 +34,7 @@ from .optimizers import (
     Yogi,
     rule,
 )
+from .optimizers.combined import Lookahead, Switch
 from .optimizers.step import init_state, step
 from .problems.finite_sum import FiniteSum
 from .problems.linear_model import LinearModel
@@ -41,10 +44,10 @@ __version__ = "0.1.0"
 _DERIVATIVES = ("check_grad", "derivative_rule", "grad", "hessian", "hvp", "jacobian", "value_and_grad")
 __all__ = [
     "BFGS", "CG", "LBFGS", "LBFGSB", "LM", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief",
-    "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Momentum", "NAdam",
-    "NelderMead", "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "TrustNCG", "Yogi", "init_state", "least_squares",
-    "losses", "methods", "minimize", "minimize_many", "resume", "rule", "schedules", "step", "stream", "transforms",
-    *_DERIVATIVES,
+    "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Lookahead",
+    "Momentum", "NAdam", "NelderMead", "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Switch", "TrustNCG", "Yogi",
+    "init_state", "least_squares", "losses", "lr_finder", "methods", "minimize", "minimize_many", "multistart",
+    "resume", "rule", "schedules", "step", "stream", "transforms", *_DERIVATIVES,
 ]  # fmt: skip
 
 

@@ -17,9 +17,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import pickle
 import re
+import secrets
 import stat
 import sys
 import tempfile
@@ -31,6 +33,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
@@ -42,6 +45,20 @@ FORMAT = "numbaopt-cache-1"
 FUNCTIONS = ("prepare", "update", "scale", "apply", "term", "finish", "after", "rate", "value", "slope", "curvature",
              "bend", "implicit_slope", "lipschitz")  # of rules, transforms, schedules and losses
 KNOWN_MODULES = {"builtins", "cmath", "math", "numba", "numbaopt", "numpy", "operator"}
+
+
+def _number_anew() -> None:
+    """Let the names of functions compiled from now on be those of no other process.
+
+    A name ends with a number that Numba counts from 1.  Where one process loads what several have written, names must
+    tell functions apart: the code found by a name is the first that was loaded.
+    """
+    FunctionIdentity._unique_ids = itertools.count(secrets.randbits(62))
+
+
+_number_anew()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_number_anew)
 
 
 class UnknownError(Exception):

@@ -167,7 +167,8 @@ def _checked(cls: type, name: str, value: Any, ranges: dict[str, str]) -> Any:
         if value not in (False, True):
             raise TypeError(f"{shown}: {name} must be True or False")
         return bool(value)
-    if name == "lr" and callable(value) and not hasattr(value, "slots"):  # a schedule, or any function of the step
+    fits = name == "lr" and not hasattr(value, "slots")  # a schedule, or any function of the step
+    if callable(value) and (fits or "Any" in kind):
         return value
     if "tuple" in kind:
         if not isinstance(value, (tuple, list)):

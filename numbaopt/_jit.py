@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
-import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +19,6 @@ import numba
 import numpy as np
 from numba import types
 from numba.core import cgutils
-from numba.core.bytecode import FunctionIdentity
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 from numba.extending import _Intrinsic
@@ -35,20 +32,6 @@ from ._cache import DiskCache
 FASTMATH = frozenset({"reassoc", "nsz", "arcp", "contract"})
 EXACT = frozenset({"nsz"})  # every operation rounded as written: the same bits from vector code and its scalar twin
 FUSED = EXACT | {"contract"}  # for loops that store: no reordering
-
-
-def _renumber() -> None:
-    """Let names of machine code, which Numba numbers from 1 in every process, be of this process alone.
-
-    Code is found and linked by name, and on disk there is that of other processes: of two closures of one source line,
-    made in two processes, one would stand for both.
-    """
-    FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6), "little") + 1)
-
-
-_renumber()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renumber)
 
 
 def jit(function: Callable[..., Any], *, cache: bool = True, **options: Any) -> Any:

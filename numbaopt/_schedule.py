@@ -60,6 +60,8 @@ def rates(lr: Any, first: int, count: int, scale: float = 1.0) -> np.ndarray:
     """The rates of ``count`` steps, the first after ``first`` steps, as a float64 vector."""
     if isinstance(lr, float):
         return np.full(count, lr)
+    if getattr(type(lr), "automatic", False):  # found by the loop itself
+        return np.zeros(count)
     out = np.empty(count)
     (_fill_compiled if _compiles(lr) else _fill)(lr, first, scale, out)
     if not np.all(np.isfinite(out) & (out >= 0)):

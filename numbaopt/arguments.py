@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._fields import nearest
+from .automatic import Automatic
 from .optimizers._program import parts_of
 from .optimizers.after import Proximal
 from .run import Batches
@@ -41,10 +42,34 @@ def split_options(opt: Any, options: dict[str, Any], tol: float | None = None) -
         opt = opt._replace(parts=(*opt.parts[:-1], opt.parts[-1]._replace(**mine)))
     elif mine:
         opt = opt._replace(**mine)
+    for key in [key for key in options if key in getattr(opt, "unknown_to", ())]:
+        warn(f"option {key!r} has no effect on {type(opt).__name__}")
+        del options[key]
     for key in [key for key in options if key not in OPTIONS]:
         warn(f"unknown option {key!r} for {type(parts_of(opt)[-1]).__name__}; {nearest(key, [*fields, *OPTIONS])}")
         del options[key]
     return opt, options
+
+
+def settle_rate(method: Any, opt: Any, options: dict[str, Any], model: bool) -> dict[str, Any]:
+    """The options, with an `Automatic` rate where the user leaves it to us.
+
+    That is where a rule is named for a function and no ``lr``, or where ``lr`` is None.  A rule's own default stands
+    for it in minibatches, and where something else than the objective judges the run.
+    """
+    rule = parts_of(opt)[-1]
+    if hasattr(opt, "solver") or "lr" not in getattr(rule, "_fields", ()):
+        return options
+    asked = "lr" in options and options["lr"] is None
+    if not asked and ("lr" in options or model or not isinstance(method, str)):
+        return options
+    batches = model and options.get("batch_size") is not None
+    former = options.get("run")
+    goes_on = former is not None and len(getattr(former, "state", ())) == len(opt.slots)  # with a rate that was told
+    if batches or goes_on or options.get("validation") is not None:
+        return {**options, "lr": type(rule)._field_defaults["lr"]}
+    found: Any = Automatic
+    return {**options, "lr": found()}
 
 
 def settings_of(opt: Any, tol: float | None, options: dict[str, Any], n: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ._schedule import SCHEDULES
 from .loops.state import NOW, RECORD, Run
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.after import AFTER
+from .optimizers.combined import MAKERS
 from .schedules import Plateau
 from .solvers import SOLVERS
 
@@ -27,11 +28,13 @@ _TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transform
 
 def describe(value: Any) -> Any:
     """An optimizer, transform or schedule as JSON-able data; `revive` is the way back."""
+    if hasattr(value, "describe"):  # of a combined rule, what it is made of
+        return {k: v if k == "class" else describe(v) for k, v in value.describe().items()}
     if hasattr(value, "_fields"):
         return {"class": type(value).__name__, **{k: describe(v) for k, v in zip(value._fields, value, strict=True)}}
     if isinstance(value, tuple):
         return [describe(item) for item in value]
-    if not isinstance(value, (bool, int, float)):
+    if value is not None and not isinstance(value, (bool, int, float)):
         raise ValueError(f"lr={value!r} cannot be written to a checkpoint; use a schedule from numbaopt.schedules")
     return value
 
@@ -46,6 +49,8 @@ def revive(data: Any) -> Any:
     name = str(data.get("class"))
     if name == "Chain":
         return transforms.chain(*fields["parts"])
+    if name in MAKERS:
+        return MAKERS[name](**fields)
     classes = {**_TRANSFORMS, **AFTER, **SCHEDULES, **OPTIMIZERS, **{c.__name__.lower(): c for c in SOLVERS.values()}}
     if name.lower() not in classes:
         raise ValueError(f"{name!r} is not known here (import the module that defines it); {nearest(name, OPTIMIZERS)}")

@@ -181,7 +181,8 @@ def _method_of(method: Any, x_scale: Any, x0: np.ndarray) -> Any:
     except (TypeError, ValueError):
         sizes = np.zeros(1)
     if not (np.all(sizes > 0) and np.all(np.isfinite(sizes))):
-        raise ValueError(f"x_scale={x_scale!r} must be 'jac', a positive number or {x0.size} of them")
+        given = opt.x_scale if x_scale is None else x_scale
+        raise ValueError(f"x_scale={given!r} must be 'jac', a positive number or {x0.size} of them")
     return opt._replace(x_scale=tuple(sizes))
 
 

@@ -14,13 +14,13 @@ from ._fields import nearest
 from ._packed import Packed, count_words
 from ._schedule import rates
 from ._threads import workers
-from .arguments import count, limits_of, nonnegative, settings_of, split_options, unknowns, warn
+from .arguments import count, limits_of, nonnegative, settings_of, settle_rate, split_options, unknowns, warn
+from .least_squares import STATUS, least_squares
 from .loops import many
 from .loops.state import Run, new_run
 from .minimize import minimize, named
 from .optimizers._rule import OPTIMIZERS
-from .problems.evaluation import WITHOUT
-from .problems.function import Function
+from .problems.function import Function, needed
 from .result import optimize_result
 from .run import Limits
 from .schedules import plateau_of
@@ -29,6 +29,8 @@ from .status import CONVERGED, MESSAGES, RAISED, STOPPED
 
 CHUNK_SECONDS = 0.01  # of problems that a thread takes at a time
 PIECE = 64  # steps of one problem between two looks at Ctrl-C
+FROM_SCIPYS = {theirs: ours for ours, theirs in STATUS.items()}
+FIRST = 10  # problems that are tried to learn how many residuals there are
 MANY_OPTIONS = ("maxiter", "gtol", "ftol", "xtol", "progress", "jit")
 
 
@@ -96,16 +98,17 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     starts, which = _starts(X0, args, batched)
     args = tuple(_native(arg) if own else arg for arg, own in zip(args, which, strict=True))
     lower, upper = _bounds(bounds, starts)
-    opt, options = split_options(_method(method), options, tol)
+    opt = _method(method)
+    opt, options = split_options(opt, settle_rate(method, opt, options, False), tol)
     for key in [key for key in options if key not in MANY_OPTIONS]:
         warn(f"option {key!r} has no effect in minimize_many; it knows {', '.join(MANY_OPTIONS)}")
     settings = settings_of(opt, tol, options, starts.shape[1])
     if len(starts) == 0:
         return _result(starts, np.zeros(0), *np.zeros((3, 0), np.int64))
     box = (lower[0], upper[0]) if len(lower) else (np.zeros(0), np.zeros(0))
-    jac = jac if getattr(opt, "gradient", True) else WITHOUT
+    jac = needed(opt, jac)
     if hasattr(opt, "problem"):
-        problem = opt.problem(fun, jac, _of(0, args, which), starts[0], *box, settings["jit"])
+        problem = _residuals(opt, fun, jac, starts, args, which, box, settings["jit"])
     else:
         problem = Function(fun, jac, _of(0, args, which), starts.shape[1], *box, settings["jit"])
         if hasattr(opt, "check"):
@@ -189,6 +192,17 @@ def _method(method: Any) -> Any:
     if plateau_of(opt.lr) is not None:
         raise ValueError("lr=ReduceOnPlateau follows one run; for many problems use another schedule")
     return opt
+
+
+def _residuals(opt, fun, jac, starts, args, which, box, jit) -> Any:
+    """The residuals of the first problem whose do not raise: it tells how many there are."""
+    errors: list[Exception] = []
+    for i in range(min(len(starts), FIRST)):
+        try:
+            return opt.problem(fun, jac, _of(i, args, which), starts[i], *box, jit)
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _whole(opt: Any) -> bool:
@@ -322,18 +336,33 @@ def _one_by_one(fun, starts, args, which, opt, jac, bounds, tol, options) -> Any
     from scipy.optimize import Bounds
 
     k, (lower, upper) = len(starts), bounds
-    x, fun_values, numbers = starts.copy(), np.full(k, np.nan), np.zeros((3, k), np.int64)
-    options = {**{key: options[key] for key in options if key in MANY_OPTIONS and key != "progress"}, "history": 2}
-    for i in range(k):
-        box = Bounds(lower[i % len(lower)], upper[i % len(upper)]) if len(lower) else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # it was said before
-            try:
-                res = minimize(fun, starts[i], _of(i, args, which), opt, jac, bounds=box, tol=tol, options=options)
-            except Exception:
-                numbers[0, i] = RAISED
-                continue
-        x[i], fun_values[i], numbers[:, i] = res.x, res.fun, (res.status, res.nit, res.nfev)
+    x, fun_values, numbers = starts.copy(), np.full(k, np.nan), np.full((3, k), 0)
+    numbers[0] = STOPPED
+    given = {key: options[key] for key in options if key in MANY_OPTIONS and key != "progress"}
+
+    def solve(i: int) -> Any:
+        mine = _of(i, args, which)
+        low, high = (lower[i % len(lower)], upper[i % len(upper)]) if len(lower) else (-np.inf, np.inf)
+        if hasattr(opt, "problem"):
+            tolerances = {key: given.get(key, 1e-8 if tol is None else tol) for key in ("ftol", "xtol", "gtol")}
+            found = least_squares(fun, starts[i], jac, (low, high), opt, **tolerances, args=mine,
+                                  max_nfev=given.get("maxiter"))  # fmt: skip
+            found.fun, found.status = found.cost, FROM_SCIPYS.get(found.status, CONVERGED)
+            return found
+        box = Bounds(low, high) if len(lower) else None
+        return minimize(fun, starts[i], mine, opt, jac, bounds=box, tol=tol, options={**given, "history": 2})
+
+    try:
+        for i in range(k):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # it was said before
+                try:
+                    found = solve(i)
+                except Exception:
+                    numbers[0, i] = RAISED
+                    continue
+            x[i], fun_values[i], numbers[:, i] = found.x, found.fun, (found.status, found.nit, found.nfev)
+    except KeyboardInterrupt as interrupt:
+        interrupt.result = _result(x, fun_values, *numbers)
+        raise
     return _result(x, fun_values, *numbers)
-
-

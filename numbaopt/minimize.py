@@ -24,6 +24,7 @@ from .arguments import (
     refuse_for_weight_norm,
     score_of,
     settings_of,
+    settle_rate,
     split_options,
     start_of,
     unknowns,
@@ -32,8 +33,7 @@ from .arguments import (
 from .loops.state import Run, make_feasible, new_run, take_over
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.step import as_optimizer
-from .problems.evaluation import WITHOUT
-from .problems.function import Function
+from .problems.function import Function, needed
 from .problems.weight_norm import WeightNorm
 from .result import display, hook_of, solved
 from .run import Batches, Driver, Hooks, Limits
@@ -77,7 +77,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         every epoch of minibatches; raising StopIteration ends the run with status 99.
     options : dict
         Every field of the optimizer (``lr`` a number, a schedule or a function of the number of steps taken, 0 before
-        the first), and
+        the first; where a function is minimized by a rule's name, or with None, it is found on the way,
+        see `numbaopt.schedules.Automatic`), and
 
         maxiter : int
             Most steps; 10,000 for whole objectives.
@@ -127,9 +128,9 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     -------
     scipy.optimize.OptimizeResult
         ``x`` (the best finite point seen), ``fun``, ``jac`` (there), ``nit``, ``nfev``, ``njev``, ``status`` (0
-        converged, 1 step limit, 2 not finite, 99 stopped), ``success``, ``message``, ``lr`` (of the last step) and
-        ``history``: a record array with the fields step, fun, grad_norm, lr, seconds (and epoch), thinned on long runs.
-        SciPy's methods return what SciPy does, without lr and history.
+        converged, 1 step limit, 2 not finite, 99 stopped), ``success``, ``message``, ``lr`` (of the last step, or
+        the one found) and ``history``: a record array with the fields step, fun, grad_norm, lr, seconds (and epoch),
+        thinned on long runs.  SciPy's methods return what SciPy does, without lr and history.
 
     Raises
     ------
@@ -188,8 +189,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         args = (args,)
     if model and (args or jac is not None):
         raise ValueError(f"{'args' if args else 'jac'}: a {type(fun).__name__} has its own data and gradient")
-    if known and not getattr(ours, "gradient", True):
-        jac = WITHOUT
+    if known and not model:
+        jac = needed(ours, jac)
     problem = _problem_of(fun, jac, args, x0.size, lower, upper, options.get("jit"))
     if automatic:
         name, defaults = choose(problem, lower.size > 0)
@@ -206,7 +207,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             warn(f"method {method!r} does not use {key}")
     if constraints:
         warn(f"method {method!r} cannot handle constraints, which are ignored; 'SLSQP' and 'trust-constr' can")
-    opt, options = split_options(named(name), options, tol)
+    opt = named(name)
+    opt, options = split_options(opt, settle_rate(name, opt, options, model), tol)
     return _minimize(problem, x0, opt, lower, upper, tol, callback, options)
 
 
@@ -368,7 +370,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     if options.get("maxiter") is not None:
         limits = limits._replace(maxiter=count("maxiter", options["maxiter"]))
     if run.now[0].status in (STEP_LIMIT, STOPPED):
-        run.now[0].status = RUNNING
+        run.now[0].status, run.now[0].reason = RUNNING, 0
     opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
     found = len(run.state) - (run.now[0].shown >= 0), run.extra.size
     needed = solver_of(opt).sizes(opt, problem, batches, run.lower.size > 0)
@@ -378,7 +380,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
                          f"now has {rows_now} and {numbers_now}")  # fmt: skip
     now = run.now[0]
     same = (getattr(problem, "l1", 0.0), getattr(problem, "n_outputs", 1), getattr(problem, "n_penalised", problem.n))
-    if not solver_of(opt).fits(opt, run) or (now.l1, now.outputs, now.penalised) != same:
+    whole = solver_of(opt).fits(opt, run) and (run.previous.size > 0 or limits.xtol == 0)
+    if not whole or (now.l1, now.outputs, now.penalised) != same:
         raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: its numbers are not those of such a run")
     if bool(now.keeps_best) != (options.get("validation") is None):
         raise ValueError(f"{os.fspath(path)}: the run was {'not ' if now.keeps_best else ''}judged by a validation; "

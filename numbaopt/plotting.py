@@ -16,8 +16,8 @@ from ._look import DASH, HEIGHT, INK, STYLES, WIDTH, axes, label_ends, legend_ab
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["HEIGHT", "STYLES", "WIDTH", "by_layer", "convergence", "learning_curve", "schedules", "styles",
-           "trajectories"]  # fmt: skip
+__all__ = ["HEIGHT", "STYLES", "WIDTH", "by_layer", "convergence", "learning_curve", "lr_curve", "schedules",
+           "styles", "trajectories"]  # fmt: skip
 
 X_LABELS = {"step": "step", "epoch": "epoch", "seconds": "time [s]"}
 Y_LABELS = {"fun": "objective", "grad_norm": "largest component of the gradient"}
@@ -284,6 +284,48 @@ def schedules(rates: Mapping[str, Any], steps: int, ax: Axes | None = None) -> A
     ax.set_ylim(bottom=0)
     ax.set(xlabel="step", ylabel="learning rate")
     label_ends(ax, lines)
+    return ax
+
+
+def lr_curve(curves: Any, ax: Axes | None = None) -> Axes:
+    """The objective after a few steps against the learning rate; a dot marks each suggestion.
+
+    Parameters
+    ----------
+    curves : RateCurve, or dict of str to RateCurve
+        What `numbaopt.lr_finder` returned; several by the name to show.  Where a run diverged there is no line.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> import numba, numbaopt as no
+    >>> from numbaopt.plotting import lr_curve
+    >>> bowl = numba.njit(lambda x: x[0] ** 2)
+    >>> ax = lr_curve(no.lr_finder(bowl, [1.0], "gd"))
+    >>> ax.get_xscale()
+    'log'
+    >>> matplotlib.pyplot.close(ax.figure)
+    """
+    curves = {"": curves} if hasattr(curves, "rates") else curves
+    _not_empty("curves", curves)
+    ax, top = axes(ax), max(curve.start for curve in curves.values())
+    for (name, curve), (colour, dashes) in zip(curves.items(), styles(curves).values(), strict=True):
+        ax.plot(curve.rates, curve.objectives, color=colour, linestyle=dashes, linewidth=1.6, label=name)
+        ax.plot(curve.suggestion, curve.objectives[curve.rates == curve.suggestion][:1].sum(), "o", color=colour)
+    ax.axhline(top, color=INK, linewidth=0.8, linestyle=":")
+    low = min([top, *(np.nanmin([curve.start, *curve.objectives]) for curve in curves.values())])
+    ax.set(xscale="log", yscale="log" if low > 0 and top > 100 * low else "linear", xlabel="learning rate",
+           ylabel="objective after some steps")  # fmt: skip
+    ax.set_ylim(top=top + 0.1 * (top - low or 1.0))
+    if len(curves) > 1:
+        legend_above(ax)
     return ax
 
 

@@ -90,18 +90,17 @@ def result_of(driver: Driver, interrupted: bool = False):
     if inner is not None:  # what was trained stands for the unknowns of this model
         x = driver.told(x)
         jac = problem.own_gradient(run.x, jac) if interrupted else inner.value_and_grad(x)[1]
-    result = optimize_result(
-        x=x, fun=float(fun), jac=jac, nit=int(now.step),
-        nfev=evaluations * (1 + getattr(problem, "per_gradient", 0)),
-        njev=evaluations + (int(now.step) if batches is not None else 0),
-        status=status, success=status == CONVERGED,
-        message="Interrupted by the user." if interrupted else driver.message(),
-        lr=float(now.lr) if now.step else _first_rate(driver.opt.lr), history=history, run=run,
-        **driver.solver.told(),
-    )  # fmt: skip
+    told = {
+        "x": x, "fun": float(fun), "jac": jac, "nit": int(now.step),
+        "nfev": evaluations * (1 + getattr(problem, "per_gradient", 0)),
+        "njev": evaluations + (int(now.step) if batches is not None else 0),
+        "status": status, "success": status == CONVERGED,
+        "message": "Interrupted by the user." if interrupted else driver.message(),
+        "lr": float(now.lr) if now.step else _first_rate(driver.opt.lr), "history": history, "run": run,
+    }  # fmt: skip
     if not getattr(driver.opt, "gradient", True):
-        del result["jac"], result["njev"]
-    return result
+        del told["jac"], told["njev"]
+    return optimize_result(**(told | driver.solver.told()))
 
 
 def _first_rate(lr: Any) -> float:
@@ -171,7 +170,8 @@ def solved(driver: Driver, told: Callable[..., Any] = result_of, checkpoint: str
 
 
 def display(result: Any) -> None:
-    lines = (result.message, f"         Current function value: {result.fun:f}", f"         Iterations: {result.nit}",
-             f"         Function evaluations: {result.nfev}",
-             f"         Gradient evaluations: {result.njev}")  # fmt: skip
+    lines = [result.message, f"         Current function value: {result.fun:f}", f"         Iterations: {result.nit}",
+             f"         Function evaluations: {result.nfev}"]  # fmt: skip
+    if "njev" in result:
+        lines.append(f"         Gradient evaluations: {result.njev}")
     sys.stdout.write("\n".join(lines) + "\n")

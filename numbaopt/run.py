@@ -116,11 +116,11 @@ class Driver:
                 was = int(now.step)
                 steps = 0 if fresh else self._next(size, was)
                 if steps == 0 and not (now.awaiting and self.judges):
-                    now.status = ended(self.run)
+                    now.status = ended(self.run, self.opt)
                     break
                 with self.solver.interrupts:  # until all that belongs to the slice is noted
                     took = self._slice(steps, was)
-                if took < SLICE_SECONDS:
+                if took < SLICE_SECONDS and now.step - was == size:  # a slice that ended early says nothing
                     size = min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
                 elif took > 2 * SLICE_SECONDS:
                     size = max(1, size // 2)
@@ -272,7 +272,7 @@ class Driver:
         bad = np.flatnonzero(~np.isfinite(self.run.g))  # of the last batch, or the whole
         of_gradient = bad.size and (np.isfinite(now.fun) or self.batches is not None)
         what = f"component {bad[0]} of the gradient is not finite" if of_gradient else f"the objective is {now.fun}"
-        still = now.step >= self.limits.maxiter and ended(self.run) == NOT_FINITE
+        still = now.step >= self.limits.maxiter and ended(self.run, self.opt) == NOT_FINITE
         if (np.isfinite(now.fun) or still) and not bad.size:
             return (f"Diverged at step {now.step}: a step from here is beyond all numbers; scale the data. x is the "
                     f"best finite point, from step {now.best_step}.")  # fmt: skip
@@ -284,9 +284,9 @@ class Driver:
                 f"{now.best_step}.")  # fmt: skip
 
 
-def ended(run: Run) -> int:
+def ended(run: Run, opt: Any) -> int:
     """The status of a run that has taken all its steps; a rule whose state is beyond all numbers stood still."""
-    return STEP_LIMIT if np.all(np.isfinite(run.state)) else NOT_FINITE
+    return STEP_LIMIT if hasattr(opt, "solver") or np.all(np.isfinite(run.state)) else NOT_FINITE
 
 
 def _bar(driver: Driver) -> Callable[[Any], None]:

@@ -15,6 +15,7 @@ import math
 from typing import Any, NamedTuple
 
 from ._schedule import rate, schedule
+from .automatic import Automatic
 
 
 @schedule
@@ -361,6 +362,6 @@ class Plateau(NamedTuple):
 
 
 __all__ = [
-    "Constant", "Cosine", "CosineRestarts", "Exponential", "InverseTime", "MultiStep", "OneCycle", "Polynomial",
-    "ReduceOnPlateau", "Step", "Warmup", "schedule",
+    "Automatic", "Constant", "Cosine", "CosineRestarts", "Exponential", "InverseTime", "MultiStep", "OneCycle",
+    "Polynomial", "ReduceOnPlateau", "Step", "Warmup", "schedule",
 ]  # fmt: skip

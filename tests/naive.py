@@ -184,6 +184,29 @@ def rprop(x, g, s, t, lr=1e-2, eta_minus=0.5, eta_plus=1.2, step_min=1e-6, step_
     return x - np.sign(s["g"]) * s["length"]
 
 
+# ---- rules made of rules ---------------------------------------------------------------------------------------------
+
+
+def lookahead(rule, k, alpha):
+    def slowly(x, g, s, t, lr, **options):
+        s.setdefault("slow", x)
+        x = rule(x, g, s, t, lr, **options)
+        if t % k == 0:
+            x = s["slow"] = (1 - alpha) * s["slow"] + alpha * x
+        return x
+
+    return slowly
+
+
+def switch(first, second, at, rate_of_second):
+    def either(x, g, s, t, lr, **options):
+        if t <= at:
+            return first(x, g, s.setdefault("first", {}), t, lr, **options)
+        return second(x, g, s.setdefault("second", {}), t - at, rate_of_second(t - at - 1), **options)
+
+    return either
+
+
 # ---- transforms ------------------------------------------------------------------------------------------------------
 
 

@@ -319,3 +319,52 @@ def test_import_and_steps_work_where_nothing_can_be_written(tmp_path):
     assert out.split() == ["0.5", "0.75"]
     assert errors.count("RuntimeWarning") == errors.count("numbaopt keeps no compiled code") == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+# ---- one process loads what several have written ---------------------------------------------------------------------
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+SHIFTED = """
+import numpy as np
+from numba import types
+from numbaopt._jit import address, invoke_value, jit, jit_for_address, jit_inside
+
+call, keep = jit(lambda where, x: invoke_value(where, (x,))), []
+
+def make(c):
+    def inner(x):  # so much code that it is not inlined
+        for _ in range(100):
+            if x > 1e9:
+                raise ValueError(x)
+            x = np.sqrt(np.array([x, c, x + c]).sum()) + np.linspace(0.0, c, 5).max()
+        return x
+    inner = jit_inside(inner, fastmath=())
+    keep.append(jit_for_address(lambda x: inner(x) + inner(x + 1.0), fastmath=()))
+    return call(address(keep[-1], types.float64(types.float64)), 1.0)
+"""
+TOLD = """
+    import os, sys
+    sys.path.insert(0, sys.argv[1])
+    import shifted
+
+    def child(c):
+        read, write = os.pipe()
+        if os.fork() == 0:  # a worker that compiles, after its parent
+            os.write(write, repr(shifted.make(c)).encode())
+            os._exit(0)
+        return os.read(read, 100).decode()
+
+    print(*[(child if sys.argv[2] == "fork" else shifted.make)(float(c)) for c in sys.argv[3:]])
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("how", ["alone", pytest.param("fork", marks=needs_fork)])
+def test_functions_compiled_by_several_processes_are_told_apart(tmp_path, how):
+    """Numba numbers the functions of a process from 1: what entries call must not share the name that this makes."""
+    (tmp_path / "shifted.py").write_text(SHIFTED)
+    run = lambda *words: python(TOLD, tmp_path, *words, NUMBA_CACHE_DIR=tmp_path / "cache")  # noqa: E731
+    two, three = run("fork", 2, 3) if how == "fork" else run("alone", 2) + run("alone", 3)
+    assert two != three
+    assert len(list((tmp_path / "cache").rglob("shifted_make*.nbo"))) == 2
+    assert run("alone", 2, 3, 2) == [two, three, two]

@@ -394,3 +394,18 @@ def test_misuse_of_functions_is_named():
     with pytest.warns(OptimizeWarning, match="unknown option 'jitt'"):
         no.least_squares(rosen, [0.5, 0.5], options={"jitt": True})
     assert next(m for m in no.methods() if m.name == "lm").bounds
+
+
+@pytest.mark.parametrize(("fun", "x0", "options"), [
+    (numba.njit(lambda x: 1e160 * (x - 1.0)), [1 + 2.3e-16], {}),
+    (numba.njit(lambda x: np.array([1e-170 * x[0] - 1e100, 1e-170 * x[1]])), [1.0, 1.0], {"gtol": 0.0}),
+], ids=["beyond all numbers", "below all numbers"])  # fmt: skip
+def test_matrices_beyond_all_numbers_end_the_run(fun, x0, options):
+    res = no.least_squares(fun, x0, **options)
+    assert np.isfinite(res.x).all()
+    assert res.nfev < 50
+
+
+def test_scales_must_have_squares():
+    with pytest.raises(ValueError, match="x_scale=.* must lie between"):
+        no.least_squares(decay, [1.0, 1.0, 0.0], args=(np.ones(4), np.ones(4)), x_scale=1e200)

@@ -182,3 +182,10 @@ def test_no_false_success(method):
                        jac=lambda x: np.array([1 - 1 / x[0]]))  # fmt: skip
     np.testing.assert_allclose(wall.x, 1.0, atol=1e-4)
     assert wall.success
+
+
+def test_a_limit_on_steps_is_no_divergence_and_wolfes_conditions_must_not_clash():
+    half = [(-5, None), (None, None)]
+    assert no.minimize(chain, start(2), jac=chain_grad, bounds=half, options={"maxiter": 1}).status == 1
+    with pytest.raises(ValueError, match=r"c1=0\.4 must be below c2=0\.1"):
+        no.minimize(chain, start(4), jac=chain_grad, method="BFGS", options={"c1": 0.4, "c2": 0.1})

@@ -234,3 +234,34 @@ if child == 0:
 print(os.waitpid(child, 0)[1])
 """
     assert python(code) == ["0"]
+
+
+def test_residuals_that_cannot_be_compiled_or_that_raise_at_first():
+    def opaque(x, a):
+        return np.array([float(str(x[0] - a)), x[1] + 1])
+
+    with pytest.warns(RuntimeWarning, match="runs from Python"):
+        res = no.minimize_many(opaque, np.zeros((3, 2)), np.arange(3.0), True, "lm")
+    np.testing.assert_allclose(res.x, np.column_stack([np.arange(3.0), -np.ones(3)]), atol=1e-7)
+    assert res.success.all()
+
+    @numba.njit
+    def first_raises(x, kind):
+        if kind == 0:
+            raise ValueError
+        return np.array([x[0] - kind])
+
+    res = no.minimize_many(first_raises, np.zeros((3, 1)), np.arange(3), True, "lm")
+    assert res.status.tolist() == [RAISED, 0, 0]
+    np.testing.assert_allclose(res.x[1:, 0], [1, 2])
+
+
+def test_scales_of_unknowns_are_those_of_single_fits():
+    _, Y = decays(5)
+    opt = no.LM(x_scale=(100.0, 1e-3))
+    res = no.minimize_many(residuals, [1.0, 1.0], (T, Y), (False, True), opt)
+    ones = [no.least_squares(residuals, [1.0, 1.0], args=(T, y), method=opt) for y in Y]
+    assert res.nfev.tolist() == [one.nfev for one in ones]
+    np.testing.assert_array_equal(res.x, [one.x for one in ones])
+    with pytest.raises(ValueError, match="LM: x_scale has 3 items, there are 2 unknowns"):
+        no.minimize_many(residuals, [1.0, 1.0], (T, Y), (False, True), no.LM(x_scale=(1.0, 1.0, 1.0)))

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import numba
 import numpy as np
 import pytest
 from problems import bowl, bowl_grad, rosen, rosen_grad, same, table
@@ -307,3 +308,15 @@ def test_no_thread_works_on_after_ctrl_c():
     assert count < 8 * 50
     time.sleep(0.05)
     assert len(done) == count
+
+
+def test_a_slice_that_ended_early_does_not_make_the_next_ones_long():
+    driver._SLICES.clear()
+    fun = numba.njit(lambda x: ((x - 3.0) ** 2).sum())
+    for _ in range(30):
+        no.minimize(fun, np.zeros(2), jac=lambda x: 2 * (x - 3.0), method="lbfgs", callback=lambda x: None)
+    fast = numba.njit(lambda x: 2 * (x - 3.0))
+    for _ in range(30):
+        no.minimize(fun, np.zeros(2), jac=fast, method="lbfgs")
+        no.minimize(fun, np.zeros(2), jac=fast, method="lbfgs", callback=lambda x: None)
+    assert max(driver._SLICES.values()) <= 16

@@ -68,3 +68,33 @@ def test_limits():
     assert nowhere.status == 2
     many = no.minimize_many(lambda x, a: abs(x[0] - a), np.zeros((5, 1)), np.arange(5.0), True, "nelder-mead")
     np.testing.assert_allclose(many.x[:, 0], np.arange(5.0), atol=1e-3)
+
+
+def test_interrupted_anywhere_it_goes_on_bit_for_bit(tmp_path):
+    def interrupted(x):
+        calls[0] += 1
+        if calls[0] == when:
+            raise RuntimeError
+        return kinks.py_func(x)
+
+    path, options = tmp_path / "run.npz", {"jit": False, "maxiter": 60}
+    calls, when = [0], 0
+    once = no.minimize(interrupted, np.ones(3), method="nelder-mead", options=options)
+    for when in range(5, 60, 6):
+        calls = [0]
+        with pytest.raises(RuntimeError):
+            no.minimize(interrupted, np.ones(3), method="nelder-mead", options={**options, "checkpoint": path})
+        res = no.resume(path, interrupted, options={"jit": False})
+        np.testing.assert_array_equal(res.x, once.x)
+        assert (res.nit, res.fun) == (once.nit, once.fun)
+
+
+def test_options_of_other_methods_are_told(capsys):
+    with pytest.warns(scipy.optimize.OptimizeWarning, match="'gtol' has no effect on NelderMead"):
+        no.minimize(kinks, np.ones(2), method="nelder-mead", options={"gtol": 1.0})
+    no.minimize(kinks, np.ones(2), method="nelder-mead", options={"disp": True})
+    assert "Function evaluations" in capsys.readouterr().out
+    pair = no.minimize(lambda x: (x[0] ** 2, 2 * x), np.ones(1), jac=True, method="nelder-mead")
+    np.testing.assert_allclose(pair.x, 0, atol=1e-4)
+    with pytest.raises(ValueError, match="jac='bogus' must be"):
+        no.minimize(kinks, np.ones(2), jac="bogus", method="nelder-mead")

@@ -17,7 +17,8 @@ import numpy as np
 from numba import types
 
 from .._jit import array_at, invoke, jit, jit_inside, pointer, pointer_to, precompile
-from ..status import CONVERGED, NO_PROGRESS, RUNNING, STEP_LIMIT
+from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING, STEP_LIMIT
+from .line_search import OUT_OF_EVALUATIONS
 from .state import clipped, judge, larger, open_run
 
 # ``residuals(x, work, r, J, n, m, wanted, data)``: the m residuals at x into r; or, where a Jacobian is wanted and r
@@ -58,9 +59,9 @@ def outcome(extra: np.ndarray, n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
     return extra[HEAD : HEAD + m].copy(), extra[first : first + n * m].reshape(n, m).T.copy()
 
 
-def settings_of(m: int, loss: str, margin: float, rescales: bool, factor: float, most: int) -> np.ndarray:
-    """The settings as the loop reads them."""
-    return np.array([m, LOSSES.index(loss), margin, rescales, factor, most], float)
+def settings_of(m: int, loss: str, margin: float, factor: float, most: int, x_scale: tuple[float, ...]) -> np.ndarray:
+    """The settings as the loop reads them, 1 / D last, if it is given."""
+    return np.array([m, LOSSES.index(loss), margin, not x_scale, factor, most, *x_scale], float)
 
 
 @jit
@@ -286,7 +287,8 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
     Converged by ftol or xtol means that both the last trial and a step from here, whatever the radius, are that small:
     neither a short radius nor a wrong Jacobian passes for it.
     """
-    run, values, settings = open_run(run, zero), floats(values, room), floats(settings, MOST + 1)
+    run, values = open_run(run, zero), floats(values, room)
+    settings = floats(settings, MOST + 1 + run.x.size)
     now, x, g, work, state, extra = run.now[0], run.x, run.g, run.work, run.state, run.extra
     best, previous, lower, upper, history, n = run.best, run.previous, run.lower, run.upper, run.history, run.x.size
     m, loss, margin = int(settings[ROWS]), int(settings[LOSS]), settings[MARGIN]
@@ -304,6 +306,8 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
         if turn < 0:
             invoke(evaluate, (pointer(x), pointer(work), pointer(r), pointer(J), n, m, 0, data))
             value, size, extra[WAY] = cost_of(r, m, loss, margin), 0.0, 1.0
+            for i in range(0 if settings[RESCALES] > 0 else n):
+                scale[i] = 1.0 / settings[MOST + 1 + i]
             extra[CHANGE] = extra[MOVE] = math.inf
         else:
             release(x, g, lower, upper, scale, free, slope)
@@ -315,12 +319,12 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
                     now.status, now.reason = CONVERGED, 13 if calm_fun and calm_x else (11 if calm_fun else 12)
                     return
             if now.evaluations >= settings[MOST]:
-                now.status = STEP_LIMIT
+                now.status, now.reason = STEP_LIMIT, OUT_OF_EVALUATIONS
                 return
             extra[DAMPING] = find_step(x, g, lower, upper, A, L, scale, step, free, shift, slope, scaled, scratch,
                                        extra[RADIUS], extra[DAMPING])  # fmt: skip
             length, size, steep, promised = try_step(x, g, lower, upper, A, scale, step, there, extra[WAY])
-            if length == 0.0:
+            if not length > 0.0:  # nor a number, where a matrix is beyond them
                 now.status = NO_PROGRESS
                 return
             value = now.fun if promised <= 0.0 else math.inf  # lost in rounding, or beyond all numbers
@@ -347,6 +351,8 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
         finite = linearize(evaluate, data, x, work, r, weighted, J, A, g, scale, m, settings)
         if turn < 0:
             size = 0.0
+            if not finite:
+                now.status = NOT_FINITE  # also of the matrix
             for i in range(n):
                 size += (scale[i] * x[i]) ** 2
             extra[RADIUS] = settings[FACTOR] * (math.sqrt(size) if size > 0.0 else 1.0)

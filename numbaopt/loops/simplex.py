@@ -13,21 +13,37 @@ from .state import clipped, inlined, judge, open_run
 
 CENTER, TRIAL, SECOND, VERTICES = range(4)  # rows of the state; the vertices, n + 1, are the last ones
 XATOL, FATOL, MAX_EVALUATIONS, REFLECT, EXPAND, CONTRACT, SHRINK, SETTINGS = range(8)  # of the settings
-VALUES = 0  # of the extra numbers: n + 1 objectives, then the rows of the vertices from best to worst
+# Extra numbers: n + 1 objectives, the rows of the vertices from best to worst, n + 1 objectives of a smaller simplex
 FLAT = 7  # see status.py
 RELATIVE, ABSOLUTE = 0.05, 0.00025  # sides of the first simplex: parts of an unknown, or where that is 0
 
 
-@inlined
+exactly = functools.partial(inlined, fastmath=EXACT)  # SciPy's steps, up to rounding in the objective
+
+
+@exactly
+def bring_in(point, lower, upper):
+    """Move a point into the bounds."""
+    for i in range(lower.size):
+        point[i] = clipped(point[i], lower[i], upper[i])
+
+
+@exactly
+def shrunk(to, point, vertex, by):
+    """The vertex drawn near to the best point, into ``to``."""
+    for i in range(point.size):
+        to[i] = point[i] + by * (vertex[i] - point[i])
+
+
+@exactly
 def look(there, work, g, lower, upper, evaluate, data):
     """The objective at a trial point, moved into the bounds; infinite where it is not a number."""
-    for i in range(lower.size):
-        there[i] = clipped(there[i], lower[i], upper[i])
+    bring_in(there, lower, upper)
     value = invoke_value(evaluate, (pointer(there), pointer(work), pointer(g), there.size, data))
     return value if value == value else math.inf
 
 
-@jit_inside
+@functools.partial(jit_inside, fastmath=EXACT)
 def rank(extra, n, place):
     """Move the vertex at a place of the order, whose objective is new, to where it belongs, behind its equals."""
     while place > 0 and extra[int(extra[n + place])] < extra[int(extra[n + place - 1])]:
@@ -35,7 +51,7 @@ def rank(extra, n, place):
         place -= 1
 
 
-@inlined
+@exactly
 def begin(x, work, g, lower, upper, state, extra, evaluate, data):
     """The first simplex, and its objectives."""
     n = x.size
@@ -53,7 +69,7 @@ def begin(x, work, g, lower, upper, state, extra, evaluate, data):
         rank(extra, n + 1, v)
 
 
-@inlined
+@exactly
 def replace(state, extra, n, row, value):
     """Put a trial point in the place of the worst vertex."""
     worst = int(extra[2 * n + 1])
@@ -64,7 +80,7 @@ def replace(state, extra, n, row, value):
     rank(extra, n + 1, n)
 
 
-@inlined
+@exactly
 def between(state, there, worst, n, by):
     """The point ``center + by (center - worst)``."""
     center, vertex = state[CENTER], state[VERTICES + worst]
@@ -72,7 +88,7 @@ def between(state, there, worst, n, by):
         there[i] = (1.0 + by) * center[i] - by * vertex[i]
 
 
-@jit_inside
+@functools.partial(jit_inside, fastmath=EXACT)
 def small(state, extra, n, xatol, fatol):
     """Whether no vertex is far from the best one, in place and in value."""
     best = int(extra[n + 1])
@@ -87,7 +103,7 @@ def small(state, extra, n, xatol, fatol):
     return spread <= xatol
 
 
-@inlined
+@exactly
 def note(now, x, g, best, previous, lower, upper, history, state, extra, ftol, xtol, looked):
     """Judge the best vertex."""
     n, vertex = x.size, state[VERTICES + int(extra[x.size + 1])]
@@ -97,7 +113,7 @@ def note(now, x, g, best, previous, lower, upper, history, state, extra, ftol, x
     judge(now, x, g, best, previous, lower, upper, history, extra[int(extra[n + 1])], -1.0, ftol, xtol)
 
 
-@functools.partial(jit, fastmath=EXACT)  # the bits of SciPy's
+@functools.partial(jit, fastmath=EXACT)
 def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol):
     """Take at most ``k`` steps; the arguments are those of every loop over whole objectives (`descent.signature`)."""
     run, values, settings = open_run(run, zero), floats(values, room), floats(settings, SETTINGS)
@@ -146,12 +162,15 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
                 replace(state, extra, n, SECOND, nearer)
         if shrink:
             point = state[VERTICES + int(extra[n + 1])]
-            for place in range(1, n + 1):
-                v = int(extra[n + 1 + place])
-                vertex = state[VERTICES + v]
-                for i in range(n):
-                    vertex[i] = point[i] + settings[SHRINK] * (vertex[i] - point[i])
-                extra[v] = look(vertex, work, g, lower, upper, evaluate, data)
+            for v in range(n + 1):  # all are looked at before any is moved: an objective may raise
+                shrunk(second, point, state[VERTICES + v], settings[SHRINK])
+                if v != int(extra[n + 1]):
+                    extra[2 * n + 2 + v] = look(second, work, g, lower, upper, evaluate, data)
+            for v in range(n + 1):
+                if v != int(extra[n + 1]):
+                    shrunk(state[VERTICES + v], point, state[VERTICES + v], settings[SHRINK])
+                    bring_in(state[VERTICES + v], lower, upper)
+                    extra[v] = extra[2 * n + 2 + v]
             for place in range(1, n + 1):
                 rank(extra, n + 1, place)
             looked = 2 + n

@@ -93,9 +93,9 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
         fun = now.fun
         noise = settings[ROUNDING] * larger(1.0, abs(fun))
         promised, edge, products = solve(x, g, work, state, evaluate, data, extra[RADIUS], settings[ROUNDING])
-        now.step += 1
-        now.evaluations += products
         if not math.isfinite(promised):
+            now.step += 1
+            now.evaluations += products
             now.status = NOT_FINITE if not math.isfinite(inner(g, g)) else RUNNING
             extra[RADIUS] *= SHRINK
             if extra[RADIUS] < SMALLEST * larger(1.0, math.sqrt(inner(x, x))):
@@ -104,6 +104,8 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
         for i in range(n):
             there[i] = x[i] + p[i]
         value = invoke_value(evaluate, (pointer(there), pointer(work), pointer(slopes), n, data))
+        now.step += 1  # all that may raise is done
+        now.evaluations += products
         part = (fun - value) / promised if promised > 0.0 else 0.0
         steepest = inner(slopes, slopes)
         taken = part > settings[ETA]

@@ -15,6 +15,7 @@ from .._fields import nearest
 from .._jit import EXACT, array, invoke, jit, jit_inside, pointer, precompile
 from .._schedule import rate, rates
 from .._threads import SHARE, in_parts
+from ..automatic import Automatic, is_automatic
 from ..schedules import ReduceOnPlateau, plateau_of
 from ._program import Program, cast_all, hyper_parameters, join_measure, join_prepare, join_update, parts_of, program
 from ._rule import OPTIMIZERS, count_coefficients
@@ -63,7 +64,7 @@ def step(opt, x, g, state, t):
     ------
     TypeError, ValueError
         If the arrays do not fit each other; ``ValueError`` also for a rate that follows the objective
-        (``ReduceOnPlateau``), of which a single step knows nothing.
+        (``ReduceOnPlateau``, ``Automatic``), of which a single step knows nothing.
 
     Notes
     -----
@@ -135,7 +136,7 @@ def _bound(opt: Any, dtype: np.dtype, thread: int) -> _Bound:
     _require_optimizer(opt)
     if dtype not in (np.float32, np.float64):
         raise TypeError
-    if plateau_of(opt.lr) is not None:
+    if plateau_of(opt.lr) is not None or is_automatic(opt.lr):
         raise ValueError(f"lr: {opt.lr!r} follows the objective, which step() does not know; use minimize()")
     compiled: Program = program(opt, dtype)
     row = np.empty((1, compiled.width), dtype)
@@ -177,9 +178,9 @@ def _classes_of(opt: types.Type) -> tuple[tuple[type, ...], bool] | None:
 
 
 def follows_objective(kind: Any) -> bool:
-    """Whether there is a `ReduceOnPlateau` in the schedule of an optimizer's Numba type."""
+    """Whether there is a `ReduceOnPlateau` or `Automatic` in the schedule of an optimizer's Numba type."""
     while isinstance(kind, types.BaseNamedTuple):
-        if kind.instance_class is ReduceOnPlateau:
+        if kind.instance_class in (ReduceOnPlateau, Automatic):
             return True
         kind = kind.types[kind.fields.index("lr")] if "lr" in kind.fields else None
     return False

@@ -231,6 +231,11 @@ def _told(error: Exception) -> str:
     return str(error) if isinstance(error, TypeError) else short_reason(error)
 
 
+def needed(opt: Any, jac: Any) -> Any:
+    """``jac``, or that none is needed by a method."""
+    return jac if getattr(opt, "gradient", True) or as_scheme(jac) is True else WITHOUT
+
+
 def as_scheme(jac: Any) -> Any:
     """How the gradient is found: a function, True, a name of `EXACT` or of a numerical scheme, None: not decided."""
     if jac is None or jac is False:

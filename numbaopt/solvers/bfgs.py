@@ -69,4 +69,4 @@ class BFGS(NamedTuple):
 
     @staticmethod
     def check(opt, problem, batches, bounded):
-        refuse("bfgs", problem, bounded)
+        refuse("bfgs", problem, bounded, opt)

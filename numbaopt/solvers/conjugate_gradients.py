@@ -62,4 +62,4 @@ class CG(NamedTuple):
 
     @staticmethod
     def check(opt, problem, batches, bounded):
-        refuse("cg", problem, bounded)
+        refuse("cg", problem, bounded, opt)

@@ -9,9 +9,11 @@ import numpy as np
 
 from .._jit import address_of
 from .._packed import Packed
-from ..loops import descent, epochs, minibatch, sparse
+from ..automatic import is_automatic
+from ..loops import automatic, descent, epochs, minibatch, sparse
 from ..optimizers._program import hyper_parameters, parts_of, program
 from ..problems.kernels import shared_at
+from ..status import CONVERGED
 from ._solver import Job, WholeSteps
 
 AHEAD = 128  # steps whose coefficients are computed at a time; they should stay in the first cache
@@ -70,6 +72,8 @@ class FirstOrder(WholeSteps):
 
     def __init__(self, job: Job):
         super().__init__(job)
+        if is_automatic(job.opt.lr) and job.batches is not None:
+            raise ValueError(f"lr={job.opt.lr!r} needs the whole objective in every step; give minibatches a rate")
         dtype, self.way, compiled = job.problem.dtype, way_of(job), program(job.opt, job.problem.dtype, job.after)
         self.hyper = hyper_parameters(job.opt, job.after)
         self.coefficients = np.empty((AHEAD, compiled.width), dtype)
@@ -78,11 +82,15 @@ class FirstOrder(WholeSteps):
         if self.way in ("linear", "touched"):
             self._prepare_sparse(compiled)
             return
+        # compiled here, so that no slice is timed with it
+        self.addresses: tuple[Any, ...] = compiled.prepare, compiled.advance
+        if is_automatic(job.opt.lr):
+            self.numbers = np.concatenate([np.array(job.opt.lr, np.float64), np.zeros(AHEAD)])
+            self.loop = automatic.compiled(dtype)
+            return
         if job.run.extra.any():
             raise ValueError("run: it ended within an epoch of sparse data, and so can go on only with the same "
                              "options on sparse data")  # fmt: skip
-        # compiled here, so that no slice is timed with it
-        self.addresses: tuple[Any, ...] = compiled.prepare, compiled.advance
         self.loop = (descent if self.way == "whole" else minibatch).compiled(dtype)
         if self.way == "dense":
             self.batch = job.problem.kernels.batch
@@ -109,6 +117,8 @@ class FirstOrder(WholeSteps):
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
         """The vectors of the rule; on sparse rows what is owed to the unknowns (see `loops.sparse`)."""
+        if is_automatic(opt.lr):
+            return len(opt.slots) + 1, automatic.NUMBERS
         owed = 0
         if batches is not None and _sparse(problem) and not batches.lazy:
             owed = 2 + (problem.n if problem.l1 > 0 else 0)
@@ -120,8 +130,18 @@ class FirstOrder(WholeSteps):
             return epochs.settled(self.job.run, self.addresses[-1], self.packed_run.address, self.own.address)
         return self.job.run.x
 
+    def told(self) -> dict[str, Any]:
+        """The rate that was found, which is not that of a trial at the end."""
+        if not is_automatic(self.job.opt.lr):
+            return {}
+        extra, trying = self.job.run.extra, self.job.run.extra[automatic.PHASE] == automatic.TESTING
+        found = trying and self.job.run.now[0].status != CONVERGED and extra[automatic.CHOSEN] > 0
+        return {"lr": float(extra[automatic.CHOSEN if found else automatic.RATE])}
+
     def settings_for(self, rates: np.ndarray, first: int) -> tuple[Any, Any]:
         """The address of the settings of `descend`, for steps after ``first`` with these rates, and their owner."""
+        if is_automatic(self.job.opt.lr):
+            rates = self.numbers
         settings = descent.Settings(address_of(self.hyper), address_of(rates), first, address_of(self.coefficients),
                                     AHEAD, *self.addresses)  # fmt: skip
         packed = Packed(settings, descent.SETTINGS)

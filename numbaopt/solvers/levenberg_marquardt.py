@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..loops import least_squares
 from ..problems.residuals import Residuals
 from ._solver import Job, WholeSteps, method
+
+SMALLEST = 1e-100  # typical size of an unknown: its square and that of its inverse must be numbers
 
 
 class LMSteps(WholeSteps):
@@ -17,11 +17,13 @@ class LMSteps(WholeSteps):
     def __init__(self, job: Job):
         super().__init__(job)
         opt, problem = job.opt, job.problem
-        self.settings = least_squares.settings_of(problem.m, problem.loss, problem.f_scale, not opt.x_scale, opt.factor,
-                                                  job.limits.maxiter)  # fmt: skip
+        if len(opt.x_scale) not in (0, problem.n):
+            raise ValueError(f"LM: x_scale has {len(opt.x_scale)} items, there are {problem.n} unknowns")
+        if not all(SMALLEST < size < 1.0 / SMALLEST for size in opt.x_scale):
+            raise ValueError(f"LM: x_scale={opt.x_scale} must lie between {SMALLEST:g} and {1 / SMALLEST:g}")
+        self.settings = least_squares.settings_of(problem.m, problem.loss, problem.f_scale, opt.factor,
+                                                  job.limits.maxiter, opt.x_scale)  # fmt: skip
         self.loop = least_squares.compiled()
-        if opt.x_scale:
-            job.run.state[least_squares.SCALE] = 1.0 / np.asarray(opt.x_scale)
 
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:

@@ -112,12 +112,13 @@ class Earlier:
         if self.at == (x.tobytes(), stage):
             return
         matrix = self.matrix_at(x, stage)
-        if np.all(np.isfinite(matrix)):
-            size = np.sqrt(np.diagonal(matrix).clip(1e-300))
-            matrix /= size
-            matrix /= size[:, None]
-            self.half = inverse_root(matrix) / size
-            self.at = x.tobytes(), stage
+        if not np.all(np.isfinite(matrix)):  # beyond all numbers: as if there were none
+            matrix = np.eye(x.size)
+        size = np.sqrt(np.diagonal(matrix).clip(1e-300))
+        matrix /= size
+        matrix /= size[:, None]
+        self.half = inverse_root(matrix) / size
+        self.at = x.tobytes(), stage
 
     def solve(self, r: np.ndarray) -> np.ndarray:
         """The approximate inverse times ``r``."""

@@ -27,18 +27,18 @@ class NelderMeadSteps(WholeSteps):
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
         """The vertices and three points of scratch; their objectives and order."""
-        return simplex.VERTICES + problem.n + 1, 2 * (problem.n + 1)
+        return simplex.VERTICES + problem.n + 1, 3 * (problem.n + 1)
 
     @staticmethod
     def fits(opt: Any, run: Any) -> bool:
         """Whether the order is one."""
         n = run.x.size
-        return bool(run.now[0].awaiting or np.array_equal(np.sort(run.extra[n + 1 :]), np.arange(n + 1)))
+        return bool(run.now[0].awaiting or np.array_equal(np.sort(run.extra[n + 1 : 2 * n + 2]), np.arange(n + 1)))
 
     def told(self) -> dict[str, Any]:
         """The simplex, best vertex first, and its objectives, as SciPy tells of them."""
         run, n = self.job.run, self.job.run.x.size
-        order = run.extra[n + 1 :].astype(int)
+        order = run.extra[n + 1 : 2 * n + 2].astype(int)
         return {"final_simplex": (run.state[simplex.VERTICES + order], run.extra[order])}
 
 
@@ -84,6 +84,7 @@ class NelderMead(NamedTuple):
     elsewhere = ("initial_simplex", "return_all")
     bounded = True
     gradient = False
+    unknown_to = ("gtol", "run")  # a simplex belongs to one problem
 
     @staticmethod
     def complete(options):

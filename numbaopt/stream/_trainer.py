@@ -134,7 +134,7 @@ class Trainer:
                         break
                     self._tick()
             if self.now.status == RUNNING:
-                self.now.status = ended(self.run)
+                self.now.status = ended(self.run, self.opt)
         except BaseException:
             if self.path:
                 with contextlib.suppress(OSError):  # the first error is the one to tell of
