@@ -58,3 +58,7 @@ def __getattr__(name: str):
 
         return autodiff if name == "autodiff" else getattr(autodiff, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_DERIVATIVES, "autodiff"]

@@ -25,6 +25,7 @@ UNBOUNDED = (-np.inf, np.inf)
 SCIPY_ONLY = ("trf", "dogbox")
 HISTORY = np.dtype([("step", "i8"), ("cost", "f8"), ("optimality", "f8"), ("damping", "f8"), ("seconds", "f8")])
 OPTIONS = {"jit": None, "history": True, "progress": False}
+UNTOLD = 1e-10  # the smallest singular value of a Jacobian with columns of length 1, by the largest: they depend
 STATUS = {STEP_LIMIT: 0, STOPPED: -2, NO_PROGRESS: -3, NOT_FINITE: -4}  # in SciPy's numbers, which end at -2
 CONVERGED_BY = {1: 1, 11: 2, 12: 3, 13: 4}  # the same of reasons
 
@@ -91,9 +92,9 @@ def least_squares(fun, x0, jac=None, bounds=UNBOUNDED, method=None, ftol=1e-8, x
         lowers the cost, -4 the cost or its gradient at x0 is not finite), ``message``, ``success`` (status > 0), and
 
         ``covariance``
-            of the estimated x, for residuals of equal unknown variance: :math:`s^2 (J^T J)^+` with
-            :math:`s^2 = 2 F / (m - n)`, as ``scipy.optimize.curve_fit`` returns; infinite where m <= n.  Singular
-            values up to the rounding of the largest count as 0: directions that no residual sees have no variance here.
+            of the estimated x, for residuals of equal unknown variance: :math:`s^2 (J^T J)^{-1}`
+            with :math:`s^2 = 2 F / (m - n)`, as ``scipy.optimize.curve_fit`` returns; infinite where m <= n, and where
+            the residuals do not tell all unknowns apart.
         ``history``, ``nit``
             a record array with the fields step, cost, optimality, damping, seconds; the steps taken.
 
@@ -266,10 +267,14 @@ def _covariance(jac: np.ndarray, cost: float) -> np.ndarray:
     m, n = jac.shape
     if m <= n or not (np.all(np.isfinite(jac)) and np.isfinite(cost)):
         return np.full((n, n), np.inf)
-    _, sizes, rows = np.linalg.svd(jac, full_matrices=False)
-    kept = sizes > EPS * m * sizes[0]
-    rows = rows[kept] / sizes[kept, None]
-    return rows.T @ rows * (2.0 * cost / (m - n))
+    lengths = np.linalg.norm(jac, axis=0)
+    told = lengths > 0
+    if np.all(told):
+        _, sizes, rows = np.linalg.svd(jac / lengths, full_matrices=False)
+        if sizes[-1] > UNTOLD * sizes[0]:
+            rows = rows / sizes[:, None] / lengths
+            return rows.T @ rows * (2.0 * cost / (m - n))
+    return np.full((n, n), np.inf)  # the residuals do not tell all unknowns apart
 
 
 def _history_of(history: np.ndarray, records: int) -> np.recarray:

@@ -373,3 +373,41 @@ def test_ascontiguousarray_is_no_copy_of_what_is_contiguous(mode):
     value, g = no.value_and_grad(contiguous_after_all, mode)(np.array([1.0, 2.0]))
     assert value == contiguous_after_all(np.array([1.0, 2.0])) == 32.0
     np.testing.assert_allclose(g, [8.0, 22.0])
+
+
+@numba.njit
+def guarded(x):
+    a, b = np.sqrt(x), x * x  # not a number, where b is chosen
+    return np.where(x > 0, a, b).sum() + np.where(x > 0, np.log(x), 0.0).sum() + np.fmax(x, np.sqrt(x)).sum()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_not_chosen_has_no_derivative(mode):
+    with np.errstate(invalid="ignore"):
+        g = no.grad(guarded, mode)(np.array([-1.0, -2.0, 4.0]))
+    np.testing.assert_allclose(g, [-1.0, -3.0, 0.25 + 0.25 + 1.0])
+
+
+def test_second_derivatives_fit_the_sizes_of_unknowns():
+    np.testing.assert_allclose(np.diag(no.hessian(numba.njit(lambda x: (x**4).sum()))(np.array([1e-3, 1e3]))),
+                               [1.2e-5, 1.2e7], rtol=1e-7)  # fmt: skip
+    product = numba.njit(lambda x: np.exp(x[0] * x[1]))
+    x = np.array([1e-6, 1e4])
+    e = np.exp(1e-2)
+    exact = e * np.array([[1e8, 1 + 1e-2], [1 + 1e-2, 1e-12]])
+    np.testing.assert_allclose(no.hessian(product)(x), exact, rtol=1e-6)
+    np.testing.assert_allclose(no.hvp(product)(x, np.array([1.0, 1.0])), exact.sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(no.hvp(product)(x, np.array([0.0, 1.0])), exact[:, 1], rtol=1e-6)
+    assert (no.hvp(product)(x, np.zeros(2)) == 0).all()
+
+
+def test_a_ufunc_without_a_rule_is_refused():
+    square = numba.vectorize(lambda z: z * z)
+    with pytest.raises(UnsupportedError, match="square is a ufunc made by Numba; give it a derivative_rule"):
+        no.grad(numba.njit(lambda x: square(x).sum()))(np.ones(3))
+
+
+def test_the_derivative_of_a_function_is_made_once():
+    assert no.grad(guarded) is no.grad(guarded)
+    assert no.grad(guarded) is not no.grad(guarded, "reverse")
+    assert {"grad", "hessian", "autodiff", "minimize"} <= set(dir(no))

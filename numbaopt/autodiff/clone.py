@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
+from numba.np.ufunc.dufunc import DUFunc
+from numba.np.ufunc.gufunc import GUFunc
 
 from . import custom
 from ._jit import jit_inside
@@ -111,6 +113,8 @@ class _Cloner:
             return custom.stand_in(value, self.number)
         if isinstance(value, Dispatcher):
             return self.clone(value)
+        if isinstance(value, (DUFunc, GUFunc)):
+            raise UnsupportedError(f"derivatives: {name} is a ufunc made by Numba; give it a derivative_rule")
         if type(value) is tuple:
             return tuple(self.clone(item) if isinstance(item, Dispatcher) else self.substitute(item, name)
                          for item in value)  # fmt: skip

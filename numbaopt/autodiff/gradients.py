@@ -2,6 +2,7 @@ r"""Exact derivatives of jitted functions: `grad`, `value_and_grad`, `jacobian`,
 
 from __future__ import annotations
 
+import functools
 import types as pytypes
 from typing import Any
 
@@ -17,7 +18,8 @@ from .stubs import chosen_by_type
 
 MODES = (None, "forward", "reverse")
 TAPE_BYTES = 1 << 33
-STEP = np.finfo(float).eps ** (1 / 3)
+STEP = float(np.finfo(float).eps ** (1 / 3))
+FLOOR, APART, PARTS = 1e-8, 100.0, 4
 
 
 def _derivative(fun: Any, build: Any, mode: str | None, tape_bytes: int | None = None) -> Derivative:
@@ -34,8 +36,14 @@ def _derivative(fun: Any, build: Any, mode: str | None, tape_bytes: int | None =
             raise TypeError(f"fun={fun!r} is a method; write a function, and hand it what it needs of the object")
         if not isinstance(fun, pytypes.FunctionType):
             raise TypeError(f"fun={fun!r} must be a function, jitted by Numba or plain")
-        fun = numba.njit(fun)
-    return Derivative(fun, build, mode, TAPE_BYTES if tape_bytes is None else int(tape_bytes))
+        return Derivative(numba.njit(fun), build, mode, TAPE_BYTES if tape_bytes is None else int(tape_bytes))
+    return _made(fun, build, mode, TAPE_BYTES if tape_bytes is None else int(tape_bytes))
+
+
+@functools.lru_cache(maxsize=256)
+def _made(fun: Dispatcher, build: Any, mode: str | None, tape_bytes: int) -> Derivative:
+    """The derivative of a jitted function: of the same one the same, so that it may be asked for where it is called."""
+    return Derivative(fun, build, mode, tape_bytes)
 
 
 def evaluation(function: Any, mode: str | None, tape_bytes: int = TAPE_BYTES) -> Any:
@@ -147,21 +155,35 @@ def _hessian(function: Any, mode: str | None, tape_bytes: int) -> Any:
 
 
 def _differences(run: Any) -> Any:
-    """The derivative of the gradient in a direction, by a central difference."""
+    """The derivative of the gradient in a direction, by central differences.
+
+    No unknown is moved by more than a small part of its size, or of the largest one's 1e-8 part (of 1, where it is 0).
+    A direction that moves some by far less than others is taken apart.
+    """
 
     def along(x, v, args):
         if v.size != x.size:
             raise ValueError("v must have as many items as x")
-        largest, length = 1.0, 0.0
+        largest = 0.0
         for i in range(x.size):
-            largest, length = max(largest, abs(x[i])), max(length, abs(v[i]))
-        made = np.zeros(x.size)
-        if length > 0.0:
-            h = STEP * largest / length
-            ahead, behind = np.empty(x.size), np.empty(x.size)
-            run(x + h * v, ahead, args)
-            run(x - h * v, behind, args)
-            made[:] = (ahead - behind) / (2.0 * h)
+            largest = max(largest, abs(x[i]))
+        made, room = np.zeros(x.size), np.empty(x.size)  # how far the whole direction may be gone, for each unknown
+        for i in range(x.size):
+            size = max(abs(x[i]), FLOOR * largest) if x[i] != 0.0 else 1.0
+            room[i] = size / abs(v[i]) if v[i] != 0.0 else np.inf
+        ahead, behind, left = np.empty(x.size), np.empty(x.size), PARTS
+        while room.min() < np.inf:
+            left -= 1
+            nearest = room.min()
+            part = np.zeros(x.size)
+            for i in range(x.size):
+                if room[i] <= nearest * APART or (left == 0 and room[i] < np.inf):
+                    part[i], room[i] = v[i], np.inf
+            h = STEP * nearest
+            run(x + h * part, ahead, args)
+            run(x - h * part, behind, args)
+            for i in range(x.size):
+                made[i] += (ahead[i] - behind[i]) / (2.0 * h)
         return made
 
     return register_jitable(along)

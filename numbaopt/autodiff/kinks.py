@@ -62,34 +62,34 @@ def _(a, b):
     return v, 1.0, -np.rint((a - v) / b)
 
 
-@rule(np.maximum)
+@rule(np.maximum, careful=True)
 def _(a, b):
     return np.maximum(a, b), (1.0 if a > b else (0.5 if a == b else 0.0)), (1.0 if b > a else (0.5 if a == b else 0.0))
 
 
-@rule(np.minimum)
+@rule(np.minimum, careful=True)
 def _(a, b):
     return np.minimum(a, b), (1.0 if a < b else (0.5 if a == b else 0.0)), (1.0 if b < a else (0.5 if a == b else 0.0))
 
 
-@rule(np.fmax)
+@rule(np.fmax, careful=True)
 def _(a, b):
     first, second = a > b or b != b, b > a or a != a
     return np.fmax(a, b), (1.0 if first else (0.5 if a == b else 0.0)), (1.0 if second else (0.5 if a == b else 0.0))
 
 
-@rule(np.fmin)
+@rule(np.fmin, careful=True)
 def _(a, b):
     first, second = a < b or b != b, b < a or a != a
     return np.fmin(a, b), (1.0 if first else (0.5 if a == b else 0.0)), (1.0 if second else (0.5 if a == b else 0.0))
 
 
-@rule(max)
+@rule(max, careful=True)
 def _(a, b):  # the chosen one, as a branch would
     return (b, 0.0, 1.0) if b > a else (a, 1.0, 0.0)
 
 
-@rule(min)
+@rule(min, careful=True)
 def _(a, b):
     return (b, 0.0, 1.0) if b < a else (a, 1.0, 0.0)
 

@@ -44,7 +44,8 @@ class Number(types.Type):
     def combine(self, context: Any, builder: Any, value: Any, terms: list[tuple[Any, Any]], careful: bool) -> Any:
         """The number ``value`` whose derivative is the sum of slopes times derivatives, ``terms`` of (slope, number).
 
-        ``careful``: slopes may be infinite or NaN where the number does not depend on an unknown at all.
+        ``careful``: slopes may be infinite or NaN where the number does not depend on an unknown at all, and a slope
+        of 0 hides a number whose derivatives are.
         """
         raise NotImplementedError
 
@@ -70,6 +71,8 @@ class Dual(Number):
             product = builder.fmul(tangent, self._splat(builder, slope), flags=("contract",))
             if careful and not isinstance(slope, ir.Constant):
                 product = builder.select(builder.fcmp_ordered("==", tangent, self._zero), self._zero, product)
+                nothing = builder.fcmp_ordered("==", slope, ir.Constant(DOUBLE, 0.0))  # as of what is not chosen
+                product = builder.select(nothing, self._zero, product)
             total = product if total is None else builder.fadd(total, product, flags=("contract",))
         return _pair(builder, context.get_value_type(self), value, self._zero if total is None else total)
 

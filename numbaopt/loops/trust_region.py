@@ -12,7 +12,7 @@ from .descent import floats
 from .line_search import OUT_OF_EVALUATIONS, PATIENCE, STALL, inner
 from .state import inlined, judge, larger, open_run
 
-STEP, RESIDUAL, DIRECTION, PRODUCT, TRIAL, SLOPES, ROWS = range(7)  # rows of the state
+STEP, RESIDUAL, DIRECTION, PRODUCT, TRIAL, SLOPES, SIZES, ROWS = range(8)  # rows of the state; sizes so far of unknowns
 VAIN, LEAST, RADIUS, NUMBERS = range(4)  # of the extra numbers; the radius is 0 until the first step
 FIRST_RADIUS, LAST_RADIUS, ETA, ROUNDING, MAX_EVALUATIONS, SETTINGS = range(6)  # of the settings
 
@@ -22,10 +22,12 @@ SMALLEST = 1e-15  # of a radius, in parts of the length of x
 
 
 @inlined
-def multiply(x, g, work, d, product, there, evaluate, data, rounding):
+def multiply(x, g, work, d, product, there, sizes, evaluate, data, rounding):
     """The Hessian at ``x`` times ``d``, as a difference of gradients; overwrites ``there``."""
-    size, length = math.sqrt(inner(x, x)), math.sqrt(inner(d, d))
-    by = math.sqrt(rounding) * (1.0 + size) / length
+    farthest = 0.0  # of all unknowns, in parts of their sizes
+    for i in range(x.size):
+        farthest = larger(farthest, abs(float(d[i])) / float(sizes[i]))
+    by = math.sqrt(rounding) / farthest
     for i in range(x.size):
         there[i] = x[i] + by * d[i]
     invoke_value(evaluate, (pointer(there), pointer(work), pointer(product), x.size, data))
@@ -46,14 +48,15 @@ def solve(x, g, work, state, evaluate, data, radius, rounding):
     """The step that conjugate gradients find within the region; returns the decrease that the model promises, whether
     the step ends on the boundary, and how many products it took.
     """
-    p, r, d, product, there, n = state[STEP], state[RESIDUAL], state[DIRECTION], state[PRODUCT], state[TRIAL], x.size
+    p, r, d, product, there = state[STEP], state[RESIDUAL], state[DIRECTION], state[PRODUCT], state[TRIAL]
+    sizes, n = state[SIZES], x.size
     for i in range(n):
         p[i], r[i], d[i] = 0.0, g[i], -g[i]
     square = inner(g, g)
     norm = math.sqrt(square)
     enough, products, edge = norm * (0.5 if norm > 0.25 else math.sqrt(norm)), 0, False
     while products < 2 * n + 2 and not edge:
-        multiply(x, g, work, d, product, there, evaluate, data, rounding)
+        multiply(x, g, work, d, product, there, sizes, evaluate, data, rounding)
         products += 1
         bend = inner(d, product)
         along = square / bend if bend > 0.0 else math.inf
@@ -82,6 +85,8 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
         fun = invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), n, data))
         judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xtol)
         extra[VAIN], extra[LEAST], extra[RADIUS] = 0.0, now.grad_norm, settings[FIRST_RADIUS]
+        for i in range(n):
+            state[SIZES, i] = abs(x[i]) if x[i] != 0.0 else 1.0
         if room > 0:
             values[0], noted = fun, 1
     for _ in range(k):
@@ -129,6 +134,8 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
             previous[i] = x[i]
         for i in range(n):
             x[i], g[i] = there[i], slopes[i]
+            if abs(x[i]) > state[SIZES, i]:
+                state[SIZES, i] = abs(x[i])
         judge(now, x, g, best, previous, lower, upper, history, value, gtol, ftol, xtol)
         if noted < room:
             values[noted], noted = value, noted + 1
