@@ -62,7 +62,7 @@ def in_range(value: float, interval: str) -> bool:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The tail of an error message: what is meant of the valid ``words``, or the closest, then all of them."""
-    valid = sorted(words)
+    valid = sorted(set(words))
     meant = [name for name in ELSEWHERE.get(word.lower(), "").split() if name in valid]
     close = meant or difflib.get_close_matches(word.lower(), valid, 1, 0.5)
     return (f"did you mean {close[0]!r}? " if close else "") + "valid: " + ", ".join(valid)

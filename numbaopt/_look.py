@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 BLACK, BLUE, SKY, GREEN = "#000000", "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILLION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
 SOLID, DASH, DOT = "-", (0, (5, 1.6)), (0, (1.2, 1.3))
-DASH_DOT, DASH_DOT_DOT = (0, (7, 1.5, 1.2, 1.5)), (0, (4, 1.3, 1.2, 1.3, 1.2, 1.3))
+DASH_DOT, DASH_DOT_DOT, LONG = (0, (7, 1.5, 1.2, 1.5)), (0, (4, 1.3, 1.2, 1.3, 1.2, 1.3)), (0, (11, 2.5))
 
 # The look of every method, wherever it is drawn.  Pairs are unique, so that greyscale prints can be read by the dashes.
 STYLES: dict[str, tuple[str, Any]] = {
@@ -26,10 +26,12 @@ STYLES: dict[str, tuple[str, Any]] = {
     "lbfgs": (BLUE, DASH_DOT), "l-bfgs": (BLUE, DASH_DOT_DOT), "newton": (VERMILLION, DASH_DOT),
     "saga": (VERMILLION, DASH), "sag": (VERMILLION, DOT), "svrg": (GREEN, DASH),
     "bfgs": (BLUE, DOT), "lbfgsb": (BLACK, DASH_DOT_DOT), "cg": (GREEN, DASH_DOT_DOT),
+    "trust-ncg": (VERMILLION, LONG), "trustncg": (ORANGE, LONG), "nelder-mead": (BLACK, LONG),
+    "neldermead": (SKY, LONG), "lm": (BLUE, LONG), "levenberg-marquardt": (GREEN, LONG),
     "sdca": (PURPLE, DOT), "dual": (PURPLE, DASH_DOT), "ssnal": (ORANGE, DASH_DOT),
 }  # fmt: skip
 ALIASES = {"gradient descent": "gd", "heavy ball": "momentum", "stochastic gradient descent": "sgd"}
-DASHES = (SOLID, DASH, DOT, DASH_DOT, DASH_DOT_DOT)
+DASHES = (SOLID, DASH, DOT, DASH_DOT, DASH_DOT_DOT, LONG)
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 
 INK, FAINT = "0.15", "0.88"

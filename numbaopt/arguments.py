@@ -170,6 +170,8 @@ def score_of(validation: Any, n: int) -> Any:
 
 def unknowns(x0: Any) -> np.ndarray:
     """``x0`` as a new float64 vector."""
+    if x0 is None:
+        raise ValueError("x0 is not given: a function tells neither how many unknowns it has nor where to start")
     array = np.asarray(x0)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"x0 must hold real numbers, not {array.dtype}")

@@ -88,7 +88,7 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     >>> t, rates = np.linspace(0, 2, 20), np.linspace(0.5, 2, 1000)
     >>> Y = 3 * np.exp(-rates[:, None] * t)
     >>> res = no.minimize_many(misfit, [1.0, 1.0], args=(t, Y), batched=(False, True), tol=1e-9)
-    >>> res.success.all(), np.abs(res.x[:, 1] - rates).max() < 1e-6
+    >>> bool(res.success.all()), bool(np.abs(res.x[:, 1] - rates).max() < 1e-6)
     (True, True)
     """
     options = dict(options or {})

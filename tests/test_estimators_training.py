@@ -264,7 +264,7 @@ def test_methods_agree(method):
     lr = 0.05 if method == "adam" else None
     model = LogisticRegression(alpha=0.1, method=method, lr=lr, tol=1e-8, max_epochs=3000).fit(cancer, y)
     exact = LogisticRegression(alpha=0.1, method="newton", tol=1e-10).fit(cancer, y)
-    np.testing.assert_allclose(model.coef_, exact.coef_, atol=1e-5 if method == "l-bfgs-b" else 1e-6)
+    np.testing.assert_allclose(model.coef_, exact.coef_, atol=3e-5 if method == "l-bfgs-b" else 1e-6)
 
 
 def test_a_progress_bar_shows_the_objective(capfd, monkeypatch):

@@ -330,7 +330,7 @@ def test_what_cannot_be_a_sum():
         no.FiniteSum(jac, ROWS, (X, Y)).value_and_grad(START)
     with pytest.raises(ValueError, match=r"must return \(value, gradient\)"):
         no.FiniteSum(fun, ROWS, (X, Y), jac=True).value_and_grad(START)
-    with pytest.raises(TypeError, match="fun cannot be compiled"):
+    with pytest.raises(TypeError, match=r"fun\(x, idx, X, y\) cannot be called with x and 2 args"):
         no.FiniteSum(fun, ROWS, (X,), jac).value_and_grad(START)
     for keywords, match in (({"n": 0}, "n=0 must be at least 1"), ({"n": 2.5}, "n=2.5 must be an integer"),
                             ({"chunk_size": 0}, "chunk_size=0 must be at least 1"), ({"jac": "3-pont"}, "'3-point'"),
@@ -423,3 +423,12 @@ def test_minibatches_by_exact_gradients_are_those_by_hand(dtype):
         res = no.minimize(no.FiniteSum(fun, ROWS, data, mode, dtype=dtype), START, method="adam", options=options)
         np.testing.assert_allclose(res.x, expected.x, rtol=1e-10 if dtype is np.float64 else 1e-4)
         assert res.x.dtype == dtype
+
+
+def test_a_sum_of_more_terms_than_data_is_told():
+    X = np.ones((5, 2))
+    terms = no.FiniteSum(numba.njit(lambda x, idx, X: (X[idx] @ x).mean()), n=6, args=(X,))
+    with pytest.raises(ValueError, match="n=6: the function has no term 5: index 5 is out of bounds"):
+        no.minimize(terms, np.zeros(2), method="adam", options={"batch_size": 2})
+    few = no.FiniteSum(numba.njit(lambda x, idx, c: (x[0] - c[0] * idx).mean() ** 2), n=6, args=(np.ones(1),))
+    assert no.minimize(few, np.zeros(1), method="adam", options={"batch_size": 2, "epochs": 1}).nit == 3

@@ -384,7 +384,7 @@ def test_a_jitted_objective_that_cannot_be_called_is_one_sentence_and_no_warning
     def fun(x, a):
         return ((x - a) ** 2).sum()
 
-    with pytest.raises(TypeError, match=r"^fun cannot be compiled: ") as error:
+    with pytest.raises(TypeError, match=r"^fun\(x, a\) cannot be called with x and ") as error:
         no.minimize(fun, [0.0], args, "adam")
     assert "\n" not in str(error.value)
 
@@ -449,3 +449,14 @@ def test_objmode_is_differentiated_by_differences():
         res = no.minimize(fun, np.zeros(2), method="lbfgs")
     assert any("objmode" in str(warning.message) for warning in seen)
     np.testing.assert_allclose(res.x, 3.0, atol=1e-5)
+
+
+def test_functions_and_arguments_that_do_not_fit_are_told():
+    with pytest.raises(TypeError, match=r"fun\(x, a\) cannot be called with x and 2 args: too many"):
+        no.minimize(numba.njit(lambda x, a: a * x[0] ** 2), [1.0], args=(1.0, 2.0))
+    with pytest.raises(TypeError, match=r"jac\(x\) cannot be called with x and 1 args"):
+        no.minimize(lambda x, a: a * x[0] ** 2, [1.0], args=(1.0,), jac=lambda x: x)
+    with pytest.raises(ValueError, match="x0 is not given"):
+        no.minimize(bowl)
+    with pytest.warns(RuntimeWarning, match=r"the objective runs from Python, .* because jac cannot be compiled"):
+        no.minimize(bowl, [0.0, 0.0], jac=lambda x: np.array(list(map(float, map(str, 2 * (x - 3))))))

@@ -135,7 +135,8 @@ def test_what_it_excludes_is_named():
         (model, "newton", {}, "weight_norm=True needs a first-order rule, not Newton"),
         (model, "lbfgs", {}, "weight_norm=True needs a first-order rule, not"),
         (model, "saga", {}, "weight_norm=True needs a first-order rule, not"),
-        (model, "L-BFGS-B", {}, "weight_norm=True needs a first-order rule such as method='adam', not 'L-BFGS-B'"),
+        (model, "L-BFGS-B", {}, "weight_norm=True needs a first-order rule, not LBFGSB"),
+        (model, "SLSQP", {}, "weight_norm=True needs a first-order rule such as method='adam', not 'SLSQP'"),
         (model, "auto", {}, "weight_norm=True needs a first-order rule"),
     ):
         with pytest.raises(ValueError, match=match):

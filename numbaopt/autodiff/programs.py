@@ -179,7 +179,8 @@ def _plain(kind: Any) -> bool:
 
 def _returned(function: Any, made: Any, wanted: str) -> UnsupportedError:
     kind = re.sub(r"Dual\(\d+\)|Taped", "float64", str(made.return_type))
-    return explain(function.__name__, UnsupportedError(f"derivatives: it returns {kind}, not {wanted}"))
+    other = "numbaopt.jacobian" if "array" in kind or "uple" in kind else "numbaopt.grad"
+    return explain(function.__name__, UnsupportedError(f"derivatives: it returns {kind}, not {wanted} (see {other})"))
 
 
 def _forward(call: Any, number: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numba
@@ -146,11 +147,28 @@ class BoundSum(Function):
     def __init__(self, terms: FiniteSum, n: int, lower: np.ndarray, upper: np.ndarray, jit: bool | None):
         self.terms, self.n_terms, self.dtype = terms, terms.n_terms, terms.dtype
         self.index = np.zeros(min(terms.chunk_size, terms.n_terms), np.int64)
+        jitted = hasattr(terms.fun, "py_func")  # others check their indices
+        if jitted and any(isinstance(arg, np.ndarray) and arg.ndim and len(arg) < terms.n_terms for arg in terms.args):
+            self._look_at_last_term(n)
         super().__init__(terms.fun, terms.jac, (self.index, *terms.args), n, lower, upper, jit)
         inner, words = (self.data.address, self.data.words.view(np.int64)) if self.data else (0, np.zeros(2, np.int64))
         self.length = words[1:2]
         self._wanted = words[-1:] if callable(self.jac) else np.zeros(1, np.int64)
         self._inner, self.at_once, self.kernels = inner, self.index.size, _loops(self.dtype)
+
+    def _look_at_last_term(self, n: int) -> None:
+        """Raise where it reads beyond its data; compiled code would not notice."""
+        last = np.array([self.n_terms - 1])
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                args = [arg.copy() if isinstance(arg, np.ndarray) and len(np.atleast_1d(arg)) < self.n_terms else arg
+                        for arg in self.terms.args]  # fmt: skip
+                self.terms.fun.py_func(np.zeros(n, self.dtype), last, *args)
+        except IndexError as error:
+            raise ValueError(f"n={self.n_terms}: the function has no term {self.n_terms - 1}: {error}") from None
+        except Exception:  # which compiled code need not share
+            return
 
     def arguments(self) -> tuple:
         """The terms of the chunk at hand, and what the user gave."""

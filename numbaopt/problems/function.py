@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from typing import Any
@@ -62,6 +63,9 @@ class Evaluated:
         if not callable(fun):
             raise TypeError(f"fun must be callable or a problem such as LinearModel, not {type(fun).__name__}")
         self.fun, self.jac, self.args, self.n = fun, as_scheme(jac), args, n
+        check_call("fun", fun, args)
+        if callable(self.jac):
+            check_call("jac", self.jac, args)
         self.lower, self.upper = lower, upper
         self.data: Packed | None = None
         self.callback: Callback | None = None
@@ -136,6 +140,8 @@ class Evaluated:
             kinds = (array(self.dtype), *numba.typeof(native))
             if jit_required or (isinstance(self.fun, Dispatcher) and _fails(self.fun, kinds)):
                 raise TypeError(f"fun cannot be compiled: {reason}") from error
+            if callable(self.jac) and isinstance(self.fun, Dispatcher):  # which has just been compiled
+                reason = f"jac cannot be compiled: {reason}"
             warnings.warn(
                 f"the {self.what} runs from Python, far slower than compiled code, because {reason}",
                 RuntimeWarning,
@@ -215,6 +221,18 @@ class Function(Evaluated):
             raise ValueError(f"jac returned a gradient of shape {gradient.shape}, x has shape {x.shape}")
         g[:] = gradient
         return value
+
+
+def check_call(name: str, function: Any, args: tuple) -> None:
+    """Raise where a function cannot be called with x and these arguments."""
+    try:
+        signature = inspect.signature(getattr(function, "py_func", function))
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, *args)
+    except TypeError as error:
+        raise TypeError(f"{name}{signature} cannot be called with x and {len(args)} args: {error}") from None
 
 
 def _size(arg: Any) -> Any:

@@ -52,7 +52,7 @@ class Searching(WholeSteps):
 
 def refuse(name: str, problem: Any, bounded: bool, opt: Any = None) -> None:
     """Raise where a problem is not smooth, has bounds that are not meant to be there, or Wolfe's conditions clash."""
-    if opt is not None and opt.c1 >= opt.c2:
+    if isinstance(opt, tuple) and opt.c1 >= opt.c2:  # compiled code knows only the class
         raise ValueError(f"c1={opt.c1} must be below c2={opt.c2}")
     if getattr(problem, "l1", 0.0) > 0:
         raise ValueError(f"method={name!r} takes no l1 (l1={problem.l1}); use 'newton', 'saga' or a first-order rule")

@@ -42,7 +42,7 @@ class NelderMeadSteps(WholeSteps):
         return {"final_simplex": (run.state[simplex.VERTICES + order], run.extra[order])}
 
 
-@method("nelder-mead", "simplex")
+@method("nelder-mead", "neldermead")
 class NelderMead(NamedTuple):
     r"""The simplex of Nelder and Mead: n + 1 points, of which the worst is reflected at the others' center.
 

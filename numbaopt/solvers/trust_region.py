@@ -27,7 +27,7 @@ class TrustNCGSteps(WholeSteps):
         return trust_region.ROWS, trust_region.NUMBERS
 
 
-@method("trust-ncg", "newtoncg")
+@method("trust-ncg", "trustncg")
 class TrustNCG(NamedTuple):
     r"""Newton's method by conjugate gradients within a trust region, for functions with many unknowns.
 
