@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import math
 import warnings
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numba.core.dispatcher import Dispatcher
 
 from .._jit import address, array_at, invoke_value, jit_for_address, jit_inside, pointer
 from .._packed import Packed, unpacker
@@ -134,6 +136,17 @@ def _positive(name: str, value: Any) -> int:
     return int(value)
 
 
+def _is_alone(fun: Any) -> bool:
+    """Whether a function is jitted, so that it checks no index, and calls nothing that might do neither."""
+    if not isinstance(fun, Dispatcher):
+        return False
+    function = fun.py_func
+    used = [function.__globals__.get(name) for name in function.__code__.co_names]
+    used += [cell.cell_contents for cell in function.__closure__ or ()]
+    return not any(isinstance(value, Dispatcher) or (inspect.ismodule(value) and value.__name__ not in ("math", "numpy"))
+                   for value in used)  # fmt: skip
+
+
 class BoundSum(Function):
     """A `FiniteSum` with a known number of unknowns, for one run.
 
@@ -147,8 +160,8 @@ class BoundSum(Function):
     def __init__(self, terms: FiniteSum, n: int, lower: np.ndarray, upper: np.ndarray, jit: bool | None):
         self.terms, self.n_terms, self.dtype = terms, terms.n_terms, terms.dtype
         self.index = np.zeros(min(terms.chunk_size, terms.n_terms), np.int64)
-        jitted = hasattr(terms.fun, "py_func")  # others check their indices
-        if jitted and any(isinstance(arg, np.ndarray) and arg.ndim and len(arg) < terms.n_terms for arg in terms.args):
+        short = [isinstance(arg, np.ndarray) and arg.ndim and len(arg) < terms.n_terms for arg in terms.args]
+        if any(short) and _is_alone(terms.fun):
             self._look_at_last_term(n)
         super().__init__(terms.fun, terms.jac, (self.index, *terms.args), n, lower, upper, jit)
         inner, words = (self.data.address, self.data.words.view(np.int64)) if self.data else (0, np.zeros(2, np.int64))
