@@ -143,8 +143,8 @@ def _is_alone(fun: Any) -> bool:
     function = fun.py_func
     used = [function.__globals__.get(name) for name in function.__code__.co_names]
     used += [cell.cell_contents for cell in function.__closure__ or ()]
-    return not any(isinstance(value, Dispatcher) or (inspect.ismodule(value) and value.__name__ not in ("math", "numpy"))
-                   for value in used)  # fmt: skip
+    modules = [value.__name__ for value in used if inspect.ismodule(value)]
+    return {"math", "numpy"}.issuperset(modules) and not any(isinstance(value, Dispatcher) for value in used)
 
 
 class BoundSum(Function):
