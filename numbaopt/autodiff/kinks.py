@@ -62,34 +62,34 @@ def _(a, b):
     return v, 1.0, -np.rint((a - v) / b)
 
 
-@rule(np.maximum, careful=True)
+@rule(np.maximum, careful="chooses")
 def _(a, b):
     return np.maximum(a, b), (1.0 if a > b else (0.5 if a == b else 0.0)), (1.0 if b > a else (0.5 if a == b else 0.0))
 
 
-@rule(np.minimum, careful=True)
+@rule(np.minimum, careful="chooses")
 def _(a, b):
     return np.minimum(a, b), (1.0 if a < b else (0.5 if a == b else 0.0)), (1.0 if b < a else (0.5 if a == b else 0.0))
 
 
-@rule(np.fmax, careful=True)
+@rule(np.fmax, careful="chooses")
 def _(a, b):
     first, second = a > b or b != b, b > a or a != a
     return np.fmax(a, b), (1.0 if first else (0.5 if a == b else 0.0)), (1.0 if second else (0.5 if a == b else 0.0))
 
 
-@rule(np.fmin, careful=True)
+@rule(np.fmin, careful="chooses")
 def _(a, b):
     first, second = a < b or b != b, b < a or a != a
     return np.fmin(a, b), (1.0 if first else (0.5 if a == b else 0.0)), (1.0 if second else (0.5 if a == b else 0.0))
 
 
-@rule(max, careful=True)
+@rule(max, careful="chooses")
 def _(a, b):  # the chosen one, as a branch would
     return (b, 0.0, 1.0) if b > a else (a, 1.0, 0.0)
 
 
-@rule(min, careful=True)
+@rule(min, careful="chooses")
 def _(a, b):
     return (b, 0.0, 1.0) if b < a else (a, 1.0, 0.0)
 
@@ -131,7 +131,7 @@ def _chosen(condition, a, b):
     return (a, 0.0, 1.0, 0.0) if condition != 0.0 else (b, 0.0, 0.0, 1.0)
 
 
-CLIP = Rule(_clipped, 3, True, False)
+CLIP = Rule(_clipped, 3, "chooses", False)
 ROUND = Rule(_rounded, 2, False, True)
-REPLACE = Rule(_replaced, 4, True, False)
-SELECT = Rule(_chosen, 3, True, False)
+REPLACE = Rule(_replaced, 4, "chooses", False)
+SELECT = Rule(_chosen, 3, "chooses", False)

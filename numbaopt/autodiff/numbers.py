@@ -41,11 +41,11 @@ class Number(types.Type):
         """The LLVM value of a number that does not depend on the unknowns."""
         raise NotImplementedError
 
-    def combine(self, context: Any, builder: Any, value: Any, terms: list[tuple[Any, Any]], careful: bool) -> Any:
+    def combine(self, context: Any, builder: Any, value: Any, terms: list[tuple[Any, Any]], careful: bool | str) -> Any:
         """The number ``value`` whose derivative is the sum of slopes times derivatives, ``terms`` of (slope, number).
 
-        ``careful``: slopes may be infinite or NaN where the number does not depend on an unknown at all, and a slope
-        of 0 hides a number whose derivatives are.
+        ``careful``: slopes may be infinite or NaN where the number does not depend on an unknown at all; "chooses": a
+        slope of 0 hides a number whose derivatives are.
         """
         raise NotImplementedError
 
@@ -69,10 +69,11 @@ class Dual(Number):
         for slope, number in terms:
             tangent = builder.extract_value(number, 1)
             product = builder.fmul(tangent, self._splat(builder, slope), flags=("contract",))
-            if careful and not isinstance(slope, ir.Constant):
+            if careful == "chooses" and not isinstance(slope, ir.Constant):
+                hidden = builder.fcmp_ordered("==", slope, ir.Constant(DOUBLE, 0.0))
+                product = builder.select(hidden, self._zero, product)
+            elif careful and not isinstance(slope, ir.Constant):
                 product = builder.select(builder.fcmp_ordered("==", tangent, self._zero), self._zero, product)
-                nothing = builder.fcmp_ordered("==", slope, ir.Constant(DOUBLE, 0.0))  # as of what is not chosen
-                product = builder.select(nothing, self._zero, product)
             total = product if total is None else builder.fadd(total, product, flags=("contract",))
         return _pair(builder, context.get_value_type(self), value, self._zero if total is None else total)
 

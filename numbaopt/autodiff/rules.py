@@ -22,7 +22,7 @@ class Rule(NamedTuple):
 
     function: Callable[..., Any]  # of the arguments: the value, then a derivative for each
     arguments: int  # how many
-    careful: bool  # whether a derivative may be infinite or NaN at a point where the value is not
+    careful: bool | str  # whether a derivative may be infinite or NaN where the value is not; "chooses": an argument's
     flat: bool  # whether all derivatives are 0
 
 
@@ -31,7 +31,7 @@ TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 LN2, LN10, DEGREE = math.log(2.0), math.log(10.0), math.pi / 180.0
 
 
-def rule(*functions: Any, careful: bool = False, flat: bool = False) -> Callable[[Any], Any]:
+def rule(*functions: Any, careful: bool | str = False, flat: bool = False) -> Callable[[Any], Any]:
     """Decorator: the derivatives of these functions."""
 
     def register(function: Any) -> Any:
