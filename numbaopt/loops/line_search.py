@@ -137,6 +137,18 @@ def search(x, work, lower, upper, state, evaluate, data, fun, slope, length, lim
     return found, length, value, tries
 
 
+@inlined
+def count_vain(now, extra, lower):
+    """After a step that led to a ``lower`` objective, or not: end a run whose gradients fall no more, either."""
+    if lower or now.grad_norm < STALL * extra[LEAST]:
+        extra[VAIN] = 0.0
+    else:
+        extra[VAIN] += 1.0
+    extra[LEAST] = now.grad_norm if now.grad_norm < extra[LEAST] else extra[LEAST]
+    if extra[VAIN] >= PATIENCE and now.status == RUNNING:
+        now.status = NO_PROGRESS
+
+
 def loop_of(aim: Callable[..., Any], absorb: Callable[..., Any], forget: Callable[..., Any]) -> Any:
     """The loop of a method; its arguments are those of every loop over whole objectives (`descent.signature`)."""
 
@@ -189,13 +201,6 @@ def loop_of(aim: Callable[..., Any], absorb: Callable[..., Any], forget: Callabl
             judge(now, x, g, best, previous, lower, upper, history, value, gtol, ftol, xtol)
             if noted < room:
                 values[noted], noted = value, noted + 1
-            if fun - value > noise or now.grad_norm < STALL * extra[LEAST]:
-                extra[VAIN] = 0.0
-            else:
-                extra[VAIN] += 1.0
-            extra[LEAST] = now.grad_norm if now.grad_norm < extra[LEAST] else extra[LEAST]
-            if extra[VAIN] >= PATIENCE and now.status == RUNNING:
-                now.status = NO_PROGRESS
-                return
+            count_vain(now, extra, fun - value > noise)
 
     return jit(loop)

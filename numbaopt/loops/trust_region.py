@@ -9,11 +9,11 @@ import math
 from .._jit import invoke_value, jit, jit_inside, pointer
 from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING, STEP_LIMIT
 from .descent import floats
-from .line_search import OUT_OF_EVALUATIONS, PATIENCE, STALL, inner
+from .line_search import LEAST, OUT_OF_EVALUATIONS, VAIN, count_vain, inner
 from .state import inlined, judge, larger, open_run
 
 STEP, RESIDUAL, DIRECTION, PRODUCT, TRIAL, SLOPES, SIZES, ROWS = range(8)  # rows of the state; sizes so far of unknowns
-VAIN, LEAST, RADIUS, NUMBERS = range(4)  # of the extra numbers; the radius is 0 until the first step
+RADIUS, NUMBERS = LEAST + 1, LEAST + 2  # of the extra numbers; the radius is 0 until the first step
 FIRST_RADIUS, LAST_RADIUS, ETA, ROUNDING, MAX_EVALUATIONS, SETTINGS = range(6)  # of the settings
 
 SHRINK, GROW = 0.25, 2.0  # of the radius
@@ -139,11 +139,4 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
         judge(now, x, g, best, previous, lower, upper, history, value, gtol, ftol, xtol)
         if noted < room:
             values[noted], noted = value, noted + 1
-        if fun - value > noise or now.grad_norm < STALL * extra[LEAST]:
-            extra[VAIN] = 0.0
-        else:
-            extra[VAIN] += 1.0
-        extra[LEAST] = now.grad_norm if now.grad_norm < extra[LEAST] else extra[LEAST]
-        if extra[VAIN] >= PATIENCE and now.status == RUNNING:
-            now.status = NO_PROGRESS
-            return
+        count_vain(now, extra, fun - value > noise)
