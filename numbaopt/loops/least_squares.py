@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .._jit import array_at, invoke, jit, jit_inside, pointer, pointer_to, precompile
+from .._jit import invoke, jit, jit_inside, pointer, pointer_to, precompile
 from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING, STEP_LIMIT
+from .descent import floats
 from .line_search import OUT_OF_EVALUATIONS
 from .state import clipped, judge, larger, open_run
 
@@ -371,9 +372,6 @@ def least_squares(run, zero, k, values, room, settings, evaluate, data, gtol, ft
         judge(now, x, g, best, previous, lower, upper, history, value, gtol, 0.0, 0.0)
         if noted < room:
             values[noted], noted = value, noted + 1
-
-
-floats = array_at(np.float64)
 
 
 @functools.cache

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from .._jit import array_at, invoke_value, jit, jit_inside, pointer
+from .._jit import invoke_value, jit, jit_inside, pointer
 from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING, STEP_LIMIT
+from .descent import floats
 from .state import clipped, inlined, judge, larger, open_run
 
 # Rows of the state; what a method keeps comes after them.  ``LOW`` is the longest trial that may be taken if need be.
@@ -32,8 +33,6 @@ GROWTH = (1.1, 9.0)  # of a step without an upper end, in parts of the last one
 EDGE = 0.1  # of a bracket, that a new length keeps away from its ends
 FLAT = 2.2e-16  # the cosine between a step and the change of the gradient, up to which nothing is learnt from it
 OUT_OF_EVALUATIONS = 6  # see status.py
-
-floats = array_at(np.float64)
 
 
 @jit_inside

@@ -46,8 +46,9 @@ class NelderMeadSteps(WholeSteps):
 class NelderMead(NamedTuple):
     r"""The simplex of Nelder and Mead: n + 1 points, of which the worst is reflected at the others' center.
 
-    For few unknowns, and objectives that are not smooth.  Options, defaults, steps and results are those of SciPy's
-    Nelder-Mead, which is called for ``initial_simplex``.  ``tol`` sets ``xatol`` and ``fatol``.
+    For few unknowns, and objectives that are not smooth.  Options, defaults and, up to rounding, steps are those of
+    SciPy's Nelder-Mead (whose ``nit`` begins at 1, and which ends at exactly ``maxfev`` evaluations); that is called
+    for ``initial_simplex``.  ``tol`` sets ``xatol`` and ``fatol``.
 
     Parameters
     ----------
