@@ -28,10 +28,16 @@ class File:
     def open(self) -> Any:
         """The file, opened for reading bytes without a buffer."""
         file = open(self.path, "rb", buffering=0)  # noqa: SIM115  the caller closes it
-        if _stamp(os.fstat(file.fileno())) != self._stamp:
+        try:
+            self._check_unchanged(file)
+        except ValueError:
             file.close()
-            raise ValueError(f"{self.path} has changed since the stream was opened; open it again")
+            raise
         return file
+
+    def _check_unchanged(self, file: Any) -> None:
+        if _stamp(os.fstat(file.fileno())) != self._stamp:
+            raise ValueError(f"{self.path} has changed since the stream was opened; open it again")
 
     def read_into(self, memory: Any, offset: int) -> None:
         """Fill ``memory`` with the bytes from ``offset`` on."""
@@ -42,6 +48,7 @@ class File:
             while done < len(view):
                 count = file.readinto(view[done:])
                 if not count:
+                    self._check_unchanged(file)  # it may have been cut off while it was open here
                     raise ValueError(f"{self.path} is truncated: it ends at byte {offset + done}, "
                                      f"{len(view) - done} bytes too early")  # fmt: skip
                 done += count
