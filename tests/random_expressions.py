@@ -62,7 +62,7 @@ class Expressions:
     def constant(self) -> str:
         """A number without derivative, float or integer."""
         return self.one_of("0.7", "2", "q", "n", "c[1]", "k[1]", "table.offset", "table.weights[2]", "GLOBAL[1]",
-                           "M[0, 1]", "c.sum()", "np.pi", "b[1] * 1.0", *self.indices)  # fmt: skip
+                           "M[0, 1]", "c.sum()", "np.pi", "np.float64(b[1])", *self.indices)  # fmt: skip
 
     def any_number(self, depth: int) -> str:
         """A number with or without derivative."""
