@@ -182,6 +182,21 @@ def test_check_grad_names_the_worst_component():
         no.check_grad(fun, x, jac=lambda x: x[0])
 
 
+def test_check_grad_of_a_number():
+    square = numba.njit(lambda x: x * x)
+    assert no.check_grad(square, 1.5).error < 1e-10
+    assert str(no.check_grad(square, 1.5, jac=lambda x: 2.0)).startswith("worst component x: gradient 2")
+    assert no.check_grad(square, 1.5, jac=lambda x: float("nan")).error == np.inf
+    with pytest.raises(TypeError, match="x must be real numbers, not of dtype <U1"):
+        no.check_grad(square, "a")
+
+
+@pytest.mark.parametrize("second", [no.hessian, no.hvp])
+def test_second_derivatives_are_those_of_vectors(second):
+    with pytest.raises(ValueError, match="x must be a vector, not a number"):
+        second(numba.njit(lambda x: x * x))(1.5, 1.0)
+
+
 def test_arguments_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="mode='backward'"):
         no.grad(loop_of_squares, "backward")

@@ -17,6 +17,7 @@ or note on a `tape` what they were made of (`Taped`).
 
 from . import (  # noqa: F401
     arrays,
+    cholesky,
     creation,
     elementwise,
     expressions,

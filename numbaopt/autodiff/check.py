@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .derivative import real_array
 from .gradients import grad
 
 
@@ -18,8 +19,8 @@ class GradientCheck(NamedTuple):
     differences: np.ndarray
 
     def __str__(self) -> str:
-        where = ", ".join(map(str, self.worst))
-        return (f"worst component x[{where}]: gradient {self.gradient[self.worst]:.10g}, by differences "
+        where = f"[{', '.join(map(str, self.worst))}]" if self.worst else ""
+        return (f"worst component x{where}: gradient {self.gradient[self.worst]:.10g}, by differences "
                 f"{self.differences[self.worst]:.10g}; relative error {self.error:.2g}")  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def check_grad(fun: Any, x: Any, args: tuple = (), jac: Any = None) -> GradientC
     ----------
     fun : function or problem
         ``fun(x, *args) -> float``; or what has ``value`` and ``value_and_grad``, such as `numbaopt.FiniteSum`.
-    x : array
+    x : array or number
         Where; of any shape.
     args : tuple
         What ``fun`` and ``jac`` are given besides.
@@ -65,7 +66,7 @@ def check_grad(fun: Any, x: Any, args: tuple = (), jac: Any = None) -> GradientC
         raise TypeError(f"args must be a tuple of what fun is given besides x, not {type(args).__name__}")
     if jac is not None and not callable(jac):
         raise TypeError(f"jac must be callable, not {type(jac).__name__}; what fun is given besides x goes into args")
-    x = np.array(x, float)
+    x = np.array(real_array("x", x), float)
     if x.size == 0:
         raise ValueError("x is empty")
     if hasattr(fun, "value_and_grad") and hasattr(fun, "value"):
@@ -74,14 +75,14 @@ def check_grad(fun: Any, x: Any, args: tuple = (), jac: Any = None) -> GradientC
         problem = fun.bind(x.size) if hasattr(fun, "bind") else fun
         jac = jac if jac is not None else lambda x: problem.value_and_grad(x)[1]
         fun = problem.value
-    gradient = np.asarray((grad(fun) if jac is None else jac)(x.copy(), *args), float)
+    gradient = np.asarray((grad(fun) if jac is None else jac)(_given(x), *args), float)
     if gradient.shape != x.shape:
         raise ValueError(f"the gradient has shape {gradient.shape}, x has shape {x.shape}")
     differences = np.empty_like(x)
     for i in np.ndindex(x.shape):
         h = 1e-3 * max(1.0, abs(x[i]))
         differences[i] = (4 * _central(fun, x, i, h / 2, args) - _central(fun, x, i, h, args)) / 3
-    off = np.abs(gradient - differences)
+    off = np.asarray(np.abs(gradient - differences))
     off[np.isnan(off)] = np.inf
     worst = tuple(int(k) for k in np.unravel_index(np.argmax(off), x.shape))
     return GradientCheck(float(off[worst] / max(1.0, np.abs(differences).max())), worst, gradient, differences)
@@ -91,4 +92,9 @@ def _central(fun: Any, x: np.ndarray, i: tuple[int, ...], h: float, args: tuple)
     ahead, behind = x.copy(), x.copy()
     ahead[i] += h
     behind[i] -= h
-    return float((fun(ahead, *args) - fun(behind, *args)) / (ahead[i] - behind[i]))
+    return float((fun(_given(ahead), *args) - fun(_given(behind), *args)) / (ahead[i] - behind[i]))
+
+
+def _given(x: np.ndarray) -> Any:
+    """A copy of an array; a number, where that is what it is."""
+    return x.copy() if x.ndim else float(x)

@@ -36,11 +36,11 @@ class Derivative:
         if named or not args:
             args = self._in_order(args, named)
         x, *rest = args
-        x = _real("x", x)
-        if self._along and x.ndim > 1:
-            raise ValueError(f"x must be a vector, not of shape {x.shape}")
+        x = real_array("x", x)
+        if self._along and x.ndim != 1:
+            raise ValueError(f"x must be a vector, not {f'of shape {x.shape}' if x.ndim else 'a number'}")
         if self._takes_v:
-            rest[:1] = [_real("v", v).astype(np.float64).ravel() for v in rest[:1]]
+            rest[:1] = [real_array("v", v).astype(np.float64).ravel() for v in rest[:1]]
         dtype = x.dtype
         x = x.astype(np.float64).ravel() if self._along else x
         mode = self.mode or ("forward" if self._columns or x.size <= FORWARD_UP_TO else "reverse")
@@ -81,7 +81,7 @@ class Derivative:
         return f"<{self.__name__}>"
 
 
-def _real(name: str, value: Any) -> np.ndarray:
+def real_array(name: str, value: Any) -> np.ndarray:
     """A float32 or float64 array that compiled code takes as it takes any other of its shape."""
     try:
         value = np.asarray(value)
