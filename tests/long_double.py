@@ -11,7 +11,6 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 LONG = np.longdouble
@@ -71,17 +70,6 @@ def _linalg() -> Any:
     )  # fmt: skip
 
 
-@numba.njit
-def _compiled_sine(a):
-    return np.sin(a)
-
-
-def _sine(a: Any, *out: Any) -> Any:
-    """In single precision, where libraries differ in the last bit, what compiled code finds."""
-    single = getattr(a, "dtype", None) == np.float32 and not out
-    return _compiled_sine(a) if single else np.sin(a, *out)
-
-
 def _interpolated(x: Any, xp: Any, fp: Any) -> Any:
     place = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, len(xp) - 2)
     inside = fp[place] + (x - xp[place]) * (fp[place + 1] - fp[place]) / (xp[place + 1] - xp[place])
@@ -105,7 +93,7 @@ def numpy() -> Any:
         eye=raising(np.eye), identity=raising(np.identity), full=raising(np.full), array=raising(np.array),
         asarray=lambda a, dtype=None: a if isinstance(a, np.ndarray) else _raised(np.asarray(a, dtype)),
         linspace=raising(np.linspace), float64=LONG, diag=lambda a: np.diag(a).copy(), linalg=_linalg(),
-        interp=_interpolated, sin=_sine,
+        interp=_interpolated,
     )  # fmt: skip
     return module
 

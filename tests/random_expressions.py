@@ -91,9 +91,13 @@ class Expressions:
             self.reduction, self.reduction, self.item,
         )  # fmt: skip
 
+    def sine(self, a: str) -> str:
+        """Of data in single precision, of which compiled code and NumPy find other last bits, others stand in."""
+        return f"np.sin({a.replace('b[:', 'c[:')})"
+
     def positive(self, a: str) -> str:
         """The expression between 0.2 and 2.2."""
-        return f"(1.2 + np.sin({a}))"
+        return f"(1.2 + {self.sine(a)})"
 
     def unary(self, a: str, scalar: bool = False) -> str:
         """A function of one argument."""

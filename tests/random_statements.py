@@ -113,7 +113,7 @@ class Statements(Expressions):
     def changed(self, target: str, value: str) -> list[str]:
         operator = self.one_of(*IN_PLACE, "/=", "**=")
         if operator == "/=":
-            value = f"2.5 + np.sin({value})"
+            value = f"2.5 + {self.sine(value)}"
         return [f"{target} {operator} {2 if operator == '**=' else value}"]
 
     def in_place(self) -> list[str]:
