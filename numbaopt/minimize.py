@@ -32,6 +32,7 @@ from .arguments import (
 )
 from .loops.state import Run, make_feasible, new_run, take_over
 from .optimizers._rule import OPTIMIZERS
+from .optimizers.combined import in_steps
 from .optimizers.step import as_optimizer
 from .problems.function import Function, needed
 from .problems.weight_norm import WeightNorm
@@ -233,6 +234,8 @@ def _problem_of(fun, jac, args, n, lower, upper, jit):
 def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     settings = settings_of(opt, tol, options, x0.size)
     batches, maxiter = batches_of(problem, settings, options, getattr(opt, "incremental", False))
+    if hasattr(problem, "n_terms"):
+        opt = in_steps(opt, 1 if batches is None else batches.per_epoch)
     gtol = settings["gtol"]
     gtol = (1e-5 if batches is None or hasattr(opt, "solver") else 0.0) if gtol is None else gtol
     if hasattr(opt, "check"):

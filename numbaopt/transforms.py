@@ -2,11 +2,12 @@
 
 A transform is written like a rule (``optimizers/_rule.py``): a NamedTuple with ``prepare(opt, lr, t)``, and
 
-``apply(c, x, g)``
-    the coordinate's new value and gradient.
+``apply(c, x, g, i)``
+    the new value and gradient of coordinate ``i``.
 
-One that needs a sum over all coordinates first adds two more scalar functions: ``term(c, x, g)``, what each coordinate
-contributes (summed in float64), and ``finish(c, total)``, the coefficients that ``apply`` gets.
+One that needs sums over all coordinates first adds two more scalar functions: ``term(c, x, g)``, what each coordinate
+contributes, a number or a tuple of numbers (summed in float64), and ``finish(c, total)``, the coefficients that
+``apply`` gets.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ClipByValue(NamedTuple):
         return (opt.limit,)
 
     @staticmethod
-    def apply(c, x, g):
+    def apply(c, x, g, i):
         return x, (c[0] if g > c[0] else (-c[0] if g < -c[0] else g))
 
 
@@ -78,7 +79,7 @@ class ClipByNorm(NamedTuple):
         return (c[0] / norm if norm > c[0] else 1.0), 0.0
 
     @staticmethod
-    def apply(c, x, g):
+    def apply(c, x, g, i):
         return x, c[0] * g
 
 
@@ -106,7 +107,7 @@ class WeightDecay(NamedTuple):
         return opt.rate, 1.0
 
     @staticmethod
-    def apply(c, x, g):
+    def apply(c, x, g, i):
         return c[1] * x, g + c[0] * x
 
 

@@ -167,6 +167,23 @@ def adan(x, g, s, t, lr=1e-3, beta1=0.98, beta2=0.92, beta3=0.99, eps=1e-8, weig
     return (x - lr * (m + beta2 * v) / (np.sqrt(n) + eps)) / (1 + lr * weight_decay)
 
 
+def swats(x, g, s, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-9, eps_switch=1e-6, weight_decay=0.0):
+    """Algorithm 1 of the paper, whose p, gamma and Lambda are these times lr."""
+    g = g + weight_decay * x
+    if "rate" in s:
+        s["velocity"] = beta1 * s.get("velocity", 0.0) + g
+        return x - (1 - beta1) * lr * s["rate"] * s["velocity"]
+    m = average(s, "m", beta1, g)
+    v = average(s, "v", beta2, g**2)
+    p = -math.sqrt(1 - beta2**t) / (1 - beta1**t) * m / (np.sqrt(v) + eps)
+    if p @ g != 0:
+        gamma = p @ p / -(p @ g)
+        found = average(s, "lambda", beta2, gamma) / (1 - beta2**t)
+        if t > 1 and found > 0 and abs(found - gamma) < eps_switch:
+            s["rate"] = found
+    return x + lr * p
+
+
 # ---- signs -----------------------------------------------------------------------------------------------------------
 
 
