@@ -151,6 +151,9 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     the first is an integer and another is not, ``{"maxiter": 100, "gtol": 1e-8}``, compile far sooner than others.
     What cannot be done is told when the caller is compiled.  Ctrl-C waits until the caller returns.
 
+    Methods are local: out of a bad minimum lead `numbaopt.multistart`, SciPy's ``basinhopping`` and ``dual_annealing``
+    around an optimizer, and noise on the gradient, `numbaopt.transforms.GradientNoise`.
+
     An optimizer is also a custom method of SciPy: ``scipy.optimize.minimize(fun, x0, method=numbaopt.Adam(lr=0.1))``.
 
     Examples

@@ -16,7 +16,7 @@ def run(rule, x0, gradients, lr, before=(), **options):
     for t, g in enumerate(np.asarray(gradients, np.float64), 1):
         rate = lr(t - 1) if callable(lr) else lr
         for transform in before:
-            x, g = transform(x, g, rate)
+            x, g = transform(x, g, rate, t=t)
         x = rule(x, g, s, t, rate, **options)
         path.append(x)
     return np.array(path)
@@ -227,16 +227,34 @@ def switch(first, second, at, rate_of_second):
 # ---- transforms ------------------------------------------------------------------------------------------------------
 
 
-def weight_decayed(x, g, lr, rate, decoupled=False):
+def weight_decayed(x, g, lr, rate, decoupled=False, t=None):
     return (x - lr * rate * x, g) if decoupled else (x, g + rate * x)
 
 
-def clipped_by_value(x, g, lr, limit):
+def clipped_by_value(x, g, lr, limit, t=None):
     return x, np.clip(g, -limit, limit)
 
 
-def clipped_by_norm(x, g, lr, limit, eps=0.0):
+def clipped_by_norm(x, g, lr, limit, eps=0.0, t=None):
     return x, g * min(1.0, limit / (math.sqrt((g**2).sum()) + eps))
+
+
+def hashed(value):
+    """A 32-bit integer hash."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        value = ((value ^ (value >> shift)) * factor) % 2**32
+    return value
+
+
+def noisy(x, g, lr, eta, gamma=0.55, seed=0, t=None):
+    """Box and Muller's normal numbers from two hashes of seed, step and coordinate."""
+    noise = np.empty(len(g))
+    key = hashed(hashed(hashed(seed % 2**32) ^ (seed >> 32)) ^ t)
+    for i in range(len(g)):
+        high = hashed(key ^ hashed(i))
+        low = hashed(high ^ key ^ 0xFFFFFFFF)
+        noise[i] = math.sqrt(-2 * math.log((high + 0.5) / 2**32)) * math.cos(2 * math.pi * low / 2**32)
+    return x, g + math.sqrt(eta / t**gamma) * noise
 
 
 # ---- schedules: the rate after k steps -------------------------------------------------------------------------------
