@@ -16,6 +16,7 @@ from .minimize import minimize, resume
 from .multistart import multistart
 from .optimizers import (
     SGD,
+    SWATS,
     AdaBelief,
     Adadelta,
     AdaGrad,
@@ -43,11 +44,11 @@ from .solvers import BFGS, CG, LBFGS, LBFGSB, LM, SAG, SAGA, SDCA, SSNAL, SVRG, 
 __version__ = "0.1.0"
 _DERIVATIVES = ("check_grad", "derivative_rule", "grad", "hessian", "hvp", "jacobian", "value_and_grad")
 __all__ = [
-    "BFGS", "CG", "LBFGS", "LBFGSB", "LM", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "AMSGrad", "AdaBelief",
-    "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion", "Lookahead",
-    "Momentum", "NAdam", "NelderMead", "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Switch", "TrustNCG", "Yogi",
-    "init_state", "least_squares", "losses", "lr_finder", "methods", "minimize", "minimize_many", "multistart",
-    "resume", "rule", "schedules", "step", "stream", "transforms", *_DERIVATIVES,
+    "BFGS", "CG", "LBFGS", "LBFGSB", "LM", "SAG", "SAGA", "SDCA", "SGD", "SSNAL", "SVRG", "SWATS", "AMSGrad",
+    "AdaBelief", "AdaGrad", "Adadelta", "Adam", "AdamW", "Adamax", "Adan", "FiniteSum", "LinearModel", "Lion",
+    "Lookahead", "Momentum", "NAdam", "NelderMead", "Nesterov", "Newton", "RAdam", "RMSprop", "Rprop", "Switch",
+    "TrustNCG", "Yogi", "init_state", "least_squares", "losses", "lr_finder", "methods", "minimize", "minimize_many",
+    "multistart", "resume", "rule", "schedules", "step", "stream", "transforms", *_DERIVATIVES,
 ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ OPTIONS = {
     "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "patience": None, "min_delta": 0.0,
     "validation": None, "run": None, "lazy_update": False, "weight_norm": False,
 }  # fmt: skip
-BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "average", "average_from", "ema_decay", "lazy_update")
+BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "lazy_update")
 
 
 def split_options(opt: Any, options: dict[str, Any], tol: float | None = None) -> tuple[Any, dict[str, Any]]:
@@ -55,7 +55,7 @@ def settle_rate(method: Any, opt: Any, options: dict[str, Any], model: bool) -> 
     """The options, with an `Automatic` rate where the user leaves it to us.
 
     That is where a rule is named for a function and no ``lr``, or where ``lr`` is None.  A rule's own default stands
-    for it in minibatches, and where something else than the objective judges the run.
+    for it in minibatches, and where something else than the objective at the iterates judges the run.
     """
     rule = parts_of(opt)[-1]
     if hasattr(opt, "solver") or "lr" not in getattr(rule, "_fields", ()):
@@ -66,7 +66,7 @@ def settle_rate(method: Any, opt: Any, options: dict[str, Any], model: bool) -> 
     batches = model and options.get("batch_size") is not None
     former = options.get("run")
     goes_on = former is not None and len(getattr(former, "state", ())) == len(opt.slots)  # with a rate that was told
-    if batches or goes_on or options.get("validation") is not None:
+    if batches or goes_on or any(options.get(key) is not None for key in ("validation", "average")):
         return {**options, "lr": type(rule)._field_defaults["lr"]}
     found: Any = Automatic
     return {**options, "lr": found()}
@@ -127,14 +127,17 @@ def average_of(settings: dict[str, Any], batches: Batches | None, first: int) ->
         return None
     if average not in ("polyak", "ema"):
         raise ValueError(f"average={average!r} is not known; {nearest(str(average), ('polyak', 'ema'))}")
-    if batches is None:
-        raise ValueError(f"average={average!r} needs minibatches: give a batch_size")
     decay = nonnegative("ema_decay", settings["ema_decay"])
     if decay >= 1:
         raise ValueError(f"ema_decay={decay} must be in [0, 1)")
-    later = count("average_from", settings["average_from"]) * batches.per_epoch
+    later = count("average_from", settings["average_from"]) * (1 if batches is None else batches.per_epoch)
     start = first + later if later else 0  # a run that is taken over goes on with its average
     return start, 1.0 if average == "polyak" else decay
+
+
+def rows_of_average(batches: Batches | None) -> int:
+    """The rows of state that an average takes: itself and, where every step judges it, its gradient."""
+    return 2 if batches is None else 1
 
 
 def refuse_for_solvers(opt: Any, settings: dict[str, Any]) -> None:
@@ -168,8 +171,10 @@ def score_of(validation: Any, n: int) -> Any:
     return lambda x: validation(x.copy())
 
 
-def unknowns(x0: Any) -> np.ndarray:
+def unknowns(x0: Any, fun: Any = None) -> np.ndarray:
     """``x0`` as a new float64 vector."""
+    if x0 is None and hasattr(fun, "steps_per_epoch"):
+        raise TypeError(f"fun is a source of chunks, {fun!r}: numbaopt.stream.minimize trains on such")
     if x0 is None:
         raise ValueError("x0 is not given: a function tells neither how many unknowns it has nor where to start")
     array = np.asarray(x0)
@@ -209,10 +214,16 @@ def limits_of(bounds: Any, x0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError("bounds must be a sequence of (low, high) pairs or a scipy.optimize.Bounds") from None
     low, high = _vector(low, -np.inf, x0), _vector(high, np.inf, x0)
     if not np.all(low <= high):
-        raise ValueError(f"bounds: the lower one exceeds the upper one at component {int(np.argmin(low <= high))}")
+        i = int(np.argmin(low <= high))
+        raise ValueError(f"bounds: {wrong_bound(low[i], high[i])} at component {i}")
     if np.all(np.isinf(low) & np.isinf(high)):
         return empty, empty
     return low, high
+
+
+def wrong_bound(low: float, high: float) -> str:
+    """What is wrong with a pair of bounds."""
+    return "the lower one exceeds the upper one" if low > high else f"({low}, {high}) is not a pair of numbers"
 
 
 def _vector(bound: Any, default: float, x0: np.ndarray) -> np.ndarray:

@@ -54,10 +54,10 @@ def list_methods() -> None:
     """What ``numbaopt methods`` prints."""
     from .methods import methods
 
-    rows = [(" or ".join((m.name, *m.aliases)), f"{m.optimizer.__name__}", " ".join(m.slots) or "-",
-             *("yes" if able else "no" for able in (m.bounds, m.sparse, m.stochastic)), _shown(m.defaults))
-            for m in methods()]  # fmt: skip
-    head = ("method", "class", "state", "bounds", "sparse", "batches", "defaults")
+    rows = [(" or ".join((m.name, *m.aliases)), m.optimizer.__name__, " ".join(m.slots) or "-",
+             *("yes" if able else "no" for able in (m.bounds, m.sparse, m.stochastic, m.lazy_update)),
+             _shown(m.defaults)) for m in methods()]  # fmt: skip
+    head = ("method", "class", "state", "bounds", "sparse", "batches", "lazy", "defaults")
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)][:-1]
     indent = sum(widths) + 2 * len(widths)
     width = max(shutil.get_terminal_size((120, 24)).columns, indent + 30)

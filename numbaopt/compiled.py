@@ -198,7 +198,7 @@ def _sides(count, pairs, n):
     for i in range(n):
         lower[i], upper[i] = pairs[i][0], pairs[i][1]
         if not lower[i] <= upper[i]:
-            raise ValueError("bounds: a lower one exceeds the upper one")
+            raise ValueError("bounds: a lower one exceeds the upper one, or one is not a number")
         finite = finite or lower[i] > -np.inf or upper[i] < np.inf
     if not finite:
         return lower[:0].copy(), upper[:0].copy()

@@ -207,7 +207,7 @@ def _limits_of(bounds: Any, x0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     outside = (x0 < lower) | (x0 > upper) if lower.size else np.zeros(1, bool)
     if outside.any():
         i = int(np.argmax(outside))
-        raise ValueError(f"x0 is outside of its bounds: component {i} is {x0[i]}, not in [{lower[i]}, {upper[i]}]")
+        raise ValueError(f"x0 is infeasible: component {i} is {x0[i]}, not in [{lower[i]}, {upper[i]}]")
     return lower, upper
 
 

@@ -14,7 +14,17 @@ from ._fields import nearest
 from ._packed import Packed, count_words
 from ._schedule import rates
 from ._threads import workers
-from .arguments import count, limits_of, nonnegative, settings_of, settle_rate, split_options, unknowns, warn
+from .arguments import (
+    count,
+    limits_of,
+    nonnegative,
+    settings_of,
+    settle_rate,
+    split_options,
+    unknowns,
+    warn,
+    wrong_bound,
+)
 from .least_squares import STATUS, least_squares
 from .loops import many
 from .loops.state import Run, new_run
@@ -58,7 +68,7 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     method, jac, tol
         As in `minimize`; methods that work on whole objectives, with compiled loops.
     bounds : sequence of (low, high) or scipy.optimize.Bounds
-        For all, or, as Bounds with arrays of shape (k, n), for each.
+        For all, or, as Bounds with arrays of shape (k, n), for each.  Starts outside are moved into them.
     options : dict
         The fields of the method, ``maxiter``, ``gtol``, ``ftol``, ``xtol``, ``progress`` and ``jit``, as in `minimize`.
 
@@ -174,7 +184,7 @@ def _bounds(bounds: Any, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                      for b in (bounds.lb, bounds.ub))  # fmt: skip
         if not np.all(low <= high):
             i, j = np.argwhere(~(low <= high))[0]
-            raise ValueError(f"bounds: the lower one exceeds the upper one at component {j} of problem {i}")
+            raise ValueError(f"bounds: {wrong_bound(low[i, j], high[i, j])} at component {j} of problem {i}")
         return low, high
     low, high = limits_of(bounds, starts[0] if len(starts) else np.zeros(n))
     return low.reshape(-1, n), high.reshape(-1, n)
@@ -199,9 +209,14 @@ def _residuals(opt, fun, jac, starts, args, which, box, jit) -> Any:
     errors: list[Exception] = []
     for i in range(min(len(starts), FIRST)):
         try:
-            return opt.problem(fun, jac, _of(i, args, which), starts[i], *box, jit)
+            problem = opt.problem(fun, jac, _of(i, args, which), starts[i], *box, jit)
         except Exception as error:
             errors.append(error)
+            continue
+        if problem.scalar:
+            raise ValueError("fun returns a number: method='lm' sums the squares of a vector of residuals; for an "
+                             "objective take another method")  # fmt: skip
+        return problem
     raise errors[0]
 
 

@@ -19,6 +19,7 @@ class Method(NamedTuple):
     bounds: bool
     sparse: bool
     stochastic: bool
+    lazy_update: bool
 
 
 def methods() -> list[Method]:
@@ -28,7 +29,8 @@ def methods() -> list[Method]:
     -------
     list of Method
         NamedTuples: ``name``, ``aliases``, ``optimizer`` (its class), ``slots`` (vectors of state), ``defaults`` (of
-        its fields), and whether it takes ``bounds``, ``sparse`` data and minibatches (``stochastic``).
+        its fields), and whether it takes ``bounds``, ``sparse`` data, minibatches (``stochastic``) and,
+        in these, the option ``lazy_update`` (not where a step needs sums over all unknowns).
 
     Examples
     --------
@@ -42,6 +44,7 @@ def methods() -> list[Method]:
 
 
 def _row(cls: Any, bounds: bool, stochastic: bool) -> Method:
+    lazy = stochastic and hasattr(cls, "prepare") and not hasattr(cls, "finish")
     name = cls.__name__.lower()
     aliases = tuple(alias for alias in cls.names if alias != name)
-    return Method(name, aliases, cls, tuple(cls.slots), dict(cls._field_defaults), bounds, True, stochastic)
+    return Method(name, aliases, cls, tuple(cls.slots), dict(cls._field_defaults), bounds, True, stochastic, lazy)

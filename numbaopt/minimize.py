@@ -22,6 +22,7 @@ from .arguments import (
     nonnegative,
     refuse_for_solvers,
     refuse_for_weight_norm,
+    rows_of_average,
     score_of,
     settings_of,
     settle_rate,
@@ -32,6 +33,7 @@ from .arguments import (
 )
 from .loops.state import Run, make_feasible, new_run, take_over
 from .optimizers._rule import OPTIMIZERS
+from .optimizers.combined import in_steps
 from .optimizers.step import as_optimizer
 from .problems.function import Function, needed
 from .problems.weight_norm import WeightNorm
@@ -98,7 +100,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             Batches whose mean gradient makes one step (1): steps over ``accumulate * batch_size`` terms.
         average, average_from, ema_decay
             ``"polyak"`` (the mean of all iterates after ``average_from`` epochs) or ``"ema"`` (an exponential moving
-            average with that decay, 0.999): what is judged and returned in the place of the last iterate.
+            average with that decay, 0.999): what is judged and returned in the place of the last iterate.  Without
+            minibatches, as on functions, an epoch is a step, which then takes two evaluations.
         max_norm : float
             After every step each vector of coefficients that is longer is scaled down to this Euclidean norm.
         weight_norm : bool
@@ -150,6 +153,9 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     the first is an integer and another is not, ``{"maxiter": 100, "gtol": 1e-8}``, compile far sooner than others.
     What cannot be done is told when the caller is compiled.  Ctrl-C waits until the caller returns.
 
+    Methods are local: out of a bad minimum lead `numbaopt.multistart`, SciPy's ``basinhopping`` and ``dual_annealing``
+    around an optimizer, and noise on the gradient, `numbaopt.transforms.GradientNoise`.
+
     An optimizer is also a custom method of SciPy: ``scipy.optimize.minimize(fun, x0, method=numbaopt.Adam(lr=0.1))``.
 
     Examples
@@ -183,7 +189,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
         raise ValueError(f"unknown method {method!r}; {nearest(name, ['auto', *OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
     model = hasattr(fun, "n_terms")
-    x0 = start_of(fun, x0) if model else unknowns(x0)
+    x0 = start_of(fun, x0) if model else unknowns(x0, fun)
     lower, upper = limits_of(bounds, x0)
     if not isinstance(args, tuple):
         args = (args,)
@@ -233,6 +239,8 @@ def _problem_of(fun, jac, args, n, lower, upper, jit):
 def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     settings = settings_of(opt, tol, options, x0.size)
     batches, maxiter = batches_of(problem, settings, options, getattr(opt, "incremental", False))
+    if hasattr(problem, "n_terms"):
+        opt = in_steps(opt, 1 if batches is None else batches.per_epoch)
     gtol = settings["gtol"]
     gtol = (1e-5 if batches is None or hasattr(opt, "solver") else 0.0) if gtol is None else gtol
     if hasattr(opt, "check"):
@@ -258,12 +266,13 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     limits = limits._replace(maxiter=first + limits.maxiter)
     after, average = after_of(problem, opt), average_of(settings, batches, first)
     slots, extra = solver_of(opt).sizes(opt, problem, batches, lower.size > 0)
-    slots += average is not None
+    rule_slots = slots
+    slots += 0 if average is None else rows_of_average(batches)
     run = new_run(x0.astype(problem.dtype), slots, lower.astype(problem.dtype), upper.astype(problem.dtype),
                   rows, limits.xtol > 0, extra)  # fmt: skip
     now = run.now[0]
     if average is not None:
-        now.shown, (now.average_from, now.average_decay) = slots - 1, average
+        now.shown, (now.average_from, now.average_decay) = rule_slots, average
         run.state[now.shown] = run.x
     if former is not None:
         take_over(run, former)
@@ -372,7 +381,10 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     if run.now[0].status in (STEP_LIMIT, STOPPED):
         run.now[0].status, run.now[0].reason = RUNNING, 0
     opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
-    found = len(run.state) - (run.now[0].shown >= 0), run.extra.size
+    averages = rows_of_average(batches) if run.now[0].shown >= 0 else 0
+    found = len(run.state) - averages, run.extra.size
+    if averages and run.now[0].shown != found[0]:
+        raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: its average is not where it should be")
     needed = solver_of(opt).sizes(opt, problem, batches, run.lower.size > 0)
     if found != needed:
         (rows, numbers), (rows_now, numbers_now) = found, needed

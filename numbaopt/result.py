@@ -62,7 +62,9 @@ def result_of(driver: Driver, interrupted: bool = False):
     judged = batches is None or batches.whole
     kept = judged or now.status == NOT_FINITE or not now.keeps_best
     x = (run.best if kept else driver.point).copy()
-    evaluations, fun, jac = int(now.evaluations), float(now.best_fun), run.g.copy()
+    gradient = getattr(driver.opt, "gradient", True)
+    averaged = batches is None and now.shown >= 0  # which is evaluated beside the iterates
+    evaluations, fun, jac = int(now.evaluations) * (2 if averaged else 1), float(now.best_fun), run.g.copy()
     if judged and np.isinf(fun):  # no finite point was ever seen, or none at all
         fun = float(now.fun)
         if np.isnan(fun) and not interrupted and now.evaluations == 0:
@@ -75,8 +77,8 @@ def result_of(driver: Driver, interrupted: bool = False):
             fun, jac = problem.value_and_grad(x)
         else:
             x = driver.point.copy()
-    elif not interrupted and (batches is not None or now.best_step != now.step or now.status == NOT_FINITE
-                                or not now.keeps_best):  # fmt: skip
+    elif not interrupted and gradient and (averaged or batches is not None or now.best_step != now.step
+                                           or now.status == NOT_FINITE or not now.keeps_best):  # fmt: skip
         fun, jac = problem.value_and_grad(x)
         evaluations += 1
     if not np.isfinite(fun) and now.status != NOT_FINITE and not interrupted:  # history=False: nobody looked before
@@ -98,7 +100,7 @@ def result_of(driver: Driver, interrupted: bool = False):
         "message": "Interrupted by the user." if interrupted else driver.message(),
         "lr": float(now.lr) if now.step else _first_rate(driver.opt.lr), "history": history, "run": run,
     }  # fmt: skip
-    if not getattr(driver.opt, "gradient", True):
+    if not gradient:
         del told["jac"], told["njev"]
     return optimize_result(**(told | driver.solver.told()))
 

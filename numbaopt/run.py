@@ -267,6 +267,10 @@ class Driver:
         if now.status == STEP_LIMIT and self.batches is not None:
             epochs, begun = divmod(self.steps, self.batches.per_epoch)
             return f"{epochs} epochs were done." if not begun else f"{MESSAGES[STEP_LIMIT]} (within epoch {epochs + 1})"
+        given = getattr(self.problem, "jac", None)
+        if now.status == NO_PROGRESS and now.best_step == now.origin and (given is True or callable(given)):
+            return (f"{MESSAGES[NO_PROGRESS]} Nothing along the gradient is better than the first point: is it right? "
+                    "numbaopt.check_grad compares it with differences.")  # fmt: skip
         if now.status != NOT_FINITE:
             return MESSAGES[int(now.status)]
         bad = np.flatnonzero(~np.isfinite(self.run.g))  # of the last batch, or the whole

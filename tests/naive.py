@@ -16,7 +16,7 @@ def run(rule, x0, gradients, lr, before=(), **options):
     for t, g in enumerate(np.asarray(gradients, np.float64), 1):
         rate = lr(t - 1) if callable(lr) else lr
         for transform in before:
-            x, g = transform(x, g, rate)
+            x, g = transform(x, g, rate, t=t)
         x = rule(x, g, s, t, rate, **options)
         path.append(x)
     return np.array(path)
@@ -167,6 +167,23 @@ def adan(x, g, s, t, lr=1e-3, beta1=0.98, beta2=0.92, beta3=0.99, eps=1e-8, weig
     return (x - lr * (m + beta2 * v) / (np.sqrt(n) + eps)) / (1 + lr * weight_decay)
 
 
+def swats(x, g, s, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-9, eps_switch=1e-6, weight_decay=0.0):
+    """Algorithm 1 of the paper, whose p, gamma and Lambda are these times lr."""
+    g = g + weight_decay * x
+    if "rate" in s:
+        s["velocity"] = beta1 * s.get("velocity", 0.0) + g
+        return x - (1 - beta1) * lr * s["rate"] * s["velocity"]
+    m = average(s, "m", beta1, g)
+    v = average(s, "v", beta2, g**2)
+    p = -math.sqrt(1 - beta2**t) / (1 - beta1**t) * m / (np.sqrt(v) + eps)
+    if p @ g != 0:
+        gamma = p @ p / -(p @ g)
+        found = average(s, "lambda", beta2, gamma) / (1 - beta2**t)
+        if t > 1 and found > 0 and abs(found - gamma) < eps_switch:
+            s["rate"] = found
+    return x + lr * p
+
+
 # ---- signs -----------------------------------------------------------------------------------------------------------
 
 
@@ -210,16 +227,34 @@ def switch(first, second, at, rate_of_second):
 # ---- transforms ------------------------------------------------------------------------------------------------------
 
 
-def weight_decayed(x, g, lr, rate, decoupled=False):
+def weight_decayed(x, g, lr, rate, decoupled=False, t=None):
     return (x - lr * rate * x, g) if decoupled else (x, g + rate * x)
 
 
-def clipped_by_value(x, g, lr, limit):
+def clipped_by_value(x, g, lr, limit, t=None):
     return x, np.clip(g, -limit, limit)
 
 
-def clipped_by_norm(x, g, lr, limit, eps=0.0):
+def clipped_by_norm(x, g, lr, limit, eps=0.0, t=None):
     return x, g * min(1.0, limit / (math.sqrt((g**2).sum()) + eps))
+
+
+def hashed(value):
+    """A 32-bit integer hash."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        value = ((value ^ (value >> shift)) * factor) % 2**32
+    return value
+
+
+def noisy(x, g, lr, eta, gamma=0.55, seed=0, t=None):
+    """Box and Muller's normal numbers from two hashes of seed, step and coordinate."""
+    noise = np.empty(len(g))
+    key = hashed(hashed(hashed(seed % 2**32) ^ (seed >> 32)) ^ t)
+    for i in range(len(g)):
+        high = hashed(key ^ hashed(i))
+        low = hashed(high ^ key ^ 0xFFFFFFFF)
+        noise[i] = math.sqrt(-2 * math.log((high + 0.5) / 2**32)) * math.cos(2 * math.pi * low / 2**32)
+    return x, g + math.sqrt(eta / t**gamma) * noise
 
 
 # ---- schedules: the rate after k steps -------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class Case(NamedTuple):
 DECAY = {"weight_decay": 0.1}
 KERAS = {"lr_inside_momentum": True}
 WITH_ALPHA = {"alpha": 0.9}
+SWITCHES = {"eps_switch": 2e-3}
 OPTAX_RMSPROP = {"alpha": 0.9, "eps_in_sqrt": True, "lr_inside_momentum": True}
 
 CASES = [
@@ -135,6 +136,10 @@ CASES = [
          lambda o, lr: o.chain(o.scale_by_yogi(0.7, 0.9, 1e-2, initial_accumulator_value=0.1), o.scale(-lr))),
     Case(no.Adan, {}, naive.adan),
     Case(no.Adan, {"beta1": 0.9, "beta2": 0.8, "beta3": 0.95, "eps": 1e-2, "weight_decay": 0.1}, naive.adan),
+    # Adam, then gradient descent; SWITCHES: after some ten steps
+    Case(no.SWATS, {}, naive.swats),
+    Case(no.SWATS, SWITCHES, naive.swats),
+    Case(no.SWATS, {**SWITCHES, "beta1": 0.7, "beta2": 0.9, "eps": 1e-2, "weight_decay": 0.1}, naive.swats),
     # signs
     Case(no.Lion, {}, naive.lion, None, lambda o, lr: o.lion(lr, weight_decay=0.0), ("optax: lion wd 0",)),
     Case(no.Lion, {"beta1": 0.7, "beta2": 0.9, "weight_decay": 0.1}, naive.lion, None,

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import naive
 import numba
@@ -32,6 +33,15 @@ CASES = {
                          naive.switch(naive.adam, naive.momentum, 13, later), {}),
     "rprop to nadam": (no.Switch(no.Rprop(lr=0.1), no.NAdam(lr=InverseTime(0.02, 0.1)), at=7),
                        naive.switch(naive.rprop, naive.nadam, 7, later), {}),
+    "three, one after the other": (
+        no.Switch(no.Switch(no.SGD(lr=0.1), no.RMSprop(lr=InverseTime(0.02, 0.1)), at=4), no.Lion(lr=0.01), at=11),
+        naive.switch(naive.switch(naive.sgd, naive.rmsprop, 4, later), naive.lion, 11, lambda k: 0.01), {}),
+    "lookahead swats": (no.Lookahead(no.SWATS(lr=0.1, eps_switch=0.05), k=3), naive.lookahead(naive.swats, 3, 0.5),
+                        {"eps_switch": 0.05}),
+    "momentum to swats": (no.Switch(no.Momentum(lr=0.1), no.SWATS(lr=InverseTime(0.02, 0.1), eps_switch=0.05), at=5),
+                          naive.switch(naive.momentum, partial(naive.swats, eps_switch=0.05), 5, later), {}),
+    "swats to swats": (no.Switch(no.SWATS(lr=0.1, eps_switch=0.05), no.SWATS(lr=InverseTime(0.02, 0.1)), at=20),
+                       naive.switch(partial(naive.swats, eps_switch=0.05), naive.swats, 20, later), {}),
     "both": (no.Lookahead(no.Switch(no.SGD(lr=0.1), no.AdaGrad(lr=InverseTime(0.02, 0.1)), at=9), k=4),
              naive.lookahead(naive.switch(naive.sgd, naive.adagrad, 9, later), 4, 0.5), {}),
 }  # fmt: skip
@@ -109,8 +119,46 @@ def test_what_cannot_be_combined_is_named():
         no.Lookahead(no.SGD(), k=0)
     with pytest.raises(ValueError, match=r"alpha must be in \(0, 1\]"):
         no.Lookahead(no.SGD(), alpha=1.5)
-    with pytest.raises(ValueError, match=r"at must be in \[0, inf\)"):
-        no.Switch(no.SGD(), no.SGD(), -1)
+    for unit in ("at", "at_epoch"):
+        with pytest.raises(ValueError, match=rf"{unit} must be in \[0, inf\)"):
+            no.Switch(no.SGD(), no.SGD(), **{unit: -1})
+    for given in ({}, {"at": 3, "at_epoch": 3}):
+        with pytest.raises(TypeError, match=r"^Switch: at=.*, at_epoch=.*: give one of them"):
+            no.Switch(no.SGD(), no.SGD(), **given)
+
+
+def test_epochs_are_counted_where_there_are_any(tmp_path):
+    X, y, _ = table()
+    model, options, path = no.LinearModel(X, y), {"batch_size": 16, "epochs": 4}, tmp_path / "run.npz"
+    per_epoch = -(-len(y) // 16)
+
+    def made(**at):
+        return chain(ClipByNorm(5.0), no.Lookahead(no.Switch(no.Adam(lr=0.05), no.Momentum(lr=0.01), **at)))
+
+    by_epoch, by_step = made(at_epoch=2), made(at=2 * per_epoch)
+    once = no.minimize(model, method=by_step, options=options)
+    same(no.minimize(model, method=by_epoch, options=options), once)
+    no.minimize(model, method=by_epoch, options={**options, "maxiter": per_epoch + 1, "checkpoint": path})
+    same(no.resume(path, model, options={"epochs": 4}), once)
+    whole = no.minimize(model, method=made(at_epoch=2), options={"maxiter": 5})
+    same(whole, no.minimize(model, method=made(at=2), options={"maxiter": 5}))
+    source = no.stream.open(X, y, chunk_rows=100)
+    assert source.steps_per_epoch(16) > per_epoch, "batches end with chunks"
+    streamed = [no.stream.minimize(source, method=opt, loss="squared", options=options)
+                for opt in (by_epoch, made(at=2 * source.steps_per_epoch(16)))]  # fmt: skip
+    np.testing.assert_array_equal(streamed[0].x, streamed[1].x)
+    assert pickle.loads(pickle.dumps(by_epoch)) == copy.deepcopy(by_epoch) == by_epoch != made(at=2)
+    assert "at_epoch=2.0" in repr(by_epoch)
+
+
+def test_epochs_that_nobody_has_are_refused():
+    opt, x = no.Switch(no.SGD(lr=0.1), no.Adam(lr=0.1), at_epoch=2), np.ones(2)
+    for call in (lambda: no.minimize(bowl, x, method=opt, jac=bowl_grad),
+                 lambda: no.minimize_many(bowl, [x, x], method=opt, jac=bowl_grad),
+                 lambda: no.step(opt, x, x.copy(), no.init_state(opt, x), 1),
+                 lambda: in_compiled_code(opt, x, x[None], no.init_state(opt, x), x[None].copy())):  # fmt: skip
+        with pytest.raises(ValueError, match=r"^Switch\(at_epoch=...\) counts epochs, which only"):
+            call()
 
 
 def test_minibatches_l1_and_resuming(tmp_path):

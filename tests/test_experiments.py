@@ -301,7 +301,7 @@ class TestCommandLine:
     def test_methods(self, capsys):
         cli.list_methods()
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0].split() == ["method", "class", "state", "bounds", "sparse", "batches", "defaults"]
+        assert lines[0].split() == ["method", "class", "state", "bounds", "sparse", "batches", "lazy", "defaults"]
         assert any(line.split()[:4] == ["sgd", "or", "gd", "SGD"] for line in lines)
         assert max(map(len, lines)) <= 200
         assert self.invoke("methods").exit_code == 0

@@ -370,7 +370,7 @@ def test_keywords_are_put_into_their_places():
     ({"jac": "4-point"}, ValueError, "valid"), ({"max_nfev": 0}, ValueError, "max_nfev"),
     ({"max_nfev": 1.5}, TypeError, "max_nfev"), ({"verbose": 3}, ValueError, "verbose"),
     ({"bounds": ([0, 0],)}, ValueError, "bounds must be"), ({"bounds": (2.0, 1.0)}, ValueError, "exceeds"),
-    ({"bounds": (3.0, 4.0)}, ValueError, "x0 is outside of its bounds: component 0"),
+    ({"bounds": (3.0, 4.0)}, ValueError, "x0 is infeasible: component 0"),
     ({"x_scale": [1.0, 2.0, 3.0]}, ValueError, "x_scale"), ({"x_scale": 0.0}, ValueError, "x_scale"),
     ({"x_scale": "jacobian"}, ValueError, "x_scale"), ({"tr_solver": "exact"}, ValueError, "tr_solver"),
     ({"ftol": None, "xtol": 0.0, "gtol": None}, ValueError, "never end"), ({"callback": 3}, TypeError, "callback"),

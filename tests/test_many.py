@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 import pytest
+from problems import bowl
 from process import python
 from scipy.optimize import Bounds, OptimizeWarning
 
@@ -265,3 +266,14 @@ def test_scales_of_unknowns_are_those_of_single_fits():
     np.testing.assert_array_equal(res.x, [one.x for one in ones])
     with pytest.raises(ValueError, match="LM: x_scale has 3 items, there are 2 unknowns"):
         no.minimize_many(residuals, [1.0, 1.0], (T, Y), (False, True), no.LM(x_scale=(1.0, 1.0, 1.0)))
+
+
+def test_levenberg_and_marquardt_want_residuals():
+    """A number is an objective, whose square nobody asked for; a vector of one number is a residual."""
+    for fun in (bowl, bowl.py_func):
+        with pytest.raises(ValueError, match="fun returns a number: method='lm' sums the squares of a vector of resid"):
+            no.minimize_many(fun, np.zeros((3, 2)), method="lm")
+    one = no.minimize_many(lambda x: x[:1] - 3.0, np.zeros((3, 1)), method="lm", bounds=[(1, 5)])  # moved into them
+    np.testing.assert_allclose(one.x, 3.0)
+    with pytest.raises(ValueError, match=r"x0 is infeasible: component 0 is 0\.0, not in"):
+        no.least_squares(lambda x: x - 3.0, [0.0], bounds=(1, 5))

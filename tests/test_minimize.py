@@ -389,6 +389,49 @@ def test_a_jitted_objective_that_cannot_be_called_is_one_sentence_and_no_warning
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("arg", [[1.0, 2.0], [1, "a"], {"a": 1.0}, {1.0}], ids=repr)
+def test_what_compiled_code_cannot_be_given_is_named(arg):
+    @numba.njit
+    def jitted(x, b, a):
+        return ((x - a[0]) ** 2).sum()
+
+    def plain(x, b, a):
+        return ((x - len(a)) ** 2).sum()
+
+    told = rf"args\[1\] is a {type(arg).__name__}, which compiled code does not take; give an array, a number or a"
+    for jac in (None, "forward"):
+        with pytest.raises(TypeError, match=told) as error:
+            no.minimize(jitted, [0.0], (1.0, arg), jac=jac)
+        assert "\n" not in str(error.value)
+    with pytest.warns(RuntimeWarning, match=told):
+        res = no.minimize(plain, [0.0], (1.0, arg))
+    np.testing.assert_allclose(res.x, len(arg), atol=1e-5)
+
+
+def test_the_way_to_streams_and_to_check_grad_is_told():
+    source = no.stream.open(np.ones((10, 3)), np.arange(10.0), chunk_rows=4)
+    for call in (lambda: no.minimize(source), lambda: no.minimize(source, np.zeros(3)),
+                 lambda: no.minimize_many(source, np.zeros((2, 3)))):  # fmt: skip
+        with pytest.raises(TypeError, match=r"numbaopt\.stream\.minimize"):
+            call()
+    for method in ("lbfgs", "bfgs", "cg", "trust-ncg"):
+        res = no.minimize(bowl, [0.0, 0.0], jac=lambda x: -2 * (x - 3), method=method)
+        assert (res.status, res.fun) == (3, 18.0)
+        assert "numbaopt.check_grad" in res.message
+    stalled = no.minimize(lambda x: abs(x[0]), [0.1], jac=lambda x: 2.0 * (x > 0) - 1, method="bfgs")
+    assert stalled.status == 3
+    assert "check_grad" not in stalled.message, "it has come nearer"
+
+
+def test_bounds_that_are_no_numbers_are_told():
+    for bounds in ([(0, 1), (np.nan, 5)], [(0, 1), (5, np.nan)]):
+        for call in (lambda b: no.minimize(bowl, [0.0, 0.0], bounds=b),
+                     lambda b: no.minimize_many(bowl, np.zeros((2, 2)), bounds=b),
+                     lambda b: no.least_squares(bowl_grad, [0.0, 0.0], bounds=np.transpose(b))):  # fmt: skip
+            with pytest.raises(ValueError, match=r"bounds: \(.*nan.*\) is not a pair of numbers at component 1"):
+                call(bounds)
+
+
 def test_a_model_has_no_args_and_no_jac():
     model = no.LinearModel([[1.0], [2.0]], [1.0, 2.0])
     for given in ({"args": (1,)}, {"jac": bowl_grad}):

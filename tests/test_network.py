@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 import numbaopt as no
 from numbaopt.experiments import ExperimentError, load, run
 from numbaopt.experiments.network import classify, count_unknowns, initial, layers, network
-from numbaopt.transforms import ClipByNorm, ClipByValue, chain
+from numbaopt.transforms import ClipByNorm, ClipByValue, GradientNoise, chain
 
 RNG = np.random.default_rng(0)
 ROWS = 30
@@ -75,7 +75,7 @@ def test_first_weights(kind, spread):
 EXPERIMENT = """
 [methods]
 SGD = { method = "sgd", lr = 0.1 }
-clipped = { method = "sgd", lr = 0.1, clip_norm = 1.0, clip_value = 0.5 }
+clipped = { method = "sgd", lr = 0.1, clip_norm = 1.0, clip_value = 0.5, gradient_noise = 0.01 }
 Adam = { method = "adam", lr = 0.005 }
 [problems.he]
 problem = "network"
@@ -100,7 +100,8 @@ methods = { SGD = {}, clipped = {} }
 
 def test_experiment_on_digits(tmp_path):
     experiment, out, lines = load(written(tmp_path, EXPERIMENT)), tmp_path / "out", []
-    assert experiment.trials[1].methods["clipped"].optimizer == chain(ClipByNorm(1.0), ClipByValue(0.5), no.SGD(0.1))
+    assert experiment.trials[1].methods["clipped"].optimizer == chain(ClipByNorm(1.0), ClipByValue(0.5),
+                                                                            GradientNoise(0.01), no.SGD(0.1))
     records = run(experiment, out, echo=lines.append)
     assert "[he] A network 64-64-10, relu, weights he, on digits: 1,348 rows" in "\n".join(lines)
     assert records["he"]["Adam"].shown["accuracy"] > 0.96

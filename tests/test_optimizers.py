@@ -186,6 +186,7 @@ def test_late_steps_keep_their_precision():
 RANGES = {
     "alpha": "[0, 1)", "beta1": "[0, 1)", "beta2": "[0, 1)", "beta3": "[0, 1)", "momentum": "[0, 1)", "rho": "[0, 1)",
     "dampening": "[0, 1]", "eta_minus": "(0, 1)", "eta_plus": "(1, inf)", "eps": "[0, inf)", "eps_root": "[0, inf)",
+    "eps_switch": "[0, inf)",
     "initial_accumulator": "[0, inf)", "lr": "[0, inf)", "lr_decay": "[0, inf)", "momentum_decay": "[0, inf)",
     "step_max": "[0, inf)", "step_min": "[0, inf)", "weight_decay": "[0, inf)",
 }  # fmt: skip

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from problems import same, table
+from problems import bowl, bowl_grad, same, table
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import ElasticNet, LogisticRegression
 from sklearn.preprocessing import scale
 
 import numbaopt as no
+from numbaopt import run as driver
 from numbaopt.loops.shuffle import epoch_order
 
 PROXIMAL = sorted(m.name for m in no.methods() if hasattr(m.optimizer, "scale"))
@@ -100,6 +101,70 @@ def test_average_of_iterates(average):
     silent = no.minimize(model, method="sgd", options={**options, "average": average, "average_from": 2,
                                                        "ema_decay": 0.8, "history": False})  # fmt: skip
     np.testing.assert_array_equal(silent.x, res.x)
+
+
+@pytest.mark.parametrize("average", ["polyak", "ema"])
+def test_average_of_iterates_on_functions(average, tmp_path, monkeypatch):
+    """Every step is an epoch: the mean is judged after each of them, the iterates go on from themselves."""
+    x0, path = np.array([-1.0, 7.0]), tmp_path / "run.npz"
+    averaging = {"average": average, "average_from": 3, "ema_decay": 0.8}
+    options = {"lr": 0.99, **averaging, "maxiter": 20}  # the iterates swing around the minimum for long
+
+    def solve(**more):
+        return no.minimize(bowl, x0, method="sgd", jac=bowl_grad, options={**options, **more})
+
+    res, x, mean = solve(), x0, x0
+    for t in range(1, 21):
+        x = x - 0.99 * bowl_grad(x)
+        age = t - 3
+        mean = mean + (1 if age <= 1 else 1 / age if average == "polyak" else max(0.2, 1 / age)) * (x - mean)
+        np.testing.assert_allclose(res.history.fun[t], bowl(mean), rtol=1e-10)
+        np.testing.assert_allclose(res.history.grad_norm[t], abs(bowl_grad(mean)).max(), rtol=1e-10)
+    np.testing.assert_allclose(res.run.state[res.run.now[0].shown], mean, rtol=1e-10)
+    np.testing.assert_allclose(res.jac, bowl_grad(res.x), rtol=1e-12)
+    assert res.fun == min(res.history.fun) == bowl(res.x) < 0.1 * bowl(x), "the best mean, far better than iterates"
+    assert (res.nit, res.nfev) == (20, 43)
+    solve(maxiter=7, checkpoint=path)
+    same(no.resume(path, bowl, jac=bowl_grad, options={"maxiter": 20}), res)
+    monkeypatch.setattr(driver, "MAX_SLICE", 1)
+    same(solve(), res)
+    X, y, _ = table(rows=96)
+    whole = no.minimize(no.LinearModel(X, y), method="sgd", options={**options, "lr": 0.5})
+    assert whole.fun < whole.history.fun[0]
+    assert len(whole.history) == 21
+
+
+def test_averages_of_functions_converge_raise_and_keep_to_bounds(tmp_path):
+    calls, path = [], tmp_path / "run.npz"
+
+    def counted(x):
+        calls.append(x.copy())
+        if len(calls) == fails_at:
+            raise ZeroDivisionError
+        return ((x - 3.0) ** 2).sum(), 2.0 * (x - 3.0)
+
+    def solve(**more):
+        calls.clear()
+        options = {"lr": 0.3, "average": "ema", "ema_decay": 0.5, "jit": False, "maxiter": 500, **more}
+        return no.minimize(counted, [9.0], method="sgd", jac=True, bounds=[(3.5, 20)], options=options)
+
+    fails_at = 0
+    once = solve()
+    assert once.success
+    assert once.nfev == len(calls)
+    np.testing.assert_allclose(once.x, 3.5, atol=1e-5)
+    assert min(calls) >= 3.5
+    for fails_at in (8, 9):  # at an iterate, at an average
+        with pytest.raises(ZeroDivisionError):
+            solve(checkpoint=path)
+        keep, fails_at = fails_at, 0
+        res = no.resume(path, counted, jac=True, options={"jit": False})
+        np.testing.assert_array_equal(res.history.fun, once.history.fun, err_msg=str(keep))
+        np.testing.assert_array_equal(res.x, once.x)
+    assert solve(gtol=0.0, xtol=1e-3).nit < 30
+    with pytest.raises(ValueError, match="average='ema' needs a first-order rule, not LBFGS"):
+        no.minimize(bowl, [1.0], options={"average": "ema"})
+    assert no.minimize(bowl, [1.0], method="sgd", jac=bowl_grad, options={"average": "ema"}).lr == 1e-3
 
 
 def test_accumulated_batches_are_larger_batches():
@@ -199,7 +264,7 @@ def test_wrong_options_are_told():
     X, y, _ = table()
     model = no.LinearModel(X, y)
     for options, match in (({"average": "mean", "batch_size": 8}, "average='mean' is not known"),
-                           ({"average": "ema"}, "needs minibatches"),
+                           ({"average": "ema", "lr": no.schedules.Automatic()}, "leaves no average; give a rate"),
                            ({"average": "ema", "ema_decay": 1.5, "batch_size": 8}, r"ema_decay=1.5 must be in"),
                            ({"patience": 0}, "patience=0"), ({"max_norm": -1}, "max_norm=-1"),
                            ({"accumulate": 0, "batch_size": 8}, "accumulate=0"),

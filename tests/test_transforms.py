@@ -1,4 +1,4 @@
-"""Clipping and weight decay, alone and chained in any order, against the oracle and optax."""
+"""Clipping, weight decay and noise, alone and chained in any order, against the oracle and optax."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,12 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from peers import optax_path, torch_path
+from problems import same
 
 import numbaopt as no
-from numbaopt.transforms import Chain, ClipByNorm, ClipByValue, WeightDecay, chain
+from numbaopt.transforms import TRANSFORMS, Chain, ClipByNorm, ClipByValue, GradientNoise, WeightDecay, chain
 
 BY_VALUE, BY_NORM = partial(naive.clipped_by_value, limit=0.7), partial(naive.clipped_by_norm, limit=1.5)
 COUPLED, DECOUPLED = partial(naive.weight_decayed, rate=0.1), partial(naive.weight_decayed, rate=0.1, decoupled=True)
+
+
+NOISE = partial(naive.noisy, eta=0.3, gamma=0.7, seed=2**40 + 3)
 
 
 class Case(NamedTuple):
@@ -41,6 +45,9 @@ CASES = {
     "value, norm, decoupled, norm": Case(
         chain(ClipByValue(0.7), ClipByNorm(1.5), WeightDecay(0.1, decoupled=True), ClipByNorm(1.0), SGD),
         (BY_VALUE, BY_NORM, DECOUPLED, partial(BY_NORM, limit=1.0)), naive.sgd),
+    "noise": Case(chain(GradientNoise(0.3, 0.7, 2**40 + 3), SGD), (NOISE,)),
+    "decay, noise, norm": Case(chain(WeightDecay(0.1), GradientNoise(0.3, 0.7, 2**40 + 3), ClipByNorm(1.5), SGD),
+                               (COUPLED, NOISE, BY_NORM)),
     "value, decay, Adam": Case(
         chain(ClipByValue(0.7), WeightDecay(0.1), no.Adam(0.1)), (BY_VALUE, COUPLED), naive.adam,
         lambda o: (o.clip(0.7), o.add_decayed_weights(0.1)), lambda o: (o.adam(0.1),)),
@@ -76,7 +83,13 @@ def test_equals_the_oracle(case):
     assert_allclose(steps(case.opt, x0, gradients), expected, rtol=1e-10, atol=1e-10)
 
 
-a_few_cases = pytest.mark.parametrize("case", [CASES["norm"], CASES["decay, norm"]], ids=["norm", "decay, norm"])
+A_FEW = ["norm", "decay, norm", "decay, noise, norm"]
+a_few_cases = pytest.mark.parametrize("case", [CASES[name] for name in A_FEW], ids=A_FEW)
+
+
+def test_no_transform_skips_the_table():
+    used = {type(part) for case in CASES.values() for part in case.opt.parts[:-1]}
+    assert used == set(TRANSFORMS.values())
 
 
 @a_few_cases
@@ -170,6 +183,67 @@ def test_a_clipped_gradient_is_never_too_long_and_never_turned(g, limit):
         assert (clipped * np.sign(g) >= 0).all()
 
 
+# ---- noise -----------------------------------------------------------------------------------------------------------
+
+
+def noise(t=1, size=200_000, dtype=np.float64, **options):
+    x, opt = np.zeros(size, dtype), chain(GradientNoise(**{"eta": 4.0, "gamma": 0.5, **options}), no.SGD(1.0))
+    no.step(opt, x, x.copy(), no.init_state(opt, x), t)
+    return -x
+
+
+def test_noise_is_normal_and_independent():
+    draws = {"t=1": noise(), "t=2": noise(2), "seed=1": noise(seed=1), "seed=2**32": noise(seed=2**32)}
+    for name, drawn in draws.items():
+        drawn = drawn / (2.0 * (0.5**0.25 if name == "t=2" else 1.0))
+        error = 4 / np.sqrt(drawn.size)  # standard errors
+        assert abs(drawn.mean()) < error
+        assert abs((drawn**2).mean() - 1) < error * np.sqrt(2)
+        assert abs((drawn**4).mean() - 3) < error * np.sqrt(96)
+        assert abs((drawn[1:] * drawn[:-1]).mean()) < error
+        assert abs((drawn > 1.6448536).mean() - 0.05) < error * np.sqrt(0.05 * 0.95)
+    correlations = np.corrcoef(list(draws.values())) - np.eye(4)
+    assert abs(correlations).max() < 4 / np.sqrt(200_000)
+
+
+def test_noise_depends_on_seed_step_and_coordinate_alone():
+    """Not on the precision, on how many coordinates there are, or on the threads that share them."""
+    whole = noise(7, 2**18 + 5)
+    np.testing.assert_array_equal(noise(7, 1000), whole[:1000])
+    assert_allclose(noise(7, 1000, np.float32), whole[:1000], rtol=1e-6, atol=1e-6)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        np.testing.assert_array_equal(noise(7, 2**18 + 5), whole)
+    finally:
+        numba.set_num_threads(threads)
+    assert (noise(eta=0.0, size=5) == 0).all()
+
+
+@numba.njit
+def two_wells(x):
+    return ((x**2 - 1) ** 2 + 0.3 * x).sum()
+
+
+def test_noise_leaves_a_bad_minimum_and_the_plain_rule_does_not():
+    """The well at 0.96 is worse than the one at -1.04, and nearer."""
+    plain = no.SGD(lr=0.05)
+    stuck = no.minimize(two_wells, [1.5], method=plain)
+    assert stuck.success
+    assert_allclose(stuck.x, 0.96, atol=0.01)
+    for seed in range(10):
+        res = no.minimize(two_wells, [1.5], method=chain(GradientNoise(eta=300.0, seed=seed), plain))
+        assert_allclose(res.x, -1.036, atol=0.01)
+        assert res.fun < stuck.fun - 0.5
+
+
+def test_a_noisy_run_is_cut_and_resumed_to_the_bit(tmp_path):
+    opt, path = chain(GradientNoise(eta=1.0, seed=3), no.Momentum(lr=0.01)), tmp_path / "run.npz"
+    once = no.minimize(two_wells, [1.5, -0.5], method=opt, options={"maxiter": 300})
+    no.minimize(two_wells, [1.5, -0.5], method=opt, options={"maxiter": 77, "checkpoint": path})
+    same(no.resume(path, two_wells, options={"maxiter": 300}), once)
+
+
 # ---- chains ----------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +276,8 @@ def test_equal_numbers_in_other_transforms_are_another_chain():
     (lambda: ClipByNorm(0), ValueError, r"ClipByNorm\(limit=0\): limit must be in \(0, inf\)"),
     (lambda: ClipByNorm(1.0, eps=-1), ValueError, r"ClipByNorm\(eps=-1\): eps must be in \[0, inf\)"),
     (lambda: ClipByValue(-1), ValueError, r"ClipByValue\(limit=-1\): limit must be in \(0, inf\)"),
+    (lambda: GradientNoise(-1), ValueError, r"GradientNoise\(eta=-1\): eta must be in \[0, inf\)"),
+    (lambda: GradientNoise(seed=-1), ValueError, r"GradientNoise\(seed=-1\): seed must be in \[0, 9007199254740992\)"),
     (lambda: WeightDecay(-1), ValueError, r"WeightDecay\(rate=-1\): rate must be in \[0, inf\)"),
     (lambda: WeightDecay(0.1, "no"), TypeError, r"WeightDecay\(decoupled='no'\): decoupled must be True or False"),
 ])  # fmt: skip

@@ -18,7 +18,7 @@ A file names methods once and lists, under each problem, those that run on it an
 
 Settings of a problem hold for its methods unless they set them themselves; a problem without ``methods`` runs them all.
 What the first table says of batches has no effect on functions.  ``clip_norm`` and ``clip_value`` of a method clip the
-gradient before its rule.
+gradient before its rule; ``gradient_noise`` adds noise of that variance at first (`transforms.GradientNoise`).
 Names come from registries: nothing in a file is imported or evaluated.
 """
 
@@ -32,12 +32,12 @@ from typing import Any, NamedTuple
 from .._fields import nearest
 from .._schedule import SCHEDULES
 from ..optimizers._rule import OPTIMIZERS
-from ..transforms import ClipByNorm, ClipByValue, chain
+from ..transforms import ClipByNorm, ClipByValue, GradientNoise, chain
 from .problems import PROBLEMS
 from .schema import Batches, ExperimentError, Limits, Strict, check, unknown
 
 MAX_RUNS = 1000
-CLIPS = {"clip_norm": ClipByNorm, "clip_value": ClipByValue}
+CLIPS = {"clip_norm": ClipByNorm, "clip_value": ClipByValue, "gradient_noise": GradientNoise}
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -154,7 +154,8 @@ def _method(where: str, table: dict[str, Any], common: dict[str, Any], settings:
     cls = OPTIMIZERS[kind.lower()]
     fields = {key: _rate(f"{where}.{key}", value) if key == "lr" else value
               for key, value in table.items() if key in cls._fields}  # fmt: skip
-    clips = [_make(CLIPS[key], {"limit": value}, f"{where}.{key}") for key, value in table.items() if key in CLIPS]
+    clips = [_make(CLIPS[key], {CLIPS[key]._fields[0]: value}, f"{where}.{key}")
+             for key, value in table.items() if key in CLIPS]  # fmt: skip
     rest = {key: value for key, value in table.items() if key not in (*cls._fields, *CLIPS)}
     options = check(settings, {**common, **rest}, where, (*cls._fields, *CLIPS)).model_dump(exclude_none=True)
     opt = _make(cls, fields, where)

@@ -1,4 +1,4 @@
-"""First-order descent on the whole objective: step, project, evaluate, judge."""
+"""First-order descent on the whole objective: step, project, evaluate, judge; where asked, averages of the iterates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numba import from_dtype, types
 from .._jit import array_at, invoke, invoke_value, jit, pointer, pointer_to, precompile
 from .._packed import unpacker
 from ..status import RUNNING
-from .state import constrain, judge, open_run
+from .state import average, constrain, judge, open_run
 
 # ``evaluate(x, work, g, n, data) -> fun``: the objective at x, its gradient into g, all three of n items; ``work`` is
 # scratch like x.  All arguments are addresses, but n.
@@ -47,12 +47,15 @@ open_settings = unpacker(SETTINGS)
 def descend(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol):
     """Take at most ``k`` steps of a rule; the arguments are those of every loop over whole objectives (`signature`).
 
-    Where the last point still awaits its evaluation, that comes first; it is no step.
+    Where the last point still awaits its evaluation, that comes first; it is no step.  Where an average of the iterates
+    is judged in their place, the next row of the state is its gradient.
     """
     hyper, rates, first, coefficients, ahead, prepare, step = open_settings(settings)
     run, values = open_run(run, zero), floats(values, room)
     now, x, g, work, best, previous = run.now[0], run.x, run.g, run.work, run.best, run.previous
     state, lower, upper, history, n = run.state, run.lower, run.upper, run.history, run.x.size
+    shown = state[now.shown] if now.shown >= 0 else x
+    slope = state[now.shown + 1] if now.shown >= 0 else g
     row, before, rates = -1, now.evaluations, floats(rates, now.step - first + k)
     for j in range(-1 if now.awaiting else 0, k):
         if now.status != RUNNING:
@@ -63,13 +66,18 @@ def descend(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xt
                 count = k - j if k - j < ahead else ahead
                 invoke(prepare, (hyper, pointer_to(rates, now.step - first), now.step + 1, coefficients, count))
             for i in range(previous.size):
-                previous[i] = x[i]
+                previous[i] = shown[i]
             invoke(step, (coefficients, row, pointer(x), pointer(g), pointer(state), n, 0, n))
             now.step += 1
-            now.lr, now.awaiting = rates[now.step - 1 - first], 1
-        constrain(now, x, lower, upper)
+            now.lr = rates[now.step - 1 - first]
+            constrain(now, x, lower, upper)
+            if now.shown >= 0:
+                average(now, x, shown)
+            now.awaiting = 1
         fun = invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), n, data))
-        judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xtol)
+        if now.shown >= 0:
+            fun = invoke_value(evaluate, (pointer(shown), pointer(work), pointer(slope), n, data))
+        judge(now, shown, slope, best, previous, lower, upper, history, fun, gtol, ftol, xtol)
         if now.evaluations - before <= room:
             values[now.evaluations - before - 1] = fun
 

@@ -52,9 +52,9 @@ def rank(extra, n, place):
 
 
 @exactly
-def begin(x, work, g, lower, upper, state, extra, evaluate, data):
-    """The first simplex, and its objectives."""
-    n = x.size
+def begin(x, work, g, lower, upper, state, extra, evaluate, data, most):
+    """The first simplex, and at most so many of its objectives; returns how many."""
+    n, looked = x.size, 0
     for v in range(n + 1):
         vertex = state[VERTICES + v]
         for i in range(n):
@@ -64,9 +64,15 @@ def begin(x, work, g, lower, upper, state, extra, evaluate, data):
         for i in range(lower.size):  # into the region rather than onto its edge
             if vertex[i] > upper[i]:
                 vertex[i] = 2.0 * upper[i] - vertex[i]
-        extra[v] = look(vertex, work, g, lower, upper, evaluate, data)
+        if looked < most:
+            extra[v] = look(vertex, work, g, lower, upper, evaluate, data)
+            looked += 1
+        else:
+            bring_in(vertex, lower, upper)
+            extra[v] = math.inf
         extra[n + 1 + v] = v
         rank(extra, n + 1, v)
+    return looked
 
 
 @exactly
@@ -121,8 +127,8 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
     best, previous, lower, upper, history, n = run.best, run.previous, run.lower, run.upper, run.history, run.x.size
     center, trial, second, noted = state[CENTER], state[TRIAL], state[SECOND], 0
     if now.awaiting:
-        begin(x, work, g, lower, upper, state, extra, evaluate, data)
-        note(now, x, g, best, previous, lower, upper, history, state, extra, ftol, xtol, n + 1)
+        first = begin(x, work, g, lower, upper, state, extra, evaluate, data, settings[MAX_EVALUATIONS])
+        note(now, x, g, best, previous, lower, upper, history, state, extra, ftol, xtol, first)
         if room > 0:
             values[0], noted = now.fun, 1
     for _ in range(k):
@@ -130,7 +136,8 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
             now.status, now.reason = CONVERGED, FLAT
         if now.status != RUNNING:
             return
-        if now.evaluations >= settings[MAX_EVALUATIONS]:
+        left = settings[MAX_EVALUATIONS] - now.evaluations  # what a step finds when they end, it keeps
+        if left <= 0:
             now.status, now.reason = STEP_LIMIT, OUT_OF_EVALUATIONS
             return
         worst, most = int(extra[2 * n + 1]), extra[int(extra[2 * n + 1])]
@@ -142,7 +149,9 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
             center[i] = total / n
         between(state, trial, worst, n, settings[REFLECT])
         value, looked, shrink = look(trial, work, g, lower, upper, evaluate, data), 1, False
-        if value < least:
+        if value < middle and (value >= least or left < 2):
+            replace(state, extra, n, TRIAL, value)
+        elif value < least:
             between(state, second, worst, n, settings[REFLECT] * settings[EXPAND])
             farther = look(second, work, g, lower, upper, evaluate, data)
             looked = 2
@@ -150,9 +159,7 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
                 replace(state, extra, n, SECOND, farther)
             else:
                 replace(state, extra, n, TRIAL, value)
-        elif value < middle:
-            replace(state, extra, n, TRIAL, value)
-        else:
+        elif left >= 2:
             outside = value < most
             between(state, second, worst, n, settings[REFLECT] * settings[CONTRACT] if outside else -settings[CONTRACT])
             nearer = look(second, work, g, lower, upper, evaluate, data)
@@ -162,18 +169,19 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
                 replace(state, extra, n, SECOND, nearer)
         if shrink:
             point = state[VERTICES + int(extra[n + 1])]
-            for v in range(n + 1):  # all are looked at before any is moved: an objective may raise
-                shrunk(second, point, state[VERTICES + v], settings[SHRINK])
-                if v != int(extra[n + 1]):
+            for place in range(1, n + 1):  # all are looked at before any is moved: an objective may raise
+                if looked < left:
+                    v = int(extra[n + 1 + place])
+                    shrunk(second, point, state[VERTICES + v], settings[SHRINK])
                     extra[2 * n + 2 + v] = look(second, work, g, lower, upper, evaluate, data)
-            for v in range(n + 1):
-                if v != int(extra[n + 1]):
-                    shrunk(state[VERTICES + v], point, state[VERTICES + v], settings[SHRINK])
-                    bring_in(state[VERTICES + v], lower, upper)
-                    extra[v] = extra[2 * n + 2 + v]
+                    looked += 1
+            for place in range(1, looked - 1):
+                v = int(extra[n + 1 + place])
+                shrunk(state[VERTICES + v], point, state[VERTICES + v], settings[SHRINK])
+                bring_in(state[VERTICES + v], lower, upper)
+                extra[v] = extra[2 * n + 2 + v]
             for place in range(1, n + 1):
                 rank(extra, n + 1, place)
-            looked = 2 + n
         now.step += 1
         for i in range(previous.size):
             previous[i] = x[i]

@@ -6,8 +6,8 @@ functions, and kept on disk.  All programs have one signature, so a loop takes a
 ``prepare(hyper, rates, t, out, k)``
     the coefficients of the ``k`` steps t, t + 1, ..., a row each, the rate in column 0;
 ``advance(coefficients, j, x, g, s, n, low, high)``
-    the step with row ``j`` of the coefficients on the coordinates ``low`` to ``high`` of ``n``, after what needs a sum
-    over all of them (clipping by norm).
+    the step with row ``j`` of the coefficients on the coordinates ``low`` to ``high`` of ``n``, after what needs sums
+    over all of them (clipping by norm, the rate that SWATS learns).
 
 ``advance_some(coefficients, j, x, g, s, n, which, count)``
     the same on the coordinates ``which``, whose gradients are ``g``, for parts that need no sum;
@@ -53,6 +53,33 @@ def cast_all(typing_context, values, like):
     return to(values, like), codegen
 
 
+def _added(total, value):
+    if not isinstance(total, tuple):
+        return float(total) + float(value)
+    values = value if isinstance(value, tuple) else (value,) * len(total)
+    return tuple(float(a) + float(b) for a, b in zip(total, values, strict=True))
+
+
+@native(_added)
+def add_all(typing_context, total, value):
+    """The sum of two numbers, or of tuples of numbers item by item, in float64; one number may stand for a tuple."""
+    many = isinstance(total, types.BaseTuple)
+    to = types.UniTuple(types.float64, len(total)) if many else types.float64
+
+    def codegen(context, builder, signature, arguments):
+        def items(argument, kind):
+            if not isinstance(kind, types.BaseTuple):
+                return [context.cast(builder, argument, kind, types.float64)] * (len(total) if many else 1)
+            return [context.cast(builder, builder.extract_value(argument, k), types.unliteral(each), types.float64)
+                    for k, each in enumerate(kind)]  # fmt: skip
+
+        pairs = zip(*map(items, arguments, signature.args), strict=True)
+        sums = [builder.fadd(one, other) for one, other in pairs]
+        return context.make_tuple(builder, to, sums) if many else sums[0]
+
+    return to(total, types.unliteral(value)), codegen
+
+
 def row_loader(kind: types.Float, first: int, count: int, width: int) -> Any:
     """An intrinsic ``load(matrix, j)``: the numbers ``first``, ... of row ``j`` of a matrix ``width`` wide, a tuple."""
     to = types.UniTuple(kind, count)
@@ -82,17 +109,17 @@ def join_prepare(classes: tuple[type, ...]) -> Callable[..., Any]:
 
 
 def join_apply(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[..., Any]:
-    """``apply(c, x, g)``: the transforms, one after the other."""
+    """``apply(c, x, g, i)``: the transforms, one after the other."""
     if not classes:
-        return scalar_join(lambda c, x, g: (x, g))
+        return scalar_join(lambda c, x, g, i: (x, g))
     first, last = sum(counts[:-1]), scalar(classes[-1].apply, EXACT)
     if len(classes) == 1:
         return last
     before = join_apply(classes[:-1], counts[:-1])
 
-    def apply(c, x, g):
-        x, g = before(c[:first], x, g)
-        return last(c[first:], x, g)
+    def apply(c, x, g, i):
+        x, g = before(c[:first], x, g, i)
+        return last(c[first:], x, g, i)
 
     return scalar_join(apply)
 
@@ -106,7 +133,7 @@ def join_update(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[
     apply = join_apply(classes[:-1], counts[:-1])
 
     def transformed(c, x, g, s, i):
-        x, g = apply(c[:first], x, g)
+        x, g = apply(c[:first], x, g, i)
         return update(c[first:], x, g, s, i)
 
     return scalar_join(transformed)
@@ -134,7 +161,7 @@ def _join_one(before, scale, after, own, start):
 
 
 def join_measure(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[..., Any] | None:
-    """``measure(c, x, g)``: the coefficients after all sums over coordinates; None where no part needs one."""
+    """``measure(c, x, g, s)``: the coefficients after all sums over coordinates; None where no part needs one."""
     measure = None
     for k, part in enumerate(classes):
         if hasattr(part, "finish"):
@@ -143,19 +170,32 @@ def join_measure(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable
 
 
 def _measure_one(earlier, apply, part, start, count):
+    """`measure` of one part, after those ``earlier``; a rule, unlike a transform, is shown its state."""
     term, finish, end = scalar(part.term), scalar(part.finish), start + count
+    if hasattr(part, "update"):
+        own, ended = term, finish
+    else:
+        own = scalar_join(lambda c, x, g, s, i: term(c, np.float64(x), np.float64(g)))
+        ended = scalar_join(lambda c, total, s: finish(c, total))
 
-    def measure(c, x, g):
-        total = 0.0
-        for i in range(x.size):
-            _, gi = apply(c[:start], x[i], g[i])
-            total += term(c[start:end], np.float64(x[i]), np.float64(gi))
-        return c[:start] + cast_all(finish(c[start:end], total), x[0]) + c[end:]
+    def one(c, x, g, s, i):
+        xi, gi = apply(c[:start], x[i], g[i], i)
+        return own(c[start:end], xi, gi, s, i)
+
+    one = scalar_join(one)
+
+    def measure(c, x, g, s):
+        if x.size == 0:
+            return c
+        total = add_all(one(c, x, g, s, np.uint64(0)), 0.0)
+        for i in range(np.uint64(1), np.uint64(x.size)):
+            total = add_all(total, one(c, x, g, s, i))
+        return c[:start] + cast_all(ended(c[start:end], total, s), x[0]) + c[end:]
 
     measure = jit_inside(measure)
     if earlier is None:
         return measure
-    return jit_inside(lambda c, x, g: measure(earlier(c, x, g), x, g))
+    return jit_inside(lambda c, x, g, s: measure(earlier(c, x, g, s), x, g, s))
 
 
 def scalar_join(function: Callable[..., Any]) -> Any:
@@ -229,7 +269,7 @@ class Program:
             x, g, s = vector(x, n), vector(g, n), state(s, n)
             c, (lr,) = load(coefficients, j), load_lr(coefficients, j)
             if measure is not None:
-                c = measure(c, x, g)
+                c = measure(c, x, g, s)
             end = high
             if split:
                 end = max(low, min(high, n - int(c[where])))

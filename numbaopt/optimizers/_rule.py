@@ -10,6 +10,11 @@
     By how much the rule, having seen a steady gradient of 1 for long, moves coordinate ``i``; after ``update``.
     Penalties that need a proximal step (l1) are applied in this metric.
 
+``term(c, x, g, s, i)`` and ``finish(c, total, s)``, optional
+    For a rule that needs sums over all coordinates before it moves any: what coordinate ``i`` contributes, a tuple of
+    numbers (summed in float64), and the coefficients that ``update`` gets, as many as ``prepare`` returns.  ``finish``
+    is called once a step and may keep a number for all coordinates in the first place of a slot, ``s[slot, 0]``.
+
 ``rests(opt)``, optional
     Whether a coordinate without a gradient keeps value and state from the second step on, and ``scale`` is in
     proportion to the first coefficient.  On sparse data only the coordinates of a batch are then looked at.
@@ -93,6 +98,8 @@ def count_coefficients(part: Any) -> int:
 
     Compiled code checks no index, so a rule that forgets a slot would write to memory of others: it is tried first.
     """
+    if getattr(part, "in_epochs", False):
+        raise ValueError("Switch(at_epoch=...) counts epochs, which only training a model has; give at=, in steps")
     try:
         coefficients = part.prepare(part, 0.1, 1)
     except Exception as error:
@@ -110,6 +117,8 @@ def _try_update(cls: Any, coefficients: tuple) -> None:
     for g in (1.0, -1.0):
         try:
             with np.errstate(all="ignore"):
+                if hasattr(cls, "finish"):
+                    c = _finished(cls, c, np.float64(g), state)
                 value = cls.update(c, np.float64(1.0), np.float64(g), state, 0)
             float(value)
         except (ArithmeticError, ValueError):  # of these numbers only
@@ -119,6 +128,17 @@ def _try_update(cls: Any, coefficients: tuple) -> None:
                             f"returns {len(c)} coefficients)") from None  # fmt: skip
         except Exception as error:
             raise TypeError(f"{cls.__name__}.update fails: {type(error).__name__}: {error}") from None
+
+
+def _finished(cls: Any, c: tuple, g: Any, state: np.ndarray) -> tuple:
+    """The coefficients of ``update`` where a rule makes them from sums."""
+    total = cls.term(c, np.float64(1.0), g, state, 0)
+    if not isinstance(total, tuple):
+        raise TypeError(f"term must return a tuple of numbers, not {total!r}")
+    finished = cls.finish(c, total, state)
+    if not isinstance(finished, tuple) or len(finished) != len(c):
+        raise TypeError(f"finish must return as many coefficients as prepare, {len(c)}, not {finished!r}")
+    return tuple(map(np.float64, finished))
 
 
 @register_jitable

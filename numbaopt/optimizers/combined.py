@@ -10,6 +10,7 @@ import functools
 from collections import namedtuple
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba.extending import register_jitable
 
 from .._fields import RANGES, checked_namedtuple, from_fields
@@ -18,6 +19,7 @@ from .._schedule import rate, schedule
 from ..automatic import is_automatic
 from ..schedules import plateau_of
 from ..transforms import Chain, chain
+from ._program import cast_all
 
 MAKERS: dict[str, Any] = {}  # functions that make combined rules, by name
 
@@ -46,28 +48,34 @@ class SwitchedRate(NamedTuple):
         return rate(s.second, step - s.at, scale)
 
 
-def Switch(first, second, at):  # noqa: N802
+def Switch(first, second, at=None, at_epoch=None):  # noqa: N802
     r"""The rule ``first`` for ``at`` steps, then ``second``, which begins afresh: its step :math:`t - \mathrm{at}`.
 
-    Each has its own rate; a schedule of the second counts from the switch.  In minibatch training a step is one batch,
-    so e epochs are :math:`e \lceil n / \mathrm{batch\_size} \rceil` steps.
+    Each has its own rate; a schedule of the second counts steps from the switch.  `numbaopt.SWATS` chooses the moment
+    and the second rate itself.
 
     Parameters
     ----------
     first, second : optimizer
-        Rules such as ``Adam(lr=0.01)``; transforms go around the whole, ``chain(ClipByNorm(1.0), Switch(...))``.
+        Rules such as ``Adam(lr=0.01)``, also switches; transforms go around the whole, ``chain(ClipByNorm(1.0),
+        Switch(...))``.
     at : int
         The number of steps of ``first``, in [0, inf).
+    at_epoch : int
+        The same in epochs of a model's training: passes over its terms, e of which are :math:`e \lceil n /
+        \mathrm{batch\_size} \rceil` steps (without a batch_size e steps).  In a run that is taken over by other data,
+        that many steps from its very beginning.
 
     Returns
     -------
     optimizer
-        Usable wherever a rule is.
+        Usable wherever a rule is; with ``at_epoch`` only where there are epochs: in `numbaopt.minimize` of a model, in
+        `numbaopt.stream.minimize` and in estimators.
 
     References
     ----------
     Keskar, N. S., Socher, R. (2017). Improving generalization performance by switching from Adam to SGD.
-    doi:10.48550/arXiv.1712.07628 (which also chooses the moment and the second rate.)
+    doi:10.48550/arXiv.1712.07628
 
     Examples
     --------
@@ -81,8 +89,24 @@ def Switch(first, second, at):  # noqa: N802
     for lr in (first.lr, second.lr):
         if plateau_of(lr) is not None or is_automatic(lr):
             raise ValueError(f"Switch: {lr!r} follows one run; give each rule a number or another schedule")
-    rates: Any = SwitchedRate
-    return _switch(type(first), type(second))(rates(first.lr, second.lr, at), at, *first[1:], *second[1:])
+    if (at is None) == (at_epoch is None):
+        raise TypeError(f"Switch: at={at!r}, at_epoch={at_epoch!r}: give one of them, a number of steps or of epochs")
+    unit, when = ("at", at) if at_epoch is None else ("at_epoch", at_epoch)
+    made, rates = _switch(type(first), type(second), unit), SwitchedRate  # type: Any, Any
+    made(1.0, when)
+    return made(rates(first.lr, second.lr, when), when, *first[1:], *second[1:])
+
+
+def in_steps(opt: Any, per_epoch: int) -> Any:
+    """The optimizer with all that it counts in epochs, of so many steps each, counted in steps."""
+    if isinstance(opt, Chain):
+        return opt._replace(parts=tuple(in_steps(part, per_epoch) for part in opt.parts))
+    if not getattr(opt, "in_epochs", False):
+        return opt
+    told = {key: in_steps(value, per_epoch) for key, value in opt.arguments().items()}
+    if "at_epoch" in told:
+        told["at"] = told.pop("at_epoch") * per_epoch
+    return MAKERS[type(opt).maker](**told)
 
 
 def Lookahead(opt, k=5, alpha=0.5):  # noqa: N802
@@ -148,8 +172,9 @@ def _made(name: str, own: dict[str, float], parts: dict[str, Any], ranges: dict[
     title = f"{name}_{'_'.join(cls.__name__ for cls in parts.values())}"
     made: Any = namedtuple(title, kinds, defaults=list(defaults.values()))
     body |= {
-        "__annotations__": kinds, "__module__": __name__, "ranges": ranges,
-        "__reduce__": lambda self: (MAKERS[name], tuple(self.arguments().values())),
+        "__annotations__": kinds, "__module__": __name__, "ranges": ranges, "maker": name,
+        "in_epochs": "at_epoch" in own or any(getattr(cls, "in_epochs", False) for cls in parts.values()),
+        "__reduce__": lambda self: (functools.partial(MAKERS[name], **self.arguments()), ()),
         "__repr__": lambda self: f"{name}({', '.join(f'{k}={v!r}' for k, v in self.arguments().items())})",
         "describe": lambda self: {"class": name, **self.arguments()},
     }  # fmt: skip
@@ -164,16 +189,32 @@ def _inside(function: Any) -> Any:
     return register_jitable(error_model="numpy", fastmath=set(EXACT))(function)
 
 
+def _summing(cls: Any) -> tuple[Any, Any, int]:
+    """``term`` and ``finish`` of a part and how many sums it needs; where none, functions that change nothing."""
+    if not hasattr(cls, "finish"):
+        return _inside(_nothing), _inside(_unchanged), 0
+    c, state = cls().prepare(cls(), 0.1, 1), np.zeros((len(cls.slots), 1))
+    return _inside(cls.term), _inside(cls.finish), len(cls.term(c, 1.0, 1.0, state, 0))
+
+
+def _nothing(c, x, g, s, i):
+    return ()
+
+
+def _unchanged(c, total, s):
+    return c
+
+
 @functools.cache
-def _switch(first: Any, second: Any) -> Any:
-    """The class of a switch between two rules."""
+def _switch(first: Any, second: Any, unit: str) -> Any:
+    """The class of a switch between two rules, at a number of the field ``unit``."""
     begin, middle = 2, 2 + len(first._fields) - 1
     rows, prepare, following = len(first.slots), _inside(first.prepare), _inside(second.prepare)
     count, pack, pack_second = len(first().prepare(first(), 0.1, 1)), from_fields(first), from_fields(second)
     update, go_on, end = _inside(first.update), _inside(second.update), 1 + count
 
     def prepare_both(opt, lr, t):
-        at = int(opt.at)
+        at = int(opt[1])
         late = t - at if t > at else 1
         before = prepare(pack((0.0,) + opt[begin:middle]), lr, t)  # noqa: RUF005
         return ((1.0 if t <= at else 0.0),) + before + following(pack_second((0.0,) + opt[middle:]), lr, late)  # noqa: RUF005
@@ -186,7 +227,7 @@ def _switch(first: Any, second: Any) -> Any:
     def arguments(self):
         told = isinstance(self.lr, SwitchedRate)
         return {"first": first(self.lr.first if told else self.lr, *self[begin:middle]),
-                "second": second(self.lr.second if told else self.lr, *self[middle:]), "at": self.at}  # fmt: skip
+                "second": second(self.lr.second if told else self.lr, *self[middle:]), unit: self[1]}  # fmt: skip
 
     body: dict[str, Any] = {
         "slots": (*(f"first_{slot}" for slot in first.slots), *(f"second_{slot}" for slot in second.slots)),
@@ -196,7 +237,22 @@ def _switch(first: Any, second: Any) -> Any:
         size, size_second = _inside(first.scale), _inside(second.scale)
         body["scale"] = staticmethod(
             lambda c, s, i: size(c[1:end], s, i) if c[0] > 0 else size_second(c[end:], s[rows:], i))
-    return _made("Switch", {"at": 1000.0}, {"first": first, "second": second}, {"at": "[0, inf)"}, body)
+    if hasattr(first, "finish") or hasattr(second, "finish"):
+        (term, finish, sums), (term_second, finish_second, others) = _summing(first), _summing(second)
+        none, none_second = (0.0,) * sums, (0.0,) * others
+
+        def term_both(c, x, g, s, i):
+            if c[0] > 0:
+                return term(c[1:end], x, g, s, i) + none_second
+            return none + term_second(c[end:], x, g, s[rows:], i)
+
+        def finish_both(c, total, s):
+            if c[0] > 0:
+                return cast_all(c[:1] + finish(c[1:end], total[:sums], s) + c[end:], 0.0)
+            return cast_all(c[:end] + finish_second(c[end:], total[sums:], s[rows:]), 0.0)
+
+        body |= {"term": staticmethod(term_both), "finish": staticmethod(finish_both)}
+    return _made("Switch", {unit: 1000.0}, {"first": first, "second": second}, {unit: "[0, inf)"}, body)
 
 
 @functools.cache
@@ -228,4 +284,8 @@ def _lookahead(inner: Any) -> Any:
     if hasattr(inner, "scale"):
         size = _inside(inner.scale)
         body["scale"] = staticmethod(lambda c, s, i: size(c[2:], s, i))
+    if hasattr(inner, "finish"):
+        term, finish, _ = _summing(inner)
+        body["term"] = staticmethod(lambda c, x, g, s, i: term(c[2:], x, g, s, i))
+        body["finish"] = staticmethod(lambda c, total, s: c[:2] + finish(c[2:], total, s))
     return _made("Lookahead", {"k": 5.0, "alpha": 0.5}, {"rule": inner}, {"k": "[1, inf)", "alpha": "(0, 1]"}, body)

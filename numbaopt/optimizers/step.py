@@ -215,7 +215,7 @@ def _step(opt, x, g, state, t):
         return cast_all(prepare((opt,), rate(opt.lr, t - 1.0, 1.0), t), x[0])
 
     make = jit_inside(coefficients if chained else coefficients_plain, fastmath=EXACT)
-    before = measure if measure is not None else jit_inside(lambda c, x, g: c)
+    before = measure if measure is not None else jit_inside(lambda c, x, g, s: c)
 
     def sweep(c, x, g, state):
         for i in range(x.size):
@@ -232,7 +232,7 @@ def _step(opt, x, g, state, t):
             raise ValueError("step: state must have the shape that init_state gives")
         if x.size:
             y, h = x.reshape(-1), g.reshape(-1)
-            run(before(make(opt, y, t), y, h), y, h, state)
+            run(before(make(opt, y, t), y, h, state), y, h, state)
 
     return impl
 

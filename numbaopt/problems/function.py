@@ -61,7 +61,8 @@ class Evaluated:
     def __init__(self, fun: Any, jac: Any, args: tuple, n: int, lower: np.ndarray, upper: np.ndarray,
                  jit: bool | None = None):  # fmt: skip
         if not callable(fun):
-            raise TypeError(f"fun must be callable or a problem such as LinearModel, not {type(fun).__name__}")
+            streams = "; numbaopt.stream.minimize takes it" if hasattr(fun, "steps_per_epoch") else ""
+            raise TypeError(f"fun must be callable or a problem such as LinearModel, not {type(fun).__name__}{streams}")
         self.fun, self.jac, self.args, self.n = fun, as_scheme(jac), args, n
         check_call("fun", fun, args)
         if callable(self.jac):
@@ -137,8 +138,7 @@ class Evaluated:
             if isinstance(self.jac, str) and self.jac in EXACT:
                 raise TypeError(f"jac={self.jac!r}: {_told(error)}") from error
             reason = short_reason(error)
-            kinds = (array(self.dtype), *numba.typeof(native))
-            if jit_required or (isinstance(self.fun, Dispatcher) and _fails(self.fun, kinds)):
+            if jit_required or (isinstance(self.fun, Dispatcher) and _fails(self.fun, self.dtype, self.args)):
                 raise TypeError(f"fun cannot be compiled: {reason}") from error
             if callable(self.jac) and isinstance(self.fun, Dispatcher):  # which has just been compiled
                 reason = f"jac cannot be compiled: {reason}"
@@ -280,20 +280,30 @@ def _as_scalar(value: Any) -> float:
 
 
 def native_layout(args: tuple) -> tuple:
-    """Arrays of any layout and byte order as C-contiguous native ones; all else as it is."""
+    """Arrays of any layout and byte order as C-contiguous native ones; all else as it is.
 
-    def one(value: Any) -> Any:
+    A TypeError names what compiled code cannot be given.
+    """
+
+    def one(position: int, value: Any) -> Any:
         if isinstance(value, np.ndarray) and value.ndim:
             return np.ascontiguousarray(value, value.dtype.newbyteorder("="))
+        try:
+            if isinstance(value, (list, set)):  # which Numba would copy, and warns that it will not for long
+                raise TypeError
+            numba.typeof(value)
+        except (ValueError, TypeError):
+            raise TypeError(f"args[{position}] is a {type(value).__name__}, which compiled code does not take; give an "
+                            "array, a number or a tuple of such") from None  # fmt: skip
         return value
 
-    return tuple(map(one, args))
+    return tuple(one(*item) for item in enumerate(args))
 
 
-def _fails(function: Any, kinds: tuple) -> bool:
+def _fails(function: Any, dtype: Any, args: tuple) -> bool:
     """Whether a jitted function cannot be called with these arguments, from Python no more than from here."""
     try:
-        return_type(function, kinds)
+        return_type(function, (array(dtype), *numba.typeof(native_layout(args))))
     except Exception:  # see above
         return True
     return False

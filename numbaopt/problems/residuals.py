@@ -42,6 +42,8 @@ class Residuals(Evaluated):
     ----------
     start : ndarray of shape (m,)
         The residuals at ``x0``.
+    scalar : bool
+        Whether ``fun`` returns them as a number.
     """
 
     what = "residual function"
@@ -56,7 +58,9 @@ class Residuals(Evaluated):
             raise ValueError(f"loss={loss!r} is not known; {nearest(str(loss), LOSSES)}")
         self.loss, self.f_scale, self.known = loss, f_scale, np.empty(0)
         super().__init__(fun, jac, args, x0.size, lower, upper, jit)
-        self.start = self.residuals(x0)
+        fun, args = self._called
+        found = fun(x0.copy(), *args)
+        self.start, self.scalar = _vector(found), np.ndim(found) == 0
         self.m = self.start.size
         if self.m == 0:
             raise ValueError("fun returned no residuals at x0")

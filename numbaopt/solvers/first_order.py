@@ -74,6 +74,8 @@ class FirstOrder(WholeSteps):
         super().__init__(job)
         if is_automatic(job.opt.lr) and job.batches is not None:
             raise ValueError(f"lr={job.opt.lr!r} needs the whole objective in every step; give minibatches a rate")
+        if is_automatic(job.opt.lr) and job.run.now[0].shown >= 0:
+            raise ValueError(f"lr={job.opt.lr!r} begins again and again, which leaves no average; give a rate")
         dtype, self.way, compiled = job.problem.dtype, way_of(job), program(job.opt, job.problem.dtype, job.after)
         self.hyper = hyper_parameters(job.opt, job.after)
         self.coefficients = np.empty((AHEAD, compiled.width), dtype)

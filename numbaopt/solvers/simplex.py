@@ -47,8 +47,8 @@ class NelderMead(NamedTuple):
     r"""The simplex of Nelder and Mead: n + 1 points, of which the worst is reflected at the others' center.
 
     For few unknowns, and objectives that are not smooth.  Options, defaults and, up to rounding, steps are those of
-    SciPy's Nelder-Mead (whose ``nit`` begins at 1, and which ends at exactly ``maxfev`` evaluations); that is called
-    for ``initial_simplex``.  ``tol`` sets ``xatol`` and ``fatol``.
+    SciPy's Nelder-Mead (whose ``nit`` begins at 1, and which forgets what the step that ``maxfev`` cuts has found);
+    that is called for ``initial_simplex``.  ``tol`` sets ``xatol`` and ``fatol``.
 
     Parameters
     ----------

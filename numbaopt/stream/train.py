@@ -23,6 +23,7 @@ from ..arguments import (
 )
 from ..loops.state import make_feasible, new_run
 from ..losses import as_loss
+from ..optimizers.combined import in_steps
 from ..optimizers.step import as_optimizer
 from ..result import hook_of, optimize_result
 from ..run import Batches
@@ -163,7 +164,9 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
         raise ValueError("patience needs the objective of every epoch, which history=False spares, or a validation")
     if plateau_of(opt.lr) is not None and not plan.history:
         raise ValueError("lr: ReduceOnPlateau follows the objective of epochs, which history=False spares")
-    steps = source.steps_per_epoch(plan.batch_size) if settings["average_from"] else 1
+    in_epochs = getattr(parts[-1], "in_epochs", False)
+    steps = source.steps_per_epoch(plan.batch_size) if settings["average_from"] or in_epochs else 1
+    opt = in_steps(opt, steps)
     after, average = after_of(problem, opt), average_of(settings, Batches(steps, 1, False, 0, False), 0)
     slots, extra = _sizes(opt, problem, plan)
     slots += average is not None
