@@ -98,6 +98,23 @@ def numpy() -> Any:
     return module
 
 
+def jittered() -> Any:
+    """NumPy whose linear algebra rounds at random."""
+    module, rng = types.ModuleType("jittered_numpy"), np.random.default_rng(0)
+    module.__dict__.update({k: v for k, v in np.__dict__.items() if not k.startswith("__")})
+
+    def rounded(function: Any) -> Any:
+        def run(*args: Any) -> Any:
+            made = function(*args)
+            return made * (1 + 2**-51 * rng.standard_normal(np.shape(made)))
+
+        return run
+
+    same = {name: rounded(getattr(np.linalg, name)) for name in ("norm", "solve", "inv", "det", "cholesky")}
+    module.linalg = types.SimpleNamespace(slogdet=np.linalg.slogdet, **same)  # type: ignore[attr-defined]
+    return module
+
+
 def math() -> Any:
     """The module math on long doubles."""
     names = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh",
