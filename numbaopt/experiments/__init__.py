@@ -5,9 +5,10 @@ Needs ``numbaopt[all]``: pydantic checks the files, matplotlib draws, scikit-lea
 
 from .build import build
 from .config import Experiment, ExperimentError, Study, load
+from .estimates import estimate
 from .functions import function
 from .registry import problem
 from .runner import run
 from .task import Task
 
-__all__ = ["Experiment", "ExperimentError", "Study", "Task", "build", "function", "load", "problem", "run"]
+__all__ = ["Experiment", "ExperimentError", "Study", "Task", "build", "estimate", "function", "load", "problem", "run"]
