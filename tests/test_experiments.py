@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from numbaopt import cli
 from numbaopt.experiments import ExperimentError, data, load, report, run
-from numbaopt.experiments.problems import PROBLEMS
+from numbaopt.experiments.registry import PROBLEMS
 from numbaopt.optimizers import Adam, Momentum
 from numbaopt.schedules import Cosine, Warmup
 
@@ -94,9 +95,9 @@ class TestFile:
 
     @pytest.mark.parametrize(("text", "message"), [
         ("a = ", "Invalid value"),
-        ("titel = 1", "unknown key 'titel'; did you mean 'title'? valid: methods, problems, title"),
+        ("titel = 1", "unknown key 'titel'; did you mean 'title'? valid: methods, output, problems, search_seed, "),
         ("title = 'x'", "'methods' is missing"),
-        ("[methods]\n[problems]", "it declares 0 runs; from 1 to 1000 are possible"),
+        ("[methods]\n[problems]", "it declares 0 runs; from 1 to 100000 are possible"),
         ("methods = 3\n[problems]", "methods = 3: input should be a valid dictionary"),
         ("[methods]\na = {method='adm'}\n[problems.p]\nproblem='saddle'",
          "methods.a.method = 'adm' is not a known method; did you mean 'adam'? valid: adabelief"),
@@ -116,7 +117,7 @@ class TestFile:
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='more_garbow_hillstrom'\nfunction='woods'",
          "problems.p.function = 'woods': input should be 'rosenbrock', 'freudenstein_roth', "),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nstrat=[1.0]",
-         "unknown key 'problems.p.strat'; did you mean 'start'? valid: ftol, gtol, maxiter, methods, problem, start"),
+         "unknown key 'problems.p.strat'; did you mean 'start'? valid: ftol, gtol, history, max_evaluations, "),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='sadle'",
          "problems.p.problem = 'sadle' is not a known problem; did you mean 'saddle'?"),
         ("[methods]\na = {method='adam'}\n[problems.p]\n", "'problems.p.problem' is missing; valid: linear_regression"),
@@ -144,8 +145,19 @@ class TestFile:
                 load(file)
 
     def test_the_number_of_runs_is_bounded(self, tmp_path):
-        methods = "\n".join(f"m{k} = {{ method = 'gd' }}" for k in range(1001))
-        assert "it declares 1001 runs" in refused(tmp_path, f"[methods]\n{methods}\n[problems.p]\nproblem = 'saddle'")
+        text = """
+            seeds = 1000
+            [methods]
+            Adam = { method = "adam", lr = { log = [1e-6, 1, 1000000] }, beta1 = { linear = [0, 0.9, 1000000] } }
+            [problems.p]
+            problem = "logistic_regression"
+            batch_size = 32
+        """
+        tracemalloc.start()
+        assert "it declares 1000000000000000 runs; from 1 to 100000 are possible" in refused(tmp_path, text)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1_000_000
 
     def test_data_replaces_every_table(self, tmp_path):
         file, table = written(tmp_path, SMALL), written(tmp_path, "1,0\n2,1\n", "t.csv")

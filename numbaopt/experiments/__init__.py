@@ -3,7 +3,8 @@
 Needs ``numbaopt[all]``: pydantic checks the files, matplotlib draws, scikit-learn brings data.
 """
 
-from .config import Experiment, ExperimentError, load
+from .build import build
+from .config import Experiment, ExperimentError, Study, load
 from .runner import run
 
-__all__ = ["Experiment", "ExperimentError", "load", "run"]
+__all__ = ["Experiment", "ExperimentError", "Study", "build", "load", "run"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import difflib
+import glob
 import gzip
 import lzma
 import re
@@ -54,6 +55,25 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 BUNDLED = {"breast_cancer": breast_cancer, "diabetes": diabetes, "digits": digits}
+
+
+def locate(data: str, folder: Path, given: str | None = None) -> str:
+    """Where a data set is: a bundled one's name, or a path.
+
+    ``given`` is a folder to look in first, or a file to take in any case.
+    """
+    if given is not None and not Path(given).is_dir():
+        return given
+    for place in ([Path(given)] if given is not None else []) + ([folder] if data not in BUNDLED else []):
+        path = (place / data).expanduser()
+        if path.is_file():
+            return str(path)
+        if path.parent.is_dir() and path.name:
+            named = sorted(entry for entry in path.parent.glob(f"{glob.escape(path.name)}.*")
+                           if entry.is_file() and not entry.name.startswith(f"{path.name}.t"))  # fmt: skip
+            if named:
+                return str(named[0])
+    return data
 
 
 def load_data(data: str, folder: Path, test_fraction: float, seed: int, standardize: bool) -> Data:

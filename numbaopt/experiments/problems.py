@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import numba
 import numpy as np
@@ -17,38 +19,65 @@ from ..problems.linear_model import LinearModel
 from . import more_garbow_hillstrom as mgh
 from . import network
 from .data import Data, load_data
+from .registry import problem
 from .schema import Batches, Limits, Positive
 
-PROBLEMS: dict[str, type[Limits]] = {}
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 SUMS_OF_SQUARES = {problem.name: problem for problem in mgh.PROBLEMS}
 
 
-class Task(NamedTuple):
-    """A problem ready to be minimized, and how its answers are shown."""
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A problem ready to be minimized, and how its answers are shown.
+
+    Attributes
+    ----------
+    about : str
+        The problem in words.
+    fun, jac, x0
+        What `numbaopt.minimize` takes.
+    unknowns : tuple of str
+        Names of the unknowns, where there are few enough to show.
+    judge : callable
+        ``judge(x)``: what else to show of an answer, by name.
+    solve : callable
+        ``solve()``: the answer itself, and where it is from; called once, when somebody asks for the `reference`.
+    value : callable
+        ``value(x)``, the objective.
+    minima : array of shape (m, 2)
+        For pictures.
+    domain : tuple or None
+        What pictures show: left, right, bottom, top.
+    by_layer : callable or None
+        Norms of a network's gradient, layer by layer.
+    start : callable or None
+        ``start(seed)`` where the problem starts at random; ``x0`` is that of its own seed.
+    """
 
     about: str
     fun: Any
     jac: Any
     x0: np.ndarray
-    unknowns: tuple[str, ...]  # names of the unknowns, where there are few enough to show
-    judge: Callable[[np.ndarray], dict[str, float]]  # what else to show of an answer
-    reference: tuple[str, np.ndarray]  # the answer itself, and where it is from
+    unknowns: tuple[str, ...]
+    judge: Callable[[np.ndarray], dict[str, float]]
+    solve: Callable[[], tuple[str, np.ndarray]]
     value: Callable[[np.ndarray], float]
-    minima: np.ndarray  # (m, 2), for pictures
-    domain: tuple[float, float, float, float] | None  # what pictures show: left, right, bottom, top
-    by_layer: Callable[[np.ndarray], list[float]] | None = None  # norms of a network's gradient
+    minima: np.ndarray
+    domain: tuple[float, float, float, float] | None
+    by_layer: Callable[[np.ndarray], list[float]] | None = None
+    start: Callable[[int], np.ndarray] | None = None
 
-
-def problem(cls: type[Limits]) -> type[Limits]:
-    """Class decorator: the problem is known by its class's name in snake case."""
-    PROBLEMS["".join(f"_{c.lower()}" if c.isupper() else c for c in cls.__name__).lstrip("_")] = cls
-    return cls
+    @property
+    def reference(self) -> tuple[str, np.ndarray]:
+        """The answer itself, and where it is from."""
+        return self.solve()
 
 
 @problem
 class TutorialRegression(Batches):
     """The straight line of every tutorial: x uniform, y = 3 x + uniform noise, both in [0, 1)."""
+
+    linear: ClassVar[bool] = True
 
     n: Annotated[int, Field(ge=2, le=10_000_000)] = 100
     slope: float = 3.0
@@ -65,8 +94,8 @@ class TutorialRegression(Batches):
             return float(least + 0.5 * (x - best) @ curvature @ (x - best))
 
         return Task(f"linear regression: {self.n:,} points of y = {self.slope:g} x + uniform noise", LinearModel(X, y),
-                    None, np.zeros(2), ("slope", "intercept"), lambda x: {}, ("least squares", best), value, best[None],
-                    None)  # fmt: skip
+                    None, np.zeros(2), ("slope", "intercept"), lambda x: {}, lambda: ("least squares", best), value,
+                    best[None], None)  # fmt: skip
 
 
 class TableProblem(Batches):
@@ -80,20 +109,29 @@ class TableProblem(Batches):
 class LinearProblem(TableProblem):
     """A linear model."""
 
+    linear: ClassVar[bool] = True
+
     l2: Annotated[float, Field(ge=0)] = 1e-3
 
     def table_task(self, folder: Path, kind: str, loss: str, judge: Callable[..., dict[str, float]]) -> Task:
         table = load_data(self.data, folder, self.test_fraction, self.seed, self.standardize)
         model = LinearModel(table.X, table.y, loss=loss, l2=self.l2)
-        best = minimize(model, method="L-BFGS-B", options={"maxiter": 10_000, "ftol": 0, "gtol": 1e-9, "maxcor": 30})
+
+        @functools.cache
+        def solve() -> tuple[str, np.ndarray]:
+            options = {"maxiter": 10_000, "ftol": 0, "gtol": 1e-9, "maxcor": 30}
+            return "L-BFGS-B", minimize(model, method="L-BFGS-B", options=options).x
+
         return Task(f"{kind} regression on {table.about}", model, None, np.zeros(model.n), (),
-                    lambda x: judge(model, table, x) if len(table.y_test) else {}, ("L-BFGS-B", best.x),
+                    lambda x: judge(model, table, x) if len(table.y_test) else {}, solve,
                     lambda x: float(model.value_and_grad(x)[0]), np.empty((0, 2)), None)  # fmt: skip
 
 
 @problem
 class LogisticRegression(LinearProblem):
     """Two classes, judged by accuracy and log-loss on the rows held out."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "log-loss")
 
     data: str = "breast_cancer"
 
@@ -104,6 +142,8 @@ class LogisticRegression(LinearProblem):
 @problem
 class LinearRegression(LinearProblem):
     """Least squares, judged by R² and the root of the mean squared error on the rows held out."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("R2", "RMSE")
 
     data: str = "diabetes"
 
@@ -127,6 +167,8 @@ def held_out_numbers(model: LinearModel, table: Data, x: np.ndarray) -> dict[str
 class Network(TableProblem):
     """Fully connected layers that tell classes apart, judged by accuracy; columns are divided by the largest entry."""
 
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "first |g|", "last |g|")
+
     data: str = "digits"
     standardize: bool = False
     hidden: Annotated[list[Positive], Field(max_length=100)] = [64]
@@ -147,7 +189,7 @@ class Network(TableProblem):
         X, X_test = (X, X_test) if self.standardize else (X / largest, X_test / largest)
         sizes = np.array([X.shape[1], *self.hidden, labels.size])
         terms = FiniteSum(network.network, len(X), (X, y, sizes, relu), jac=True, dtype=self.precision)
-        start = network.initial(sizes, self.initialization, self.scale, self.seed)
+        start = functools.partial(network.initial, sizes, self.initialization, self.scale)
 
         def by_layer(x: np.ndarray) -> list[float]:
             g = terms.value_and_grad(x)[1].astype(float)
@@ -161,8 +203,14 @@ class Network(TableProblem):
 
         how = f"normal ({self.scale:g})" if self.initialization == "normal" else self.initialization
         about = f"a network {'-'.join(map(str, sizes))}, {self.activation}, weights {how}, on {table.about}"
-        return Task(about, terms, None, start, (), judge, ("start", start), lambda x: terms.value_and_grad(x)[0],
-                    np.empty((0, 2)), None, by_layer)  # fmt: skip
+        return Task(about, terms, None, start(self.seed), (), judge, lambda: ("start", start(self.seed)),
+                    lambda x: terms.value_and_grad(x)[0], np.empty((0, 2)), None, by_layer,
+                    None if self.initialization == "zeros" else start)  # fmt: skip
+
+    @classmethod
+    def starts_at_random(cls, fields: dict[str, Any]) -> bool:
+        """All weights but zeros are drawn."""
+        return fields.get("initialization") != "zeros"
 
 
 @numba.njit
@@ -189,13 +237,16 @@ def saddle_gradient(x):
 class FunctionProblem(Limits):
     """A function of two variables with a known gradient."""
 
+    metrics: ClassVar[tuple[str, ...]] = ("distance",)
+
     def function_task(self, about: str, fun: Any, jac: Any, start: list[float], minima: Any, domain: Any) -> Task:
         stars = np.array(minima, float)
 
         def judge(x: np.ndarray) -> dict[str, float]:
             return {"distance": float(np.linalg.norm(stars - x, axis=1).min())}
 
-        return Task(about, fun, jac, np.array(start), ("x1", "x2"), judge, ("minimum", stars[0]), fun, stars, domain)
+        return Task(about, fun, jac, np.array(start), ("x1", "x2"), judge, lambda: ("minimum", stars[0]), fun, stars,
+                    domain)  # fmt: skip
 
 
 @problem
@@ -224,6 +275,8 @@ class Saddle(FunctionProblem):
 class MoreGarbowHillstrom(Limits):
     """One of the 35 sums of squares of Moré, Garbow and Hillstrom, judged by how far it is above its least value."""
 
+    metrics: ClassVar[tuple[str, ...]] = ("above",)
+
     function: Literal[tuple(SUMS_OF_SQUARES)] = "helical_valley"  # type: ignore[valid-type]
 
     def task(self, folder: Path) -> Task:
@@ -234,4 +287,4 @@ class MoreGarbowHillstrom(Limits):
         minima = best[None] if x0.size == 2 else np.empty((0, 2))
         return Task(f"{chosen.name.replace('_', ' ')}: a sum of {chosen.m} squares, {x0.size} unknowns", chosen.fun,
                     None, x0, names, lambda x: {"above": float(chosen.fun(x)) - chosen.minima[0]},
-                    ("least squares", best), chosen.fun, minima, None)  # fmt: skip
+                    lambda: ("least squares", best), chosen.fun, minima, None)  # fmt: skip

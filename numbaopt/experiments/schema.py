@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -23,22 +23,46 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class Relative(Strict):
+    """A target as a part of the way: (fun(x) - minimum) <= relative (fun(x0) - minimum)."""
+
+    relative: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Limits(Strict):
-    """Options of `numbaopt.minimize` for every objective."""
+    """Options of a run on every objective: those of `numbaopt.minimize`, and budgets (see `budgets`)."""
 
     maxiter: Count | None = None
     gtol: Tolerance | None = None
     ftol: Tolerance = 0.0
     xtol: Tolerance = 0.0
+    patience: Positive | None = None
+    min_delta: Tolerance = 0.0
+    history: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    seed: Count = 0
+    max_evaluations: Positive | None = None
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    target: float | Relative | None = None
+
+    @classmethod
+    def starts_at_random(cls, fields: dict[str, Any]) -> bool:
+        """Whether a problem with these fields has another start for every seed."""
+        return False
 
 
 class Batches(Limits):
-    """Options of `numbaopt.minimize` for models of data; ``batch_size = "all"`` takes back what a problem says."""
+    """Options of runs on models of data; ``batch_size = "all"`` takes back what a problem says."""
 
     epochs: Count | None = None
     batch_size: Positive | None = None
     shuffle: bool = True
-    seed: Count = 0
+    accumulate: Positive = 1
+    average: Literal["polyak", "ema"] | None = None
+    average_from: Count = 0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    max_norm: Tolerance | None = None
+    lazy_update: bool = False
+    weight_norm: bool = False
 
     @field_validator("batch_size", mode="before")
     @classmethod
@@ -58,7 +82,7 @@ def check(model: type[Table], table: dict[str, Any], where: str, also: tuple[str
     >>> check(Limits, {"maxitr": 5}, "methods.m")
     Traceback (most recent call last):
     numbaopt.experiments.schema.ExperimentError: unknown key 'methods.m.maxitr'; did you mean 'maxiter'? valid: ftol,
-    gtol, maxiter, xtol
+    gtol, history, max_evaluations, max_seconds, maxiter, min_delta, patience, seed, target, xtol
     """
     try:
         return model.model_validate(table)
