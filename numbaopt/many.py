@@ -378,6 +378,7 @@ class _Solution:
     def result(self) -> Any:
         """The answers as SciPy tells of one."""
         tasks = self.tasks
+        tasks.histories["nfev"] *= 1 + self.problem.per_gradient
         kept = {name: [rows[:size].copy() for rows, size in zip(table, tasks.records, strict=True)]
                 for name, table in (("history", tasks.histories), ("path", tasks.paths)) if len(table)}  # fmt: skip
         return _result(tasks.x, tasks.fun, tasks.status, tasks.nit, tasks.nfev * (1 + self.problem.per_gradient),

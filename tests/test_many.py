@@ -72,7 +72,7 @@ def test_histories_and_paths_are_those_of_single_runs(method, rows):
                            options={**options, "path": True})  # fmt: skip
     for i in range(6):
         one = no.minimize(misfit, [1.0, -1.0], (T, Y[i]), method, misfit_grad, bounds=box, options=options)
-        for name in ("step", "fun", "grad_norm", "lr"):
+        for name in ("step", "fun", "grad_norm", "lr", "nfev"):
             np.testing.assert_array_equal(res.history[i][name], one.history[name])
         there = np.array([misfit(x, T, Y[i]) for x in res.path[i]]) == one.history.fun
         assert there.all() if method != "adam" else there.mean() > 0.9  # a search for a rate turns back

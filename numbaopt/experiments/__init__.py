@@ -5,6 +5,6 @@ Needs ``numbaopt[all]``: pydantic checks the files, matplotlib draws, scikit-lea
 
 from .build import build
 from .config import Experiment, ExperimentError, Study, load
-from .runner import run
+from .runner import How, resume, run
 
-__all__ = ["Experiment", "ExperimentError", "Study", "build", "load", "run"]
+__all__ = ["Experiment", "ExperimentError", "How", "Study", "build", "load", "resume", "run"]

@@ -21,7 +21,7 @@ import numpy as np
 from .jobs import Job, Outcome
 from .schema import ExperimentError
 
-FILE = "study.sqlite"
+FILE, LOCK, CHECKPOINTS = "study.sqlite", "study.lock", "checkpoints"  # in the folder of a study
 FORMAT = 1
 APPLICATION = int.from_bytes(b"nbop", "big")  # what SQLite's header says the file is for
 BUSY_SECONDS = 60.0
@@ -112,8 +112,8 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection, path: Path):
         self.connection, self.path = connection, path
+        connection.row_factory = sqlite3.Row
         with self._told():
-            self.connection.row_factory = _row
             self.connection.execute("PRAGMA foreign_keys = ON")
             self.connection.execute("PRAGMA synchronous = FULL")
         self._check()
@@ -237,21 +237,21 @@ class Store:
         ExperimentError
             If there is no such run, it is stored already, or the disk is full (then nothing has changed).
         """
-        values = {name: getattr(outcome, name) for name in OUTCOME}
-        values["x"] = None if outcome.x is None else np.ascontiguousarray(outcome.x, FLOAT).tobytes()
-        values |= {name: json.dumps(values[name]) for name in JSONS if name in values}
-        values["code"], values["nit"], values["nfev"] = (int(values[name]) for name in ("code", "nit", "nfev"))
-        for name in ("fun", "epochs", "seconds"):
-            values[name] = float(values[name])
-        curve = _packed(outcome.curve) if outcome.curve else None
+        self.record_all([(job_id, outcome)])
+
+    def record_all(self, outcomes: Iterable[tuple[str, Outcome]]) -> None:
+        """`record` several runs that were finished together: all or none."""
+        told = [(name, _columns(outcome), _packed(outcome.curve) if outcome.curve else None)
+                for name, outcome in outcomes]  # fmt: skip
         with self._transaction() as connection:
-            found = connection.execute("SELECT position, status FROM runs WHERE id = ?", [job_id]).fetchone()
-            if found is None or found["status"] in ("done", "failed"):
-                what = "is not in it" if found is None else f"is {found['status']} already"
-                raise ExperimentError(f"{self.path}: run {job_id} {what}")
-            connection.execute(RECORD, {**values, "at": found["position"]})
-            if curve is not None:
-                connection.execute("INSERT INTO curves VALUES (?, ?, ?, ?)", (found["position"], *curve))
+            for name, values, curve in told:
+                found = connection.execute("SELECT position, status FROM runs WHERE id = ?", [name]).fetchone()
+                if found is None or found["status"] in ("done", "failed"):
+                    what = "is not in it" if found is None else f"is {found['status']} already"
+                    raise ExperimentError(f"{self.path}: run {name} {what}")
+                connection.execute(RECORD, {**values, "at": found["position"]})
+                if curve is not None:
+                    connection.execute("INSERT INTO curves VALUES (?, ?, ?, ?)", (found["position"], *curve))
 
     # What is read
 
@@ -318,7 +318,7 @@ class Store:
     def _check(self) -> None:
         """Refuse what is not a study of this version."""
         with self._told():
-            (application,), (version,) = (self.connection.execute(f"PRAGMA {name}").fetchone().values()
+            (application,), (version,) = (self.connection.execute(f"PRAGMA {name}").fetchone()
                                           for name in ("application_id", "user_version"))  # fmt: skip
         if application != APPLICATION:
             raise ExperimentError(f"{self.path} is not a study of numbaopt")
@@ -344,7 +344,7 @@ class Store:
 
 def check_places(folder: Path) -> None:
     """Refuse links in the places where a study writes: they could lead anywhere."""
-    names = ("", FILE, f"{FILE}-wal", f"{FILE}-shm", f".{FILE}.part")
+    names = ("", FILE, f"{FILE}-wal", f"{FILE}-shm", f".{FILE}.part", LOCK, CHECKPOINTS)
     for path in (folder / name for name in names):
         if path.is_symlink():
             raise ExperimentError(f"{path} is a symbolic link; name the place itself")
@@ -369,23 +369,31 @@ def _declare(connection: sqlite3.Connection, header: Header, jobs: Iterable[Job]
 
 
 def _add(connection: sqlite3.Connection, jobs: Iterable[Job]) -> int:
-    before = connection.total_changes
+    """Add jobs; of those that still wait, take over where their data are now.  Returns how many are new."""
+    (before,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()
     connection.executemany(
-        "INSERT OR IGNORE INTO runs (id, problem, method, settings, seed, spec) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO runs (id, problem, method, settings, seed, spec) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) "
+        "DO UPDATE SET spec = excluded.spec, settings = excluded.settings WHERE status NOT IN ('done', 'failed')",
         ((job.id, job.problem, job.method, json.dumps(job.settings), job.seed, json.dumps(job.spec)) for job in jobs),
     )  # fmt: skip
-    return connection.total_changes - before
+    (after,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()
+    return int(after - before)
 
 
-def _row(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> dict[str, Any]:
-    return {column[0]: value for column, value in zip(cursor.description, values, strict=True)}
-
-
-def _from_row(row: dict[str, Any]) -> Row:
-    told: dict[str, Any] = {name: MISSING.get(name) if value is None else value for name, value in row.items()}
+def _from_row(row: sqlite3.Row) -> Row:
+    told: dict[str, Any] = {name: MISSING.get(name) if value is None else value for name, value in dict(row).items()}
     told |= {name: json.loads(told[name]) for name in JSONS}
     told["x"] = None if told["x"] is None else np.frombuffer(told["x"], FLOAT)
     return Row(**told)
+
+
+def _columns(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as SQLite takes it: but for its curve."""
+    values = {name: getattr(outcome, name) for name in OUTCOME}
+    values["x"] = None if outcome.x is None else np.ascontiguousarray(outcome.x, FLOAT).tobytes()
+    values |= {name: json.dumps(values[name]) for name in JSONS if name in values}
+    values |= {name: int(values[name]) for name in ("code", "nit", "nfev")}
+    return values | {name: float(values[name]) for name in ("fun", "epochs", "seconds")}
 
 
 def _packed(curve: dict[str, Any]) -> tuple[str, int, bytes]:
@@ -396,7 +404,7 @@ def _packed(curve: dict[str, Any]) -> tuple[str, int, bytes]:
     return json.dumps(list(curve)), table.shape[1], zlib.compress(table.tobytes(), 6)
 
 
-def _unpacked(row: dict[str, Any], path: Path) -> dict[str, np.ndarray]:
+def _unpacked(row: sqlite3.Row, path: Path) -> dict[str, np.ndarray]:
     names = json.loads(row["columns"])
     size = len(names) * row["rows"] * FLOAT.itemsize
     try:

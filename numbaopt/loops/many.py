@@ -79,7 +79,7 @@ def hand_over(rows, history, now):
         return now.records
     last = rows[now.records]
     last.step, last.fun, last.grad_norm, last.lr = now.step, now.fun, now.grad_norm, now.lr
-    last.seconds, last.score = -1.0, math.nan
+    last.seconds, last.score, last.nfev = -1.0, math.nan, now.evaluations
     return now.records + 1
 
 
