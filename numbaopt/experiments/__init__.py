@@ -1,10 +1,17 @@
-"""Declared experiments: every method on every problem of a TOML file, with tables and pictures; ``numbaopt run FILE``.
+"""Studies: every method on every problem of a TOML file, run anywhere, stored run by run; ``numbaopt run FILE``.
 
 Needs ``numbaopt[all]``: pydantic checks the files, matplotlib draws, scikit-learn brings data.
 """
 
 from .build import build
 from .config import Experiment, ExperimentError, Study, load
+from .functions import function
+from .registry import problem
 from .runner import How, resume, run
+from .store import Store
+from .task import Task
 
-__all__ = ["Experiment", "ExperimentError", "How", "Study", "build", "load", "resume", "run"]
+__all__ = [
+    "Experiment", "ExperimentError", "How", "Store", "Study", "Task", "build", "function", "load", "problem", "resume",
+    "run",
+]  # fmt: skip

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import problems as _problems  # noqa: F401  fills the registry
+from . import functions as _functions  # noqa: F401  fill the registry
+from . import problems as _problems  # noqa: F401
 from .budgets import BUDGETS, Budget
 from .data import locate
 from .methods import is_rule, make

@@ -72,7 +72,7 @@ def draws(kind: str, table: dict[str, Any], batches: bool) -> bool:
 
 def suits(kind: str, problem: Any, where: str) -> None:
     """Refuse a method of linear models on other problems."""
-    if SOLVERS.get(kind) in OF_MODELS and not getattr(problem, "linear", False):
+    if SOLVERS.get(kind) in OF_MODELS and not problem.linear:
         raise ExperimentError(f"{where}: method {kind!r} solves linear models only, such as 'logistic_regression'")
 
 

@@ -80,7 +80,7 @@ class ProblemTable:
         return "list[" in str(self.cls.model_fields[keys[0]].annotation)
 
     def _metrics(self, table: dict[str, Any]) -> tuple[str, ...] | None:
-        told, known = table.get("metrics"), getattr(self.cls, "metrics", ())
+        told, known = table.get("metrics"), self.cls.metrics
         if told is None:
             return None
         if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
@@ -131,8 +131,8 @@ class ProblemTable:
         return Plan(where, label, merged, axes, samples, declared.search_seed, seeds, self.settings)
 
     def _is_random(self, kind: str, table: dict[str, Any]) -> bool:
-        """Whether a run's seed decides anything."""
-        return self.cls.starts_at_random(self.fields) or draws(kind, table, self.settings is Batches)
+        """Whether a run's seed decides anything, or may do so for some problem of the grid."""
+        return bool(self.axes) or self.cls.starts_at_random(self.fields) or draws(kind, table, self.settings is Batches)
 
     def jobs(self, name: str, problem: dict[str, Any], plan: Plan, places: dict[str, Any]) -> Iterator[Job]:
         """The runs of a method on one of the `variants`."""

@@ -2,75 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import numba
 import numpy as np
 from pydantic import Field
-from scipy.optimize import least_squares
 
 from ..minimize import minimize
 from ..problems.finite_sum import FiniteSum
 from ..problems.linear_model import LinearModel
-from . import more_garbow_hillstrom as mgh
 from . import network
 from .data import Data, load_data
 from .registry import problem
-from .schema import Batches, Limits, Positive
-
-Point = Annotated[list[float], Field(min_length=2, max_length=2)]
-SUMS_OF_SQUARES = {problem.name: problem for problem in mgh.PROBLEMS}
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A problem ready to be minimized, and how its answers are shown.
-
-    Attributes
-    ----------
-    about : str
-        The problem in words.
-    fun, jac, x0
-        What `numbaopt.minimize` takes.
-    unknowns : tuple of str
-        Names of the unknowns, where there are few enough to show.
-    judge : callable
-        ``judge(x)``: what else to show of an answer, by name.
-    solve : callable
-        ``solve()``: the answer itself, and where it is from; called once, when somebody asks for the `reference`.
-    value : callable
-        ``value(x)``, the objective.
-    minima : array of shape (m, 2)
-        For pictures.
-    domain : tuple or None
-        What pictures show: left, right, bottom, top.
-    by_layer : callable or None
-        Norms of a network's gradient, layer by layer.
-    start : callable or None
-        ``start(seed)`` where the problem starts at random; ``x0`` is that of its own seed.
-    """
-
-    about: str
-    fun: Any
-    jac: Any
-    x0: np.ndarray
-    unknowns: tuple[str, ...]
-    judge: Callable[[np.ndarray], dict[str, float]]
-    solve: Callable[[], tuple[str, np.ndarray]]
-    value: Callable[[np.ndarray], float]
-    minima: np.ndarray
-    domain: tuple[float, float, float, float] | None
-    by_layer: Callable[[np.ndarray], list[float]] | None = None
-    start: Callable[[int], np.ndarray] | None = None
-
-    @property
-    def reference(self) -> tuple[str, np.ndarray]:
-        """The answer itself, and where it is from."""
-        return self.solve()
+from .schema import Batches, Positive
+from .task import Task
 
 
 @problem
@@ -211,80 +158,3 @@ class Network(TableProblem):
     def starts_at_random(cls, fields: dict[str, Any]) -> bool:
         """All weights but zeros are drawn."""
         return fields.get("initialization") != "zeros"
-
-
-@numba.njit
-def rosenbrock(x):
-    return 100.0 * (x[1] - x[0] ** 2) ** 2 + (1.0 - x[0]) ** 2
-
-
-@numba.njit
-def rosenbrock_gradient(x):
-    off = x[1] - x[0] ** 2
-    return np.array([-400.0 * x[0] * off - 2.0 * (1.0 - x[0]), 200.0 * off])
-
-
-@numba.njit
-def saddle(x):
-    return 0.5 * x[0] ** 2 + 0.25 * x[1] ** 4 - 0.5 * x[1] ** 2
-
-
-@numba.njit
-def saddle_gradient(x):
-    return np.array([x[0], x[1] ** 3 - x[1]])
-
-
-class FunctionProblem(Limits):
-    """A function of two variables with a known gradient."""
-
-    metrics: ClassVar[tuple[str, ...]] = ("distance",)
-
-    def function_task(self, about: str, fun: Any, jac: Any, start: list[float], minima: Any, domain: Any) -> Task:
-        stars = np.array(minima, float)
-
-        def judge(x: np.ndarray) -> dict[str, float]:
-            return {"distance": float(np.linalg.norm(stars - x, axis=1).min())}
-
-        return Task(about, fun, jac, np.array(start), ("x1", "x2"), judge, lambda: ("minimum", stars[0]), fun, stars,
-                    domain)  # fmt: skip
-
-
-@problem
-class Rosenbrock(FunctionProblem):
-    """The banana valley 100 (x2 - x1²)² + (1 - x1)²."""
-
-    start: Point = [-1.5, -0.5]
-
-    def task(self, folder: Path) -> Task:
-        return self.function_task("Rosenbrock's function: 100 (x2 - x1^2)^2 + (1 - x1)^2", rosenbrock,
-                                  rosenbrock_gradient, self.start, [(1, 1)], (-1.9, 1.6, -0.8, 2.2))  # fmt: skip
-
-
-@problem
-class Saddle(FunctionProblem):
-    """A saddle at the origin between two minima: x1² / 2 + x2⁴ / 4 - x2² / 2."""
-
-    start: Point = [1.5, 0.001]
-
-    def task(self, folder: Path) -> Task:
-        return self.function_task("a saddle between two minima: x1^2 / 2 + x2^4 / 4 - x2^2 / 2", saddle,
-                                  saddle_gradient, self.start, [(0, 1), (0, -1)], (-1.0, 2.0, -1.5, 1.5))  # fmt: skip
-
-
-@problem
-class MoreGarbowHillstrom(Limits):
-    """One of the 35 sums of squares of Moré, Garbow and Hillstrom, judged by how far it is above its least value."""
-
-    metrics: ClassVar[tuple[str, ...]] = ("above",)
-
-    function: Literal[tuple(SUMS_OF_SQUARES)] = "helical_valley"  # type: ignore[valid-type]
-
-    def task(self, folder: Path) -> Task:
-        chosen = SUMS_OF_SQUARES[self.function]
-        x0 = np.array(chosen.x0)
-        best = least_squares(chosen.residuals, x0, x_scale="jac", xtol=1e-15, ftol=1e-15, gtol=1e-15).x
-        names = tuple(f"x{i + 1}" for i in range(x0.size)) if x0.size < 5 else ()
-        minima = best[None] if x0.size == 2 else np.empty((0, 2))
-        return Task(f"{chosen.name.replace('_', ' ')}: a sum of {chosen.m} squares, {x0.size} unknowns", chosen.fun,
-                    None, x0, names, lambda x: {"above": float(chosen.fun(x)) - chosen.minima[0]},
-                    lambda: ("least squares", best), chosen.fun, minima, None)  # fmt: skip

@@ -150,6 +150,8 @@ def _expected(jobs: Sequence[Job], study: Study | None = None) -> dict[str, floa
             except ValueError as error:
                 where = f"{study.file}: problems.{job.problem}" if study else f"problem {job.problem!r}"
                 raise ExperimentError(f"{where}: {error}") from None
+            except ImportError:
+                raise
             except Exception:  # code of a user's: it fails where it runs
                 by_kind[kind] = 0.0
         seconds[job.id] = by_kind[kind]

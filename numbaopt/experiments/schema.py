@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+import re
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -30,7 +31,13 @@ class Relative(Strict):
 
 
 class Limits(Strict):
-    """Options of a run on every objective: those of `numbaopt.minimize`, and budgets (see `budgets`)."""
+    """Options of a run on every objective: those of `numbaopt.minimize`, and budgets (see `budgets`).
+
+    A problem adds its own fields, says what it can judge (``metrics``) and whether it is a ``linear`` model.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+    linear: ClassVar[bool] = False
 
     maxiter: Count | None = None
     gtol: Tolerance | None = None
@@ -93,6 +100,13 @@ def check(model: type[Table], table: dict[str, Any], where: str, also: tuple[str
             raise unknown("key", key, str(fault["loc"][-1]), [*model.model_fields, *also]) from None
         if fault["type"] == "missing":
             raise ExperimentError(f"{key!r} is missing") from None
+        if fault["type"] == "literal_error":
+            valid = re.findall("'([^']*)'", fault["ctx"]["expected"])
+            told = fault["input"]
+            raise ExperimentError(f"{key} = {told!r} is not known; {nearest(str(told), valid)}") from None
+        if fault["type"] == "value_error":
+            shown = f"{key} = {fault['input']!r}" if fault["loc"] else where
+            raise ExperimentError(f"{shown}: {fault['ctx']['error']}") from None
         raise ExperimentError(f"{key} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}") from None
 
 
