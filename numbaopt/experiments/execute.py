@@ -23,7 +23,7 @@ from numba.core.dispatcher import Dispatcher
 
 from .. import checkpoint as checkpoints
 from ..many import MANY_OPTIONS, minimize_many
-from ..minimize import minimize, resume
+from ..minimize import resume
 from ..optimizers._program import parts_of
 from ..schedules import plateau_of
 from ..solvers import solver_of
@@ -141,12 +141,12 @@ def _expected(built: Built) -> float:
     return seconds if built.budget.seconds is None else min(seconds, built.budget.seconds)
 
 
-_TOOK: dict[int, tuple[Any, float]] = {}  # by the id of a problem's function, which is kept so that no other has it
+_TOOK: dict[Any, tuple[Any, float]] = {}  # by the ids of a function and its arguments, which are kept with it
 
 
 def _evaluation_seconds(task: Any) -> float:
     """Of one evaluation of a problem's objective and gradient, roughly."""
-    key = id(task.fun)
+    key = (task.x0.size, id(task.fun), *map(id, task.args))
     if key not in _TOOK:
         task.value(task.x0)
         begin, count, spent = time.perf_counter(), 0, 0.0
@@ -156,7 +156,7 @@ def _evaluation_seconds(task: Any) -> float:
         gradient = 1.0 if hasattr(task.fun, "n_terms") else 2.0
         if len(_TOOK) > 64:
             _TOOK.clear()
-        _TOOK[key] = task.fun, gradient * spent / count
+        _TOOK[key] = (task.fun, task.args), gradient * spent / count
     return _TOOK[key][1]
 
 
@@ -182,7 +182,7 @@ def _many(batch: list[tuple[Job, Built]], place: Place) -> dict[str, Outcome]:
     try:
         with _heard(about):
             options = {**first.options, "history": ROWS, "path": starts.shape[1] == 2}
-            result = minimize_many(task.fun, starts, (), False, methods, task.jac, options=options)
+            result = minimize_many(task.fun, starts, task.args, False, methods, task.jac, options=options)
     except Exception:
         if len(batch) == 1:
             return {batch[0][0].id: _failed(about)}
@@ -242,14 +242,13 @@ def _solve(built: Built, saved: Path | None) -> tuple[Any, float]:
         try:
             spent = float(checkpoints.load(saved)[1]["seconds"])
             left = budget._replace(seconds=None if budget.seconds is None else max(0.0, budget.seconds - spent))
-            result = resume(saved, task.fun, jac=task.jac, callback=left.watch())
+            result = resume(saved, task.fun, task.args, task.jac, left.watch())
             return result, float(result.history["seconds"][-1])
         except ValueError:  # of another version, or damaged: from the start
             saved.unlink()
     checkpoint = {} if saved is None else {"checkpoint": saved}
     begin = time.perf_counter()
-    result = minimize(task.fun, task.x0, jac=task.jac, method=built.method, callback=budget.watch(),
-                      options={**built.options, "history": ROWS, **checkpoint})  # fmt: skip
+    result = task.solved_by(built.method, {**built.options, "history": ROWS, **checkpoint}, budget.watch())
     spent = time.perf_counter() - begin
     history = result.get("history")
     return result, spent if history is None or not len(history) else float(history["seconds"][-1])
@@ -276,8 +275,7 @@ def _path(built: Built, result: Any) -> np.ndarray | None:
         points[intermediate_result.nit] = intermediate_result.x
 
     most = {"maxiter": int(result["nit"])}
-    minimize(built.task.fun, built.task.x0, jac=built.task.jac, method=built.method, callback=keep,
-             options={**built.options, "history": 2, **most})  # fmt: skip
+    built.task.solved_by(built.method, {**built.options, "history": 2, **most}, keep)
     steps = result["history"]["step"]
     return np.array([points[step] for step in steps]) if set(steps.tolist()) <= set(points) else None
 

@@ -1,8 +1,8 @@
 """A study on disk: one SQLite file that holds what was asked, every run and its curve.
 
 A run is stored in one transaction, with all that belongs to it, and is on the disk when `Store.record` returns.  Others
-may read while a process writes; who writes is a matter of `lock`.  Nothing in the file is ever executed: numbers are
-columns, text is JSON, arrays are plain float64.
+may read while a process writes (SQLite keeps a write-ahead log meanwhile); who writes is a matter of `lock`.  Nothing
+in the file is ever executed: numbers are columns, text is JSON, arrays are plain float64.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,8 +110,8 @@ class Store:
     ([('Adam', {'lr': 0.1}, 0.5)], array([2. , 0.5]))
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path):
-        self.connection, self.path = connection, path
+    def __init__(self, connection: sqlite3.Connection, path: Path, writes: bool):
+        self.connection, self.path, self.writes = connection, path, writes
         connection.row_factory = sqlite3.Row
         with self._told():
             self.connection.execute("PRAGMA foreign_keys = ON")
@@ -148,7 +148,7 @@ class Store:
         except OSError as error:
             raise ExperimentError(f"{path}: {(error.strerror or str(error)).lower()}") from None
         finally:
-            with _quiet():
+            with suppress(OSError):
                 part.unlink(missing_ok=True)
         sync_folder(folder)
         return cls.open(folder, write=True)
@@ -168,7 +168,8 @@ class Store:
         if not path.is_file():
             raise ExperimentError(f"{folder} holds no study: there is no {FILE} in it")
         mode = "rw" if write else "ro"
-        if not write and not os.access(folder, os.W_OK) and not (folder / f"{FILE}-wal").exists():
+        log = folder / f"{FILE}-wal"
+        if not write and not os.access(folder, os.W_OK) and not (log.exists() and log.stat().st_size):
             mode = "ro&immutable=1"  # readers that share with a writer need a file of their own in the folder
         with _told(path):
             uri = f"{path.absolute().as_uri()}?mode={mode}"
@@ -176,7 +177,7 @@ class Store:
             try:
                 if write:
                     connection.execute("PRAGMA journal_mode = WAL")
-                return cls(connection, path)
+                return cls(connection, path, write)
             except BaseException:
                 connection.close()
                 raise
@@ -189,6 +190,10 @@ class Store:
 
     def close(self) -> None:
         """Close the file; what was recorded is on the disk already."""
+        if self.writes:
+            with suppress(sqlite3.Error):  # who reads just now keeps it a moment longer
+                self.connection.execute("PRAGMA busy_timeout = 0")
+                self.connection.execute("PRAGMA journal_mode = DELETE")  # at rest it is one file, for read-only disks
         self.connection.close()
 
     # What is stored
@@ -354,7 +359,7 @@ def check_places(folder: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Let new names in a folder survive a loss of power, where the system can do it."""
-    with _quiet():
+    with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -423,11 +428,3 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise ExperimentError(f"{path}: {error}") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        pass
