@@ -95,7 +95,7 @@ class TestFile:
 
     @pytest.mark.parametrize(("text", "message"), [
         ("a = ", "Invalid value"),
-        ("titel = 1", "unknown key 'titel'; did you mean 'title'? valid: methods, output, problems, search_seed, "),
+        ("titel = 1", "unknown key 'titel'; did you mean 'title'? valid: data, methods, output, problems, "),
         ("title = 'x'", "'methods' is missing"),
         ("[methods]\n[problems]", "it declares 0 runs; from 1 to 100000 are possible"),
         ("methods = 3\n[problems]", "methods = 3: input should be a valid dictionary"),
@@ -163,7 +163,7 @@ class TestFile:
     def test_data_replaces_every_table(self, tmp_path):
         file, table = written(tmp_path, SMALL), written(tmp_path, "1,0\n2,1\n", "t.csv")
         trials = {trial.name: trial.problem for trial in load(file, table).trials}
-        assert trials["cancer"].data == str(table)
+        assert trials["cancer"].data.file == str(table)
         with pytest.raises(ExperimentError, match="--data: no file"):
             load(file, tmp_path / "none.csv")
         text = "[methods]\na = {method='gd'}\n[problems.p]\nproblem='saddle'"

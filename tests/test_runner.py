@@ -47,7 +47,7 @@ from numbaopt.experiments import function
 
 @function(start=[1.0, 1.0])
 @numba.njit
-def bowl(x):
+def pail(x):
     return (x ** 2).sum()
 
 """
@@ -137,9 +137,8 @@ class TestExecute:
                "epochs = 400\nbatch_size = 5"  # fmt: skip
         (job,) = load(written(tmp_path, text)).jobs
         (_, whole), = execute.execute([job])
-        monkeypatch.setattr(execute, "LONG_SECONDS", 0.0)
         (tmp_path / execute.CHECKPOINTS).mkdir()
-        place = execute.Place(str(tmp_path))
+        place = execute.Place(str(tmp_path), long=frozenset([job.id]))
         seen = []
 
         def interrupt(self):
@@ -232,7 +231,7 @@ class TestRun:
             [methods]
             gd = { method = 'gd', lr = [0.1, 0.2, 0.3] }
             [problems.good]
-            problem = 'bowl'
+            problem = "pail"
             start = [1.0, 1.0]
             maxiter = 5
             [problems.bad]

@@ -5,6 +5,7 @@ Needs ``numbaopt[all]``: pydantic checks the files, matplotlib draws, scikit-lea
 
 from .build import build
 from .config import Experiment, ExperimentError, Study, load
+from .estimates import estimate
 from .functions import function
 from .registry import problem
 from .runner import How, resume, run
@@ -12,6 +13,6 @@ from .store import Store
 from .task import Task
 
 __all__ = [
-    "Experiment", "ExperimentError", "How", "Store", "Study", "Task", "build", "function", "load", "problem", "resume",
-    "run",
+    "Experiment", "ExperimentError", "How", "Store", "Study", "Task", "build", "estimate", "function", "load",
+    "problem", "resume", "run",
 ]  # fmt: skip

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from . import functions as _functions  # noqa: F401  fill the registry
 from . import problems as _problems  # noqa: F401
 from .budgets import BUDGETS, Budget
-from .data import locate
+from .data import digest, digests, locate
 from .methods import is_rule, make
 from .registry import PROBLEMS, load_plugins
-from .schema import Batches, Limits, check, unknown
+from .schema import Batches, ExperimentError, Limits, check, unknown
 
 CACHED_TASKS = 8  # tables of data may be large
 
@@ -52,8 +52,8 @@ def build(spec: dict[str, Any]) -> Built:
     Parameters
     ----------
     spec : dict
-        Of a `Job`: ``problem`` and ``method`` (kind and fields), ``options``, ``seed`` and ``places`` (the folder of
-        the study's file, what ``--data`` named, plugins).
+        Of a `Job`: ``problem`` and ``method`` (kind and fields), ``options``, ``seed``, ``files`` (what the files hold
+        that it needs) and ``places`` (the folder of the study's file, what ``--data`` named, plugins).
 
     Returns
     -------
@@ -65,7 +65,7 @@ def build(spec: dict[str, Any]) -> Built:
         If data or names of the spec are not to be found here.
     """
     load_plugins(spec["places"]["plugins"])
-    task = _task(json.dumps([spec["problem"], spec["places"]], sort_keys=True))
+    task = _task(json.dumps([spec["problem"], spec["places"], spec["files"]], sort_keys=True))
     if task.start is not None:
         task = dataclasses.replace(task, x0=task.start(spec["seed"]))
     optimizer, options = method_of(spec)
@@ -96,10 +96,23 @@ def problem_of(table: dict[str, Any], places: dict[str, Any], where: str) -> Lim
     problem = check(PROBLEMS[kind], {key: value for key, value in table.items() if key != "problem"}, where)
     if "data" not in PROBLEMS[kind].model_fields:
         return problem
-    return problem.model_copy(update={"data": locate(problem.data, Path(places["folder"]), places["data"])})
+    try:
+        return problem.model_copy(update={"data": locate(problem.data, Path(places["folder"]), places["data"])})
+    except ExperimentError as error:
+        raise ExperimentError(f"{where}.data: {error}") from None
+
+
+def files_of(problem: Limits, places: dict[str, Any]) -> dict[str, str]:
+    """What the files hold that a problem and its plugins are read from, by their names."""
+    told = digests(problem.data) if hasattr(problem, "data") else {}
+    return told | {Path(plugin).name: digest(Path(plugin)) for plugin in places["plugins"]}
 
 
 @functools.lru_cache(maxsize=CACHED_TASKS)
 def _task(text: str) -> Any:
-    table, places = json.loads(text)
-    return problem_of(table, places, "problem").task(Path(places["folder"]))
+    table, places, files = json.loads(text)
+    problem = problem_of(table, places, "problem")
+    for name, told in files_of(problem, places).items():
+        if files.get(name) != told:
+            raise ExperimentError(f"{name} is not what it was when the study was declared; load the study again")
+    return problem.task(Path(places["folder"]))

@@ -44,7 +44,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from .build import Method, method_of, problem_of
+from .build import Method, files_of, method_of, problem_of
 from .grids import MAX_RUNS
 from .jobs import Job
 from .plans import ProblemTable
@@ -104,6 +104,7 @@ class _File(Strict):
     seeds: Any = None
     search_seed: Count = 0
     output: Output = Output()
+    data: dict[str, dict[str, Any]] = {}
     methods: dict[str, dict[str, Any]]
     problems: dict[str, dict[str, Any]]
 
@@ -150,6 +151,13 @@ def _data_option(data: str | Path) -> str:
     return str(path)
 
 
+def _data_of(told: Any, declared: _File, places: dict[str, Any]) -> Any:
+    """What a problem's ``data`` means: a table under ``[data.NAME]``, the file of ``--data``, else itself."""
+    if places["data"] is not None and Path(places["data"]).is_file():
+        return Path(places["data"]).name
+    return declared.data.get(told, told) if isinstance(told, str) else told
+
+
 def _study(declared: _File, file: Path, places: dict[str, Any]) -> Study:
     tables = [ProblemTable(name, table, declared) for name, table in declared.problems.items()]
     if places["data"] is not None and not any("data" in table.cls.model_fields for table in tables):
@@ -160,9 +168,12 @@ def _study(declared: _File, file: Path, places: dict[str, Any]) -> Study:
     trials, jobs = [], []
     for table in tables:
         for name, fields in table.variants():
-            made = [list(table.jobs(name, fields, plan, places)) for plan in table.plans]
-            first = {several[0].method: method_of(several[0].spec) for several in made}
+            if "data" in fields:
+                fields = {**fields, "data": _data_of(fields["data"], declared, places)}
             problem = problem_of(fields, places, table.where)
+            common = {"problem": fields, "files": files_of(problem, places), "places": places}
+            made = [list(table.jobs(name, common, plan)) for plan in table.plans]
+            first = {several[0].method: method_of(several[0].spec) for several in made}
             trials.append(Trial(name, problem, first, table.metrics))
             jobs += [job for several in made for job in several]
     names = [trial.name for trial in trials]

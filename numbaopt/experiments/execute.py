@@ -31,13 +31,13 @@ from ..status import MESSAGES, RAISED
 from . import machine
 from .budgets import Budget
 from .build import Built, build
+from .estimates import seconds_of
 from .jobs import Job, Outcome
 from .schema import ExperimentError
 
 ROWS = 512  # of a curve, at most
 MOST_UNKNOWNS = 1000  # answers longer than this are not written down
 LONG_SECONDS = 20.0  # runs that should take longer have checkpoints
-TRIAL_SECONDS = 0.02  # for which an objective is evaluated, to learn how long it takes
 ROUNDS = 3  # in which a run is timed
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
 CHECKPOINTS = "checkpoints"
@@ -50,6 +50,7 @@ class Place(NamedTuple):
     processes: int = 1  # of ours that compute at the same time
     commit: str = ""
     threads: int | None = None  # of Numba's, at most
+    long: frozenset[str] | None = None  # ids of runs that have checkpoints; None: to be found out
 
 
 def execute(jobs: Sequence[Job], place: Place = Place()) -> list[tuple[str, Outcome]]:  # noqa: B008  a constant
@@ -75,9 +76,10 @@ def execute(jobs: Sequence[Job], place: Place = Place()) -> list[tuple[str, Outc
     >>> from numbaopt.experiments.execute import execute
     >>> from numbaopt.experiments.jobs import Job
     >>> spec = {"problem": {"problem": "saddle"}, "method": {"method": "adam", "lr": 0.1}, "seed": 0,
-    ...         "options": {"maxiter": 200}, "places": {"folder": ".", "data": None, "plugins": []}}
+    ...         "options": {"maxiter": 200}, "files": {},
+    ...         "places": {"folder": ".", "data": None, "plugins": []}}
     >>> [(name, outcome)] = execute([Job("saddle", "Adam", {}, 0, spec)])
-    >>> outcome.status, bool(outcome.fun < -0.2), outcome.nit == outcome.curve["step"][-1]
+    >>> outcome.status, bool(outcome.fun < -0.2), bool(outcome.nit == outcome.curve["step"][-1])
     ('done', True, True)
     """
     if place.threads is not None:
@@ -115,49 +117,6 @@ def timed(jobs: Sequence[Job], place: Place = Place()) -> Iterator[tuple[str, Ou
         middle = sorted(outcomes, key=lambda outcome: outcome.seconds)[len(outcomes) // 2]
         sound = all(outcome.about.get("timed") for outcome in outcomes)
         yield job.id, middle._replace(about={**middle.about, "timed": sound, "rounds": ROUNDS})
-
-
-def expected_seconds(job: Job) -> float:
-    """About how long a run takes that ends at its limits, from the time of one evaluation of its objective.
-
-    Raises
-    ------
-    Exception
-        If the problem cannot be made, as told by whoever made it.
-    """
-    return _expected(build(job.spec))
-
-
-def _expected(built: Built) -> float:
-    task, options = built.task, built.options
-    took = _evaluation_seconds(task)
-    steps = options.get("maxiter", 10_000)
-    if hasattr(task.fun, "n_terms"):
-        passes = options.get("epochs", 10 if options.get("batch_size") else steps)
-        if options.get("batch_size"):
-            passes = min(passes, options.get("maxiter", np.inf) * options["batch_size"] / task.fun.n_terms)
-        steps = 2 * passes  # one for the steps, one to judge
-    seconds = steps * took
-    return seconds if built.budget.seconds is None else min(seconds, built.budget.seconds)
-
-
-_TOOK: dict[Any, tuple[Any, float]] = {}  # by the ids of a function and its arguments, which are kept with it
-
-
-def _evaluation_seconds(task: Any) -> float:
-    """Of one evaluation of a problem's objective and gradient, roughly."""
-    key = (task.x0.size, id(task.fun), *map(id, task.args))
-    if key not in _TOOK:
-        task.value(task.x0)
-        begin, count, spent = time.perf_counter(), 0, 0.0
-        while spent < TRIAL_SECONDS:
-            task.value(task.x0)
-            count, spent = count + 1, time.perf_counter() - begin
-        gradient = 1.0 if hasattr(task.fun, "n_terms") else 2.0
-        if len(_TOOK) > 64:
-            _TOOK.clear()
-        _TOOK[key] = (task.fun, task.args), gradient * spent / count
-    return _TOOK[key][1]
 
 
 def _kind(job: Job, built: Built) -> Any:
@@ -264,7 +223,8 @@ def _checkpoint(job: Job, built: Built, place: Place) -> Path | None:
     solver = None if isinstance(built.method, str) else built.method
     if solver is not None and callable(solver.lr) and not hasattr(type(solver.lr), "rate"):
         return None  # a function cannot be written down
-    return path if path.exists() or _expected(built) > LONG_SECONDS else None
+    lasting = seconds_of(job) > LONG_SECONDS if place.long is None else job.id in place.long
+    return path if lasting or path.exists() else None
 
 
 def _path(built: Built, result: Any) -> np.ndarray | None:

@@ -142,7 +142,7 @@ def function(*, start: Any, name: str | None = None, about: str | None = None, m
     def let_name(fun: Any) -> Any:
         n = dimension if dimension is not None else 2 if callable(start) else len(start)
         own = name or fun.__name__
-        told = about or (fun.__doc__ or own).strip().splitlines()[0]
+        told = about or (fun.__doc__ or own).strip().splitlines()[0].rstrip(".")
         _register(own, Formula(fun, told, start, minima, box, n, jac, view))
         return fun
 

@@ -134,8 +134,8 @@ class ProblemTable:
         """Whether a run's seed decides anything, or may do so for some problem of the grid."""
         return bool(self.axes) or self.cls.starts_at_random(self.fields) or draws(kind, table, self.settings is Batches)
 
-    def jobs(self, name: str, problem: dict[str, Any], plan: Plan, places: dict[str, Any]) -> Iterator[Job]:
-        """The runs of a method on one of the `variants`."""
+    def jobs(self, name: str, common: dict[str, Any], plan: Plan) -> Iterator[Job]:
+        """The runs of a method on one of the `variants`; ``common`` is what their specs share."""
         kind = plan.table["method"].lower()
         for table, settings in expand(plan.table, plan.axes, plan.samples, plan.label, plan.search_seed):
             own = {key: value for key, value in table.items() if key in ("method", *fields_of(kind), *CLIPS)}
@@ -144,10 +144,9 @@ class ProblemTable:
             checked = check(self.settings, rest, plan.where, (*fields_of(kind), *CLIPS))
             options = checked.model_dump(exclude_none=True, exclude_unset=True)
             options.pop("seed", None)
-            random = self.cls.starts_at_random(problem) or draws(kind, options, self.settings is Batches)
+            random = self.cls.starts_at_random(common["problem"]) or draws(kind, options, self.settings is Batches)
             for seed in plan.seeds if random else plan.seeds[:1]:
-                spec = {"problem": problem, "method": own, "options": options, "seed": seed, "places": places}
-                yield Job(name, plan.label, settings, seed, spec)
+                yield Job(name, plan.label, settings, seed, {**common, "method": own, "options": options, "seed": seed})
 
 
 def _word(value: Any) -> str:

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 from . import machine, progress
 from .budgets import BUDGETS
+from .build import build
 from .config import Study
-from .execute import Place, execute, expected_seconds, timed
+from .estimates import seconds_of
+from .execute import LONG_SECONDS, Place, execute, timed
 from .jobs import Job, Outcome
 from .lock import Lock
 from .registry import PROBLEMS, load_plugins
@@ -121,19 +123,14 @@ def _builds_here(how: How) -> bool:
 
 
 def _require_same(store: Store, study: Study, out: Path) -> None:
-    """Refuse a folder that has a study of other runs, or of other data."""
-    there = {row.id: row for row in store.runs()}
-    known = [job for job in study.jobs if job.id in there]
-    if there and not known:
+    """Refuse a folder that has a study of other runs, or the same on other data."""
+    there = {row.id for row in store.runs()}
+    if there and not any(job.id in there for job in study.jobs):
         raise ExperimentError(f"{out} holds another study, {store.header.title!r}; choose another --out")
-    for job in known:
-        before = there[job.id].spec.get("places", {}).get("data")
-        if there[job.id].status == "done" and before != job.spec["places"]["data"]:
-            raise ExperimentError(f"{out} holds runs with --data {before}; choose another --out")
 
 
 def _expected(jobs: Sequence[Job], study: Study | None = None) -> dict[str, float]:
-    """About how many seconds each job takes, by id; jobs that differ only in numbers take the same.
+    """At most about how many seconds each job takes, by id.
 
     Raises
     ------
@@ -141,20 +138,23 @@ def _expected(jobs: Sequence[Job], study: Study | None = None) -> dict[str, floa
         If a problem cannot be made.
     """
     seconds: dict[str, float] = {}
-    by_kind: dict[str, float] = {}
+    fails: dict[str, bool] = {}
     for job in jobs:
-        kind = json.dumps([job.spec["problem"], job.spec["options"]], sort_keys=True)
-        if kind not in by_kind:
+        if job.problem not in fails:
             try:
-                by_kind[kind] = expected_seconds(job)
+                build(job.spec)
             except ValueError as error:
                 where = f"{study.file}: problems.{job.problem}" if study else f"problem {job.problem!r}"
                 raise ExperimentError(f"{where}: {error}") from None
-            except ImportError:
-                raise
-            except Exception:  # code of a user's: it fails where it runs
-                by_kind[kind] = 0.0
-        seconds[job.id] = by_kind[kind]
+            fails[job.problem] = False
+        if fails[job.problem]:
+            continue
+        try:
+            seconds[job.id] = seconds_of(job)
+        except ImportError:
+            raise
+        except Exception:  # of a user's function, perhaps: it will be told where it runs
+            fails[job.problem] = True
     return seconds
 
 
@@ -173,7 +173,9 @@ def _go(store: Store, out: Path, how: How, screen: progress.Quiet, seconds: dict
             elif waiting:
                 with pool(jobs, how.scheduler) as workers:
                     several = workers.width > 1 or how.scheduler is not None
-                    place = Place(str(folder.absolute().parent), workers.width, commit, 1 if several else None)
+                    lasting = frozenset(name for name, took in seconds.items() if took > LONG_SECONDS)
+                    place = Place(str(folder.absolute().parent), workers.width, commit, 1 if several else None,
+                                  lasting if _builds_here(how) else None)  # fmt: skip
                     chunks = _chunks(waiting, seconds, workers.width)
                     _work(store, workers, chunks, place, screen)
         finally:
