@@ -1,5 +1,7 @@
 """Experiments: files are checked to the last key, and a run leaves whole files behind."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -293,3 +295,78 @@ class TestCommandLine:
         assert done.returncode == 2, done.stderr
         assert done.stderr.strip().endswith(f"{package}, which is not installed; pip install 'numbaopt[all]'")
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+class TestStudyCommands:
+    """`list`, `show` and `export` read what a study has found."""
+
+    @pytest.fixture
+    def folder(self, small):
+        return small[0].path.parent
+
+    def invoke(self, *arguments, code=0):
+        result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+        assert result.exit_code == code, result.output
+        return result
+
+    def test_list(self, small, folder):
+        told = [json.loads(line) for line in self.invoke("list", folder, "--json").stdout.splitlines()]
+        rows = small[0].runs()
+        assert [list(entry)[:8] for entry in told] == [["id", "status", "problem", "method", "settings", "seed", "fun",
+                                                        "seconds"]] * 5  # fmt: skip
+        assert [(entry["id"], entry["fun"], entry["seed"]) for entry in told] == [
+            (row.id, row.fun, row.seed) for row in rows]  # fmt: skip
+        lines = self.invoke("list", folder, "--problem", "valley").stdout.splitlines()
+        assert len(lines) == 2
+        assert lines[1].startswith(f"{rows[-1].id[:8]}  done")
+        assert self.invoke("list", folder, "--status", "failed", "--json").stdout == ""
+
+    def test_show(self, small, folder):
+        (row,) = small[0].runs(problem="valley")
+        told = json.loads(self.invoke("show", folder, row.id[:10], "--json").stdout)
+        assert told["x"] == row.x.tolist()
+        assert told["curve"]["fun"] == small[0].curve(row.id)["fun"].tolist()
+        assert told["about"]["numba"] == row.about["numba"]
+        text = self.invoke("show", folder, row.id).stdout
+        assert f"id        {row.id}" in text
+        assert "curve     51 points of step epoch nfev seconds fun grad_norm lr x1 x2" in text
+        assert "no run has an id that begins with 'none'" in self.invoke("show", folder, "none", code=2).stderr
+
+    def test_export(self, small, folder, tmp_path):
+        self.invoke("export", folder, "--csv", "--parquet", "--to", tmp_path)
+        rows = small[0].runs()
+        with (tmp_path / "runs.csv").open() as file:
+            found = list(csv.DictReader(file))
+        assert [(entry["id"], float(entry["fun"]), entry["metrics.accuracy"]) for entry in found] == [
+            (row.id, row.fun, repr(row.metrics["accuracy"]) if "accuracy" in row.metrics else "")
+            for row in rows]  # fmt: skip
+        with (tmp_path / "curves.csv").open() as file:
+            mine = [float(entry["fun"]) for entry in csv.DictReader(file) if entry["id"] == rows[0].id]
+        assert mine == small[0].curve(rows[0].id)["fun"].tolist()
+        parquet = pytest.importorskip("pyarrow.parquet")
+        table = parquet.read_table(tmp_path / "curves.parquet")
+        np.testing.assert_array_equal(table["fun"], np.concatenate([small[0].curve(row.id)["fun"] for row in rows]))
+        assert parquet.read_table(tmp_path / "runs.parquet")["fun"].to_pylist() == [row.fun for row in rows]
+        assert "export needs --csv or --parquet" in self.invoke("export", folder, code=2).stderr
+        (tmp_path / "link").mkdir()
+        (tmp_path / "link" / "runs.csv").symlink_to(tmp_path / "elsewhere")
+        assert "symbolic link" in self.invoke("export", folder, "--csv", "--to", tmp_path / "link", code=2).stderr
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_lines_for_other_programs(self, tmp_path):
+        file = written(tmp_path, "[methods]\ngd = {method='gd', lr=[0.1, 10.0]}\n[problems.p]\nproblem='saddle'")
+        result = self.invoke("run", file, "--out", tmp_path / "out", "--json")
+        told = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [entry["status"] for entry in told] == ["done", "done"]
+        assert [entry["settings"] for entry in told] == [{"lr": 0.1}, {"lr": 10.0}]
+        assert self.invoke("run", file, "--out", tmp_path / "out", "--json").stdout == ""
+        assert self.invoke("resume", tmp_path / "out", "--quiet").output == ""
+        again = self.invoke("run", file, "--out", tmp_path / "out").stdout
+        assert "2 runs, 2 of them there already" in again
+        assert "gd (lr 10)" in again
+
+    def test_what_is_no_study(self, tmp_path):
+        for command in ("resume", "list", "export"):
+            more = ["--csv"] if command == "export" else []
+            assert "holds no study" in self.invoke(command, tmp_path / "none", *more, code=2).stderr
+        assert list(tmp_path.iterdir()) == []
