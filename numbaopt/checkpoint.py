@@ -22,7 +22,7 @@ from .optimizers.combined import MAKERS
 from .schedules import Plateau
 from .solvers import SOLVERS
 
-FORMAT = "numbaopt-checkpoint-3"
+FORMAT = "numbaopt-checkpoint-4"
 _TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transforms.ClipByNorm, transforms.WeightDecay)}
 
 

@@ -113,9 +113,12 @@ def _history(driver: Driver, now: Any) -> np.recarray:
     rows = np.asarray(history[: now.records])
     judged = driver.judges and driver.within_epoch == 0 and not now.awaiting
     if judged and rows["step"][-1] != now.step:
-        rows = np.append(rows, np.array([(now.step, now.fun, now.grad_norm, now.lr, driver.seconds, np.nan)], RECORD))
+        last = (now.step, now.fun, now.grad_norm, now.lr, driver.seconds, np.nan, now.evaluations)
+        rows = np.append(rows, np.array([last], RECORD))
+    rows = rows.copy()
+    rows["nfev"] *= 1 + getattr(driver.problem, "per_gradient", 0)
     if driver.batches is None:
-        return rows.copy().view(np.recarray)
+        return rows.view(np.recarray)
     told = np.zeros(rows.size, [*RECORD.descr, ("epoch", "f8")])
     for name in rows.dtype.names or ():
         told[name] = rows[name]

@@ -15,7 +15,8 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 from numbaopt import cli
-from numbaopt.experiments import ExperimentError, build, data, load, report, run
+from numbaopt.experiments import ExperimentError, Store, build, data, load, report, run
+from numbaopt.experiments.progress import Quiet, Tables
 from numbaopt.optimizers import Adam, Momentum
 from numbaopt.schedules import Cosine, Warmup
 
@@ -53,11 +54,13 @@ def refused(folder, text, **options):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A small experiment that has run: its records, its folder, what it printed."""
+    """A small study that has run: its store, what it printed."""
     folder = tmp_path_factory.mktemp("small")
     lines = []
-    records = run(load(written(folder, SMALL)), folder / "out", echo=lines.append)
-    return records, folder / "out", "\n".join(lines)
+    counts = run(load(written(folder, SMALL)), folder / "out", show=lambda store: Tables(store, lines.append))
+    assert counts == {"waiting": 0, "running": 0, "done": 5, "failed": 0}
+    with Store.open(folder / "out") as store:
+        yield store, "\n".join(lines)
 
 
 class TestFile:
@@ -188,78 +191,56 @@ class TestRun:
         x = rng.random((100, 1))
         y = 3 * x[:, 0] + rng.random(100)
         best = np.linalg.lstsq(np.column_stack([x, np.ones(100)]), y, rcond=None)[0]
-        for record in small[0]["line"].values():
-            assert [record.shown["slope"], record.shown["intercept"]] == record.result.x.tolist()
-            np.testing.assert_allclose(record.result.x, best, atol=0.1)
-        assert "least squares 3.2416 0.3985" in " ".join(small[2].split())
+        for row in small[0].runs(problem="line"):
+            np.testing.assert_allclose(row.x, best, atol=0.1)
+            assert f"{row.x[0]:.4f} {row.x[1]:.4f}" in " ".join(small[1].split())
+        assert "least squares 3.2416 0.3985" in " ".join(small[1].split())
 
     def test_held_out_rows_are_judged_as_scikit_learn_does(self, small, tmp_path):
         metrics = pytest.importorskip("sklearn.metrics")
         table = data.load_data("breast_cancer", tmp_path, 0.25, 0, True)
-        shown, x = small[0]["cancer"]["Adam"].shown, small[0]["cancer"]["Adam"].result.x
-        likely = 1 / (1 + np.exp(-(table.X_test @ x[:-1] + x[-1])))
-        assert shown["accuracy"] == pytest.approx(metrics.accuracy_score(table.y_test, likely > 0.5))
-        assert shown["log-loss"] == pytest.approx(metrics.log_loss(table.y_test, likely))
-        assert shown["accuracy"] > 0.9
-
-    def test_paths_go_from_the_start_to_the_end(self, small):
-        path = small[0]["valley"]["Adam"].path
-        assert path.shape == (51, 2)
-        assert path[0].tolist() == [-1.5, -0.5]
-        assert small[0]["cancer"]["Adam"].path is None
-
-    def test_files(self, small):
-        names = {file.name for file in small[1].iterdir()}
-        assert names == {"results.json", "line.csv", "line-convergence.png", "line-trajectories.png", "cancer.csv",
-                         "cancer-convergence.png", "cancer-time.png", "valley.csv", "valley-convergence.png",
-                         "valley-trajectories.png"}  # fmt: skip
-        assert all(file.read_bytes().startswith(b"\x89PNG") for file in small[1].glob("*.png"))
-
-    def test_results_can_be_read_back(self, small):
-        told = json.loads((small[1] / "results.json").read_text())
-        assert told["format"] == 1
-        assert [(entry["problem"], entry["method"]) for entry in told["runs"]] == [
-            ("line", "gd"), ("line", "Adam"), ("cancer", "gd"), ("cancer", "Adam"), ("valley", "Adam")]  # fmt: skip
-        last = told["runs"][-1]
-        assert last["optimizer"]["name"] == "adam"
-        assert last["optimizer"]["lr"] == 0.2
-        assert last["x"] == small[0]["valley"]["Adam"].result.x.tolist()
-
-    def test_curves_are_exact(self, small):
-        with (small[1] / "line.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if row["method"] == "Adam"]
-        history = small[0]["line"]["Adam"].result.history
-        assert [float(row["objective"]) for row in rows] == history.fun.tolist()
-        assert [float(row["epoch"]) for row in rows] == list(range(61))
+        (row,) = small[0].runs(problem="cancer", method="Adam")
+        likely = 1 / (1 + np.exp(-(table.X_test @ row.x[:-1] + row.x[-1])))
+        assert row.metrics["accuracy"] == pytest.approx(metrics.accuracy_score(table.y_test, likely > 0.5))
+        assert row.metrics["log-loss"] == pytest.approx(metrics.log_loss(table.y_test, likely))
+        assert row.metrics["accuracy"] > 0.9
 
     def test_a_diverging_method_is_a_row_and_not_an_error(self, tmp_path):
         lines = []
         file = written(tmp_path, "[methods]\nwild = {method='gd', lr=10.0}\n[problems.p]\nproblem='rosenbrock'")
-        run(load(file), tmp_path / "out", echo=lines.append)
+        run(load(file), tmp_path / "out", show=lambda store: Tables(store, lines.append))
         assert any(line.startswith("  wild") and line.endswith("diverged") for line in lines)
-        json.loads((tmp_path / "out" / "results.json").read_text())
 
     def test_linear_regression_on_a_table(self, tmp_path):
         text = "[methods]\ngd = {method='gd', lr=0.3}\n[problems.p]\nproblem='linear_regression'\nepochs=9"
-        shown = run(load(written(tmp_path, text)), tmp_path / "out", echo=lambda line: None)["p"]["gd"].shown
-        assert 0.3 < shown["R2"] < 0.7
-        assert shown["RMSE"] == pytest.approx(55, abs=10)
+        run(load(written(tmp_path, text)), tmp_path / "out", show=Quiet)
+        with Store.open(tmp_path / "out") as store:
+            (row,) = store.runs()
+        assert 0.3 < row.metrics["R2"] < 0.7
+        assert row.metrics["RMSE"] == pytest.approx(55, abs=10)
 
     def test_data_that_no_model_takes(self, tmp_path):
         written(tmp_path, "".join(f"{k},{k % 3}\n" for k in range(20)), "t.csv")
         text = "[methods]\ngd = {method='gd'}\n[problems.p]\nproblem='logistic_regression'\ndata='t.csv'"
         with pytest.raises(ExperimentError, match=r"e.toml: problems.p: Unknown label type: multiclass"):
-            run(load(written(tmp_path, text)), tmp_path / "out", echo=lambda line: None)
+            run(load(written(tmp_path, text)), tmp_path / "out", show=Quiet)
+        with pytest.raises(ExperimentError, match="holds no study"):
+            Store.open(tmp_path / "out")
 
-    def test_a_rate_that_becomes_invalid_is_told(self, tmp_path):
+    def test_a_rate_that_becomes_invalid_is_a_run_that_failed(self, tmp_path):
         text = """
             [methods]
             gd = { method = "gd", lr = { schedule = "exponential", gamma = 1e300 } }
             [problems.p]
             problem = "saddle"
         """
-        with pytest.raises(ExperimentError, match=r"e.toml: problems.p: lr: the schedule gives inf at step 2"):
-            run(load(written(tmp_path, text)), tmp_path / "out", echo=lambda line: None)
+        lines = []
+        counts = run(load(written(tmp_path, text)), tmp_path / "out", show=lambda store: Tables(store, lines.append))
+        assert counts["failed"] == 1
+        assert any(line.startswith("  gd") and line.endswith("failed") for line in lines)
+        with Store.open(tmp_path / "out") as store:
+            assert store.runs()[0].error.endswith("ValueError: lr: the schedule gives inf at step 2; a rate must be in "
+                                                  "[0, inf)\n")  # fmt: skip
 
     def test_files_are_whole_or_not_there(self, tmp_path, monkeypatch):
         file = report.write(tmp_path / "a.txt", "old")
@@ -274,11 +255,6 @@ class TestRun:
             report.write(file, "new")
         assert [(name.name, name.read_text()) for name in tmp_path.iterdir()] == [("a.txt", "old")]
 
-    def test_json_has_no_nan(self):
-        assert json.loads(report.as_json({"a": np.nan, "b": [np.inf, np.int64(1)], "c": Cosine(1.0, 2)})) == {
-            "a": None, "b": [None, 1], "c": {"name": "cosine", "lr": 1.0, "steps": 2.0, "lr_min": 0.0}}  # fmt: skip
-
-
 class TestCommandLine:
     def invoke(self, *arguments):
         return CliRunner().invoke(cli.app, list(map(str, arguments)))
@@ -288,7 +264,7 @@ class TestCommandLine:
         result = self.invoke("run", file, "--out", tmp_path / "out")
         assert result.exit_code == 0, result.output
         assert "[p] A saddle between two minima" in result.stdout
-        assert f"  {tmp_path / 'out' / 'p-trajectories.png'}" in result.stdout.splitlines()
+        assert result.stdout.splitlines()[-1].startswith(f"Everything is in {tmp_path / 'out'}")
 
     def test_run_with_data(self, tmp_path):
         table = written(tmp_path, "".join(f"{k},{k * k % 7},{'ab'[k > 9]}\n" for k in range(20)), "t.csv")
@@ -303,7 +279,7 @@ class TestCommandLine:
         for arguments, message in (
             (("run", tmp_path / "no.toml"), "no such file or directory"),
             (("run", written(tmp_path, "a = 1", "bad.toml")), "unknown key 'a'"),
-            (("run", good, "--out", blocked), "blocked: file exists"),
+            (("run", good, "--out", blocked), "blocked is not a folder"),
             (("run", good, "--data", tmp_path / "no.csv"), "--data: no file"),
         ):
             result = self.invoke(*arguments)
@@ -321,7 +297,7 @@ class TestCommandLine:
         assert self.invoke("methods").exit_code == 0
 
     @pytest.mark.process
-    @pytest.mark.parametrize("package", ["typer", "pydantic", "matplotlib", "sklearn"])
+    @pytest.mark.parametrize("package", ["typer", "pydantic", "sklearn"])
     def test_what_is_not_installed_is_told(self, tmp_path, package):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(f"raise ModuleNotFoundError('no', name={package!r})")
@@ -332,3 +308,78 @@ class TestCommandLine:
         assert done.returncode == 2, done.stderr
         assert done.stderr.strip().endswith(f"{package}, which is not installed; pip install 'numbaopt[all]'")
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+class TestStudyCommands:
+    """`list`, `show` and `export` read what a study has found."""
+
+    @pytest.fixture
+    def folder(self, small):
+        return small[0].path.parent
+
+    def invoke(self, *arguments, code=0):
+        result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+        assert result.exit_code == code, result.output
+        return result
+
+    def test_list(self, small, folder):
+        told = [json.loads(line) for line in self.invoke("list", folder, "--json").stdout.splitlines()]
+        rows = small[0].runs()
+        assert [list(entry)[:8] for entry in told] == [["id", "status", "problem", "method", "settings", "seed", "fun",
+                                                        "seconds"]] * 5  # fmt: skip
+        assert [(entry["id"], entry["fun"], entry["seed"]) for entry in told] == [
+            (row.id, row.fun, row.seed) for row in rows]  # fmt: skip
+        lines = self.invoke("list", folder, "--problem", "valley").stdout.splitlines()
+        assert len(lines) == 2
+        assert lines[1].startswith(f"{rows[-1].id[:8]}  done")
+        assert self.invoke("list", folder, "--status", "failed", "--json").stdout == ""
+
+    def test_show(self, small, folder):
+        (row,) = small[0].runs(problem="valley")
+        told = json.loads(self.invoke("show", folder, row.id[:10], "--json").stdout)
+        assert told["x"] == row.x.tolist()
+        assert told["curve"]["fun"] == small[0].curve(row.id)["fun"].tolist()
+        assert told["about"]["numba"] == row.about["numba"]
+        text = self.invoke("show", folder, row.id).stdout
+        assert f"id        {row.id}" in text
+        assert "curve     51 points of step epoch nfev seconds fun grad_norm lr x1 x2" in text
+        assert "no run has an id that begins with 'none'" in self.invoke("show", folder, "none", code=2).stderr
+
+    def test_export(self, small, folder, tmp_path):
+        self.invoke("export", folder, "--csv", "--parquet", "--to", tmp_path)
+        rows = small[0].runs()
+        with (tmp_path / "runs.csv").open() as file:
+            found = list(csv.DictReader(file))
+        assert [(entry["id"], float(entry["fun"]), entry["metrics.accuracy"]) for entry in found] == [
+            (row.id, row.fun, repr(row.metrics["accuracy"]) if "accuracy" in row.metrics else "")
+            for row in rows]  # fmt: skip
+        with (tmp_path / "curves.csv").open() as file:
+            mine = [float(entry["fun"]) for entry in csv.DictReader(file) if entry["id"] == rows[0].id]
+        assert mine == small[0].curve(rows[0].id)["fun"].tolist()
+        parquet = pytest.importorskip("pyarrow.parquet")
+        table = parquet.read_table(tmp_path / "curves.parquet")
+        np.testing.assert_array_equal(table["fun"], np.concatenate([small[0].curve(row.id)["fun"] for row in rows]))
+        assert parquet.read_table(tmp_path / "runs.parquet")["fun"].to_pylist() == [row.fun for row in rows]
+        assert "export needs --csv or --parquet" in self.invoke("export", folder, code=2).stderr
+        (tmp_path / "link").mkdir()
+        (tmp_path / "link" / "runs.csv").symlink_to(tmp_path / "elsewhere")
+        assert "symbolic link" in self.invoke("export", folder, "--csv", "--to", tmp_path / "link", code=2).stderr
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_lines_for_other_programs(self, tmp_path):
+        file = written(tmp_path, "[methods]\ngd = {method='gd', lr=[0.1, 10.0]}\n[problems.p]\nproblem='saddle'")
+        result = self.invoke("run", file, "--out", tmp_path / "out", "--json")
+        told = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [entry["status"] for entry in told] == ["done", "done"]
+        assert [entry["settings"] for entry in told] == [{"lr": 0.1}, {"lr": 10.0}]
+        assert self.invoke("run", file, "--out", tmp_path / "out", "--json").stdout == ""
+        assert self.invoke("resume", tmp_path / "out", "--quiet").output == ""
+        again = self.invoke("run", file, "--out", tmp_path / "out").stdout
+        assert "2 runs, 2 of them there already" in again
+        assert "gd (lr 10)" in again
+
+    def test_what_is_no_study(self, tmp_path):
+        for command in ("resume", "list", "export"):
+            more = ["--csv"] if command == "export" else []
+            assert "holds no study" in self.invoke(command, tmp_path / "none", *more, code=2).stderr
+        assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Declared experiments: every method on every problem of a TOML file, with tables and pictures; ``numbaopt run FILE``.
+"""Studies: every method on every problem of a TOML file, run anywhere, stored run by run; ``numbaopt run FILE``.
 
 Needs ``numbaopt[all]``: pydantic checks the files, matplotlib draws, scikit-learn brings data.
 """
@@ -8,7 +8,11 @@ from .config import Experiment, ExperimentError, Study, load
 from .estimates import estimate
 from .functions import function
 from .registry import problem
-from .runner import run
+from .runner import How, resume, run
+from .store import Store
 from .task import Task
 
-__all__ = ["Experiment", "ExperimentError", "Study", "Task", "build", "estimate", "function", "load", "problem", "run"]
+__all__ = [
+    "Experiment", "ExperimentError", "How", "Store", "Study", "Task", "build", "estimate", "function", "load",
+    "problem", "resume", "run",
+]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -9,10 +10,12 @@ from ..arguments import EPOCHS, MAXITER
 from ..optimizers import Adam
 from .build import Built, build
 from .config import Study
+from .jobs import Job
 from .methods import is_rule
 
 STEPS = 2000  # of a function that are timed; of a model one pass
 LIKELY = 200  # iterations after which methods with line searches and the like have ended
+_COSTS: dict[str, float] = {}  # seconds, by problem and batch size
 
 
 def estimate(study: Study) -> float:
@@ -54,19 +57,18 @@ def estimate(study: Study) -> float:
     >>> study.count, 0 < estimate(study) < 10
     (12, True)
     """
-    from threadpoolctl import threadpool_limits  # with scikit-learn
+    return sum(map(seconds_of, study.jobs))
 
-    costs: dict[Any, float] = {}
-    total = 0.0
-    with threadpool_limits(1, "blas"):
-        for job in study.jobs:
-            options, rule = job.spec["options"], is_rule(job.spec["method"]["method"].lower())
-            batch = options.get("batch_size") if rule else None
-            if (job.problem, batch) not in costs:
-                costs[job.problem, batch] = seconds_of_pass(build(job.spec), batch)
-            seconds = passes(options, batch, rule) * costs[job.problem, batch]
-            total += min(seconds, options.get("max_seconds", seconds))
-    return total
+
+def seconds_of(job: Job) -> float:
+    """The same of one run; what a problem's passes take is measured once a process."""
+    options, rule = job.spec["options"], is_rule(job.spec["method"]["method"].lower())
+    batch = options.get("batch_size") if rule else None
+    key = json.dumps([job.spec["problem"], job.spec["places"], job.spec["files"], batch], sort_keys=True)
+    if key not in _COSTS:
+        _COSTS[key] = seconds_of_pass(build(job.spec), batch)
+    seconds = passes(options, batch, rule) * _COSTS[key]
+    return min(seconds, options.get("max_seconds", seconds))
 
 
 def passes(options: dict[str, Any], batch: int | None, rule: bool) -> float:
@@ -79,14 +81,17 @@ def passes(options: dict[str, Any], batch: int | None, rule: bool) -> float:
 
 def seconds_of_pass(built: Built, batch: int | None) -> float:
     """The time of an epoch in batches, or of a step on the whole objective, machine code being there."""
+    from threadpoolctl import threadpool_limits  # with scikit-learn
+
     task, model = built.task, hasattr(built.task.fun, "n_terms")
     steps = 1 if model else STEPS
     options: dict[str, Any] = {"maxiter": steps, "gtol": 0.0}
     if batch is not None:
         options = {"epochs": 1, "batch_size": batch}
     rule: Any = Adam
-    for _ in range(2):
-        began = time.perf_counter()
-        task.solved_by(rule(lr=0.0), options)
-        seconds = time.perf_counter() - began
+    with threadpool_limits(1, "blas"):
+        for _ in range(2):
+            began = time.perf_counter()
+            task.solved_by(rule(lr=0.0), options)
+            seconds = time.perf_counter() - began
     return seconds / steps
