@@ -10,6 +10,7 @@ import signal
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +138,18 @@ def export_runs(out: Path, kinds: list[str], to: Path | None) -> None:
                     print(path)
 
 
+def warm_up(parts: list[str] | None) -> None:
+    """What ``numbaopt warmup`` does."""
+    from .warmup import PARTS, warmup
+
+    began = time.perf_counter()
+    try:
+        count = warmup(parts or PARTS, lambda what: print(f"  {what}", flush=True))
+    except ValueError as error:
+        fail(str(error))
+    print(f"{count} pieces in {time.perf_counter() - began:.0f} s; they are kept in the disk cache.")
+
+
 def list_methods() -> None:
     """What ``numbaopt methods`` prints."""
     from .methods import methods
@@ -249,6 +262,13 @@ else:
     ) -> None:
         """Write the runs and curves of a study as tables for other programs."""
         export_runs(out, [kind for kind, wanted in (("csv", csv), ("parquet", parquet)) if wanted], to)
+
+    @app.command("warmup")
+    def _warmup(
+        part: Annotated[list[str] | None, typer.Argument(help="Of rules, methods, models; all if none.")] = None,
+    ) -> None:
+        """Compile the common loops now and keep them on disk: minutes once, none later."""
+        warm_up(part)
 
     @app.command("methods")
     def _methods() -> None:

@@ -203,7 +203,7 @@ def _values(rows: Sequence[Row], unknowns: Sequence[str], on_data: bool) -> dict
         values |= dict(zip(unknowns, map(float, done[0].x), strict=False))
     values["objective"] = _median(done, lambda row: row.fun)
     for name in done[0].metrics:
-        values[name] = _median(done, lambda row, name=name: row.metrics.get(name, math.nan))  # type: ignore[misc]
+        values[name] = _median(done, lambda row, name=name: row.metrics.get(name, math.nan))
     steps = _median(done, lambda row: row.epochs if on_data else row.nit)
     unit = _median(done, lambda row: row.seconds / max(1.0, row.epochs if on_data else row.nit))
     if math.isfinite(steps):
