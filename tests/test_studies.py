@@ -9,6 +9,7 @@ from files import written
 import numbaopt as no
 from numbaopt.experiments import ExperimentError, load
 from numbaopt.experiments.build import build
+from numbaopt.experiments.config import presentation
 from numbaopt.schedules import Cosine
 from numbaopt.transforms import ClipByNorm, chain
 
@@ -117,6 +118,26 @@ class TestGrids:
         assert message in refused(tmp_path, f"[methods]\na = {{ method = 'adam', {field} }}{SADDLE}")
 
 
+class TestPresentation:
+    TEXT = "[methods]\na = { method = 'gd' }" + SADDLE + "metrics = ['above']\n"
+
+    def test_it_is_read_without_data(self, tmp_path):
+        text = self.TEXT + "[output]\nformats = ['svg']\nagainst = ['epoch']\nquantiles = [0.1, 0.9]\n"
+        output, metrics = presentation(text)
+        assert (output.formats, output.against, output.quantiles) == (["svg"], ["epoch"], [0.1, 0.9])
+        assert metrics == {"p": ("above",)}
+        assert study(tmp_path, text).output == output
+
+    @pytest.mark.parametrize(("line", "message"), [
+        ("format = ['svg']", "unknown key 'output.format'; did you mean 'formats'?"),
+        ("formats = ['sgv']", "output.formats.0 = 'sgv' is not known; did you mean 'svg'?"),
+        ("formats = []", "output.formats = []: "), ("quantiles = [0.9, 0.1]", "output: quantiles = [0.9, 0.1]"),
+        ("quantiles = [0.1, 0.5, 0.9]", "output.quantiles = "),
+    ])  # fmt: skip
+    def test_faults(self, tmp_path, line, message):
+        assert message in refused(tmp_path, f"{self.TEXT}[output]\n{line}")
+
+
 class TestSeeds:
     def test_only_what_is_random_runs_more_than_once(self, tmp_path):
         jobs = study(tmp_path, """
@@ -180,7 +201,7 @@ class TestBuild:
         assert (first.method, first.options) == (no.LBFGS(memory=5), {"epochs": 1, "seed": 0})
         assert auto.method == "auto"
         assert last.options == {"epochs": 1, "seed": 0}  # not our ftol, but SciPy's
-        assert no.minimize(first.task.fun, first.task.x0, method="auto").success
+        assert first.task.solved_by(first.method, first.options).nit == 1
 
     @pytest.mark.parametrize(("method", "problem", "message"), [
         ("method = 'lbfgs', batch_size = 3", CANCER, "methods.a.batch_size: method 'lbfgs' has no use for it"),
@@ -192,6 +213,16 @@ class TestBuild:
         ("method = 'lookahead', opt = { method = 'adam' }, k = 0", SADDLE, "methods.a: "),
         ("method = 'lookahead'", SADDLE, "methods.a: Lookahead() missing 1 required positional argument: 'opt'"),
         ("method = 'auto', clip_norm = 1.0", SADDLE, "takes no clip_norm"),
+        ("method = 'trust-ncg', max_trust_radius = inf", SADDLE, "methods.a.max_trust_radius = inf: numbers must be"),
+        ("method = 'adam', target = { relativ = 1.0 }", SADDLE, "unknown key 'target.relativ'; did you mean 'relati"),
+        ("method = 'adam', target = { relative = 2.0 }", SADDLE, "target.relative = 2.0: input should be less than 1"),
+        ("method = 'adam'", SADDLE + "start = 'rnd'", "problems.p.start = 'rnd' must be a valid list or 'random'"),
+        ("method = 'adam'", CANCER + "standardize = 'larges'", "= 'larges' must be a valid boolean or 'largest'"),
+        ("method = 'adam'", CANCER + "average = 'plyak'", "average = 'plyak' is not known; did you mean 'polyak'?"),
+        ("method = 'adam'", CANCER.replace("logistic_regression'", "linear_model'\nloss = 'hubre'"),
+         "problems.p: loss = 'hubre' is not a known loss; did you mean 'huber'?"),
+        ("method = 'adam'", CANCER.replace("logistic_regression'", "linear_model'\nloss = { loss = 'huber', dlt = 1 }"),
+         "problems.p: loss: Huber has no field 'dlt'; did you mean 'delta'?"),
     ])  # fmt: skip
     def test_methods_that_do_not_fit(self, tmp_path, method, problem, message):
         assert message in refused(tmp_path, f"[methods]\na = {{ {method} }}{problem}")

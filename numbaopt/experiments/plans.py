@@ -19,7 +19,7 @@ OWN_KEYS = ("problem", "methods", "seeds", "metrics")  # of a problem's table, b
 
 
 class Plan(NamedTuple):
-    """A method on a problem before its grid is made."""
+    """A method on a problem, before its grid is made."""
 
     where: str
     label: str
