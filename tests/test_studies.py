@@ -96,6 +96,16 @@ class TestGrids:
             "net-hidden_4_5-activation_relu", "cancer-l2_0.01", "cancer-l2_1e_06"]  # fmt: skip
         assert trials[2].problem.hidden == [4, 5]
 
+    def test_names_of_problems_fit_into_file_names_and_differ(self, tmp_path):
+        text = "[methods]\na = {{ method = 'gd' }}\n[problems.p]\nproblem = 'network'\nhidden = {{ grid = {} }}"
+        names = [trial.name for trial in study(tmp_path, text.format([[4] * 60, [4] * 61])).trials]
+        assert len(set(names)) == 2
+        assert max(map(len, names)) == 100
+        text = "[methods]\na = { method = 'gd' }\n[problems.p]\nproblem = 'saddle'\n[problems.p-dimension_2]\n" \
+               "problem = 'saddle'\n[problems.p2]\nproblem = 'rastrigin'\ndimension = [2, 3]\n"
+        assert "two problems, or values of a grid, have this name" in refused(
+            tmp_path, text.replace("[problems.p2]", "[problems.q]").replace("p-dimension_2", "q-dimension_2"))
+
     @pytest.mark.parametrize(("field", "message"), [
         ("lr = []", "methods.a.lr = []: a grid needs values"),
         ("lr = [0.1, 0.1]", "names a value twice"),

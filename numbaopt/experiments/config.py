@@ -197,5 +197,5 @@ def _study(declared: _File, file: Path, places: dict[str, Any]) -> Study:
             jobs += [job for several in made for job in several]
     names = [trial.name for trial in trials]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ExperimentError(f"problems.{twice}: the grid of another problem has a problem of this name")
+        raise ExperimentError(f"problems.{twice}: two problems, or values of a grid, have this name")
     return Study(declared.title or file.stem, file, trials, jobs, output)
