@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-EXTRAS = ("typer", "pydantic", "matplotlib", "sklearn", "joblib")
+EXTRAS = ("typer", "pydantic", "matplotlib", "sklearn", "joblib", "jinja2")
 INSTALL = "pip install 'numbaopt[all]'"
 
 
@@ -150,6 +150,14 @@ def warm_up(parts: list[str] | None) -> None:
     print(f"{count} pieces in {time.perf_counter() - began:.0f} s; they are kept in the disk cache.")
 
 
+def report_study(out: Path, formats: list[str]) -> None:
+    """What ``numbaopt report`` does."""
+    with told():
+        from .experiments.reports import report
+
+        print(report(out, formats or ("svg",)))
+
+
 def list_methods() -> None:
     """What ``numbaopt methods`` prints."""
     from .methods import methods
@@ -262,6 +270,16 @@ else:
     ) -> None:
         """Write the runs and curves of a study as tables for other programs."""
         export_runs(out, [kind for kind, wanted in (("csv", csv), ("parquet", parquet)) if wanted], to)
+
+    @app.command("report")
+    def _report(
+        out: Out,
+        kinds: Annotated[
+            list[str] | None, typer.Option("--format", help="Of the figures: svg, png, pdf; may be given again.")
+        ] = None,
+    ) -> None:
+        """Write DIR/report.html, one page with all figures in it, and the figures as files into DIR/figures."""
+        report_study(out, kinds or [])
 
     @app.command("warmup")
     def _warmup(

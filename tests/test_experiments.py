@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -366,6 +367,18 @@ class TestStudyCommands:
         assert "symbolic link" in self.invoke("export", folder, "--csv", "--to", tmp_path / "link", code=2).stderr
         assert not (tmp_path / "elsewhere").exists()
 
+    def test_report(self, small, folder, tmp_path):
+        shutil.copytree(folder, tmp_path / "s")
+        result = self.invoke("report", tmp_path / "s", "--format", "png")
+        page = tmp_path / "s" / "report.html"
+        assert result.stdout.split() == [str(page)]
+        text = page.read_text("utf-8")
+        assert small[0].header.title in text
+        assert "cannot be built" not in text
+        assert "objective − optimum" in text
+        assert (tmp_path / "s" / "figures" / "valley-step.png").is_file()
+        assert "format 'gif' is unknown" in self.invoke("report", folder, "--format", "gif", code=2).stderr
+
     def test_lines_for_other_programs(self, tmp_path):
         file = written(tmp_path, "[methods]\ngd = {method='gd', lr=[0.1, 10.0]}\n[problems.p]\nproblem='saddle'")
         result = self.invoke("run", file, "--out", tmp_path / "out", "--json")
@@ -379,7 +392,7 @@ class TestStudyCommands:
         assert "gd (lr 10)" in again
 
     def test_what_is_no_study(self, tmp_path):
-        for command in ("resume", "list", "export"):
+        for command in ("resume", "list", "export", "report"):
             more = ["--csv"] if command == "export" else []
             assert "holds no study" in self.invoke(command, tmp_path / "none", *more, code=2).stderr
         assert list(tmp_path.iterdir()) == []
