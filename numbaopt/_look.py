@@ -88,11 +88,12 @@ def legend_above(ax: Axes) -> None:
     column = em * (3.4 + 0.55 * max(map(len, ax.get_legend_handles_labels()[1])))
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=int(np.clip(1.2 * ax.bbox.width / column, 1, 3)),
               frameon=False, fontsize="small", handlelength=2.4, handletextpad=0.6, columnspacing=1.0, borderpad=0.2,
-              borderaxespad=0.2)  # fmt: skip
+              borderaxespad=0.2, markerscale=0.75)  # fmt: skip
 
 
 def label_ends(ax: Axes, lines: list[Any]) -> None:
-    """Name each line to the right of the axes, at the height of its end; names that would overlap are pushed apart.
+    """Name each line to the right of the axes, at the height of its last point that they show; names that would overlap
+    are pushed apart.
 
     The heights are found whenever the figure is drawn, so that zooming, resizing and new limits keep them right.
     """
@@ -103,7 +104,8 @@ def label_ends(ax: Axes, lines: list[Any]) -> None:
     labels: list[Any] = []
     for line in lines:
         points = line.get_xydata()
-        points = points[np.isfinite(points).all(axis=1)]
+        low, high = ax.get_ylim()
+        points = points[np.isfinite(points).all(axis=1) & (points[:, 1] >= low) & (points[:, 1] <= high)]
         if len(points):
             ends.append((line, points[-1]))
 

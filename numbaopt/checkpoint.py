@@ -22,7 +22,7 @@ from .optimizers.combined import MAKERS
 from .schedules import Plateau
 from .solvers import SOLVERS
 
-FORMAT = "numbaopt-checkpoint-3"
+FORMAT = "numbaopt-checkpoint-4"
 
 
 def describe(value: Any) -> Any:

@@ -1,15 +1,22 @@
-"""The command line: ``numbaopt run FILE`` and ``numbaopt methods``."""
+"""The command line: ``numbaopt run``, ``resume``, ``list``, ``show``, ``export`` and ``methods``."""
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
+import signal
 import sys
 import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-EXTRAS = ("typer", "pydantic", "matplotlib", "sklearn")
+EXTRAS = ("typer", "pydantic", "matplotlib", "sklearn", "joblib", "jinja2")
 INSTALL = "pip install 'numbaopt[all]'"
 
 
@@ -27,27 +34,128 @@ def missing(error: ModuleNotFoundError) -> NoReturn:
     fail(f"this needs {package}, which is not installed; {INSTALL}")
 
 
-def run_experiment(file: Path, data: Path | None, out: Path | None) -> None:
-    """What ``numbaopt run`` does."""
-    out = out or Path("runs") / file.stem
+@contextmanager
+def told(out: Path | None = None) -> Iterator[None]:
+    """Faults of files and arguments as one sentence and exit code 2, Ctrl-C and SIGTERM as 130 and 143."""
     try:
-        from .experiments import ExperimentError, load, run
-
-        try:
-            run(load(file, data), out)
-        except ExperimentError as error:
-            fail(str(error))
+        from .experiments import ExperimentError
     except ModuleNotFoundError as error:
         missing(error)
+    signals: list[int] = []
+
+    def ended(number: int, frame: Any) -> NoReturn:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, ended) if main else None
+    try:
+        yield
+    except ExperimentError as error:
+        fail(str(error))
+    except ModuleNotFoundError as error:
+        missing(error)
+    except KeyboardInterrupt:
+        kept = f"; what is done is kept, go on with: numbaopt resume {shlex.quote(str(out))}" if out else ""
+        print(f"numbaopt: interrupted{kept}", file=sys.stderr)
+        raise SystemExit(128 + (signals or [signal.SIGINT])[0]) from None
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         fail(f"{error.filename or out}: {(error.strerror or str(error)).lower()}")
-    print(f"Everything is in {out}:")
-    for path in sorted(out.iterdir()):
-        if path.suffix in (".json", ".csv", ".png") and not path.name.startswith("."):
-            print(f"  {path}")
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def make_runs(out: Path, how: dict[str, Any], quiet: bool, lines: bool, study: Callable[[], Any] | None = None) -> None:
+    """What ``numbaopt run`` and ``numbaopt resume`` do; exit code 1 if a run failed."""
+    with told(out):
+        from .experiments import How, progress, resume, run
+
+        show = progress.Quiet if quiet else progress.Lines if lines else progress.Tables
+        counts = run(study(), out, How(**how), show) if study else resume(out, How(**how), show)
+        if not (quiet or lines):
+            print(f"Everything is in {out}: numbaopt list, show and export tell more.")
+            if counts["failed"]:
+                print(f"{counts['failed']} runs failed: numbaopt list {shlex.quote(str(out))} --status failed")
+        raise SystemExit(1 if counts["failed"] else 0)
+
+
+def list_runs(out: Path, lines: bool, **filters: Any) -> None:
+    """What ``numbaopt list`` does."""
+    with told():
+        from .experiments import progress
+        from .experiments.store import Store
+
+        with Store.open(out) as store:
+            rows = store.runs(**{name: value for name, value in filters.items() if value is not None})
+        if lines:
+            for row in rows:
+                print(json.dumps(progress.as_object(row), allow_nan=False))
+            return
+        print(f"{'id':<10}{'status':<9}{'fun':>13}{'seconds':>10}  problem, method, settings, seed")
+        for row in rows:
+            settings = "".join(f", {name}={value}" for name, value in row.settings.items())
+            what = f"{row.problem}, {row.method}{settings}, {row.seed}"
+            print(f"{row.id[:8]:<10}{row.status:<9}{row.fun:>13.6g}{row.seconds:>10.3g}  {what}")
+
+
+def show_run(out: Path, run: str, lines: bool) -> None:
+    """What ``numbaopt show`` does."""
+    with told():
+        from .experiments import progress
+        from .experiments.store import Store
+
+        with Store.open(out) as store:
+            row = store.run(run)
+            curve = store.curve(row.id)
+        told_of = {**progress.as_object(row), "x": None if row.x is None else row.x.tolist(), "spec": row.spec,
+                   "about": row.about}  # fmt: skip
+        if lines:
+            print(json.dumps(progress.finite({**told_of, "curve": {k: v.tolist() for k, v in curve.items()}})))
+            return
+        for key, value in told_of.items():
+            if key == "error" and value:
+                print(f"error\n{textwrap.indent(value.rstrip(), '    ')}")
+            elif value not in (None, "", {}):
+                print(f"{key:<10}{value if isinstance(value, str) else json.dumps(progress.finite(value))}")
+        print(f"{'curve':<10}{len(curve.get('step', ()))} points of {' '.join(curve)}")
+
+
+def export_runs(out: Path, kinds: list[str], to: Path | None) -> None:
+    """What ``numbaopt export`` does."""
+    with told():
+        from .experiments.export import export
+        from .experiments.store import Store
+
+        if not kinds:
+            fail("export needs --csv or --parquet")
+        with Store.open(out) as store:
+            for kind in kinds:
+                for path in export(store, to or out, kind):
+                    print(path)
+
+
+def warm_up(parts: list[str] | None) -> None:
+    """What ``numbaopt warmup`` does."""
+    from .warmup import PARTS, warmup
+
+    began = time.perf_counter()
+    try:
+        count = warmup(parts or PARTS, lambda what: print(f"  {what}", flush=True))
+    except ValueError as error:
+        fail(str(error))
+    print(f"{count} pieces in {time.perf_counter() - began:.0f} s; they are kept in the disk cache.")
+
+
+def report_study(out: Path, formats: list[str]) -> None:
+    """What ``numbaopt report`` does."""
+    with told():
+        from .experiments.reports import report
+
+        print(report(out, formats or ("svg",)))
 
 
 def list_methods() -> None:
@@ -82,21 +190,103 @@ except ModuleNotFoundError as _error:
 
 else:
     app = typer.Typer(
-        add_completion=False,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
         rich_markup_mode=None,
         help="Optimization for NumPy, SciPy and Numba: every step and every loop compiled.",
     )
 
+    Out = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.", show_default=False)]
+    Json = Annotated[bool, typer.Option("--json", help="JSON, one object a line, for other programs.")]
+    Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but faults.")]
+    Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes; all cores if not given.")]
+    Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS|local", help="Run on a Dask cluster.")]
+    Timing = Annotated[bool, typer.Option("--timing", help="One run at a time, in rounds, for the sake of the times.")]
+
     @app.command("run")
     def _run(
-        file: Annotated[Path, typer.Argument(help="An experiment file (TOML).", show_default=False)],
-        data: Annotated[Path | None, typer.Option(help="LIBSVM or CSV file in the place of the file's tables.")] = None,
+        file: Annotated[Path, typer.Argument(help="A study's file (TOML).", show_default=False)],
         out: Annotated[Path | None, typer.Option(help="Where to write; runs/<name of FILE> if not given.")] = None,
+        data: Annotated[Path | None, typer.Option(help="Folder of data sets, or a file in the place of all.")] = None,
+        plugin: Annotated[list[Path] | None, typer.Option(help="Python file with problems and rules of yours.")] = None,
+        jobs: Jobs = None,
+        scheduler: Scheduler = None,
+        timing: Timing = False,
+        quiet: Quiet = False,
+        lines: Json = False,
     ) -> None:
-        """Run every method on every problem of FILE; print tables, write results, curves and pictures."""
-        run_experiment(file, data, out)
+        """Run every method on every problem of FILE; where DIR holds a beginning of it, go on.
+
+        Exit code 0: all runs are done; 1: some failed; 2: something cannot be used; 130, 143: interrupted.
+        """
+
+        def study() -> Any:
+            from .experiments import load
+
+            return load(file, data, plugin or ())
+
+        how = {"jobs": jobs, "scheduler": scheduler, "timing": timing}
+        make_runs(out or Path("runs") / file.stem, how, quiet, lines, study)
+
+    @app.command("resume")
+    def _resume(
+        out: Out,
+        jobs: Jobs = None,
+        scheduler: Scheduler = None,
+        timing: Timing = False,
+        retry: Annotated[bool, typer.Option("--retry", help="Make runs that failed once more.")] = False,
+        quiet: Quiet = False,
+        lines: Json = False,
+    ) -> None:
+        """Go on with a study that was interrupted; exit codes are those of run."""
+        make_runs(out, {"jobs": jobs, "scheduler": scheduler, "timing": timing, "retry": retry}, quiet, lines)
+
+    @app.command("list")
+    def _list(
+        out: Out,
+        status: Annotated[str | None, typer.Option(help="Only those: waiting, running, done or failed.")] = None,
+        problem: Annotated[str | None, typer.Option(help="Only those of a problem.")] = None,
+        method: Annotated[str | None, typer.Option(help="Only those of a method.")] = None,
+        lines: Json = False,
+    ) -> None:
+        """List the runs of a study, also while it runs."""
+        list_runs(out, lines, status=status, problem=problem, method=method)
+
+    @app.command("show")
+    def _show(
+        out: Out,
+        run: Annotated[str, typer.Argument(help="The beginning of a run's id.", show_default=False)],
+        lines: Json = False,
+    ) -> None:
+        """Tell all of a run: what was asked, what came of it, on which machine."""
+        show_run(out, run, lines)
+
+    @app.command("export")
+    def _export(
+        out: Out,
+        csv: Annotated[bool, typer.Option("--csv", help="Write runs.csv and curves.csv.")] = False,
+        parquet: Annotated[bool, typer.Option("--parquet", help="Write runs.parquet and curves.parquet.")] = False,
+        to: Annotated[Path | None, typer.Option(help="Where to; DIR if not given.")] = None,
+    ) -> None:
+        """Write the runs and curves of a study as tables for other programs."""
+        export_runs(out, [kind for kind, wanted in (("csv", csv), ("parquet", parquet)) if wanted], to)
+
+    @app.command("report")
+    def _report(
+        out: Out,
+        kinds: Annotated[
+            list[str] | None, typer.Option("--format", help="Of the figures: svg, png, pdf; may be given again.")
+        ] = None,
+    ) -> None:
+        """Write DIR/report.html, one page with all figures in it, and the figures as files into DIR/figures."""
+        report_study(out, kinds or [])
+
+    @app.command("warmup")
+    def _warmup(
+        part: Annotated[list[str] | None, typer.Argument(help="Of rules, methods, models; all if none.")] = None,
+    ) -> None:
+        """Compile the common loops now and keep them on disk: minutes once, none later."""
+        warm_up(part)
 
     @app.command("methods")
     def _methods() -> None:

@@ -15,6 +15,7 @@ from ._packed import Packed, count_words
 from ._schedule import rates
 from ._threads import workers
 from .arguments import (
+    HISTORY_ROWS,
     count,
     limits_of,
     nonnegative,
@@ -25,10 +26,12 @@ from .arguments import (
     warn,
     wrong_bound,
 )
+from .automatic import is_automatic
 from .least_squares import STATUS, least_squares
 from .loops import many
-from .loops.state import Run, new_run
+from .loops.state import RECORD, Run, new_run
 from .minimize import minimize, named
+from .optimizers._program import parts_of
 from .optimizers._rule import OPTIMIZERS
 from .problems.function import Function, needed
 from .result import optimize_result
@@ -41,7 +44,7 @@ CHUNK_SECONDS = 0.01  # of problems that a thread takes at a time
 PIECE = 64  # steps of one problem between two looks at Ctrl-C
 FROM_SCIPYS = {theirs: ours for ours, theirs in STATUS.items()}
 FIRST = 10  # problems that are tried to learn how many residuals there are
-MANY_OPTIONS = ("maxiter", "gtol", "ftol", "xtol", "progress", "jit")
+MANY_OPTIONS = ("maxiter", "gtol", "ftol", "xtol", "history", "path", "progress", "jit")
 
 
 def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=None, tol=None, options=None):
@@ -66,16 +69,20 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
         Which ``args`` are arrays with a leading axis of length k, of which each problem is given its own item (of a
         vector, a number); the others are shared.  None: all are shared, an error where one looks as if it were not.
     method, jac, tol
-        As in `minimize`; methods that work on whole objectives, with compiled loops.
+        As in `minimize`; methods that work on whole objectives, with compiled loops.  ``method`` may also be a list of
+        k rules or methods of one class: one for each problem, with fields of its own.
     bounds : sequence of (low, high) or scipy.optimize.Bounds
         For all, or, as Bounds with arrays of shape (k, n), for each.  Starts outside are moved into them.
     options : dict
-        The fields of the method, ``maxiter``, ``gtol``, ``ftol``, ``xtol``, ``progress`` and ``jit``, as in `minimize`.
+        The fields of the method, ``maxiter``, ``gtol``, ``ftol``, ``xtol``, ``progress`` and ``jit``, as in `minimize`;
+        ``history``, as there but False if not given; ``path``: whether to keep the point of every row of the history
+        (where a search for a rate turns back, the point that it returns to).
 
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x`` (k, n), ``fun``, ``status``, ``success``, ``nit``, ``nfev`` (k,), and a ``message`` that counts.
+        ``x`` (k, n), ``fun``, ``status``, ``success``, ``nit``, ``nfev`` (k,), and a ``message`` that counts; where
+        asked for, ``history`` and ``path``, lists of k.  A history's seconds are shares of what was solved together.
 
     Raises
     ------
@@ -105,16 +112,18 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     args = args if isinstance(args, tuple) else (args,)
     if hasattr(fun, "n_terms"):
         raise TypeError(f"fun must be a function of one problem, not a {type(fun).__name__}")
-    starts, which = _starts(X0, args, batched)
+    starts, which = _starts(X0, args, batched, len(method) if isinstance(method, list) else None)
     args = tuple(_native(arg) if own else arg for arg, own in zip(args, which, strict=True))
     lower, upper = _bounds(bounds, starts)
-    opt = _method(method)
-    opt, options = split_options(opt, settle_rate(method, opt, options, False), tol)
+    path = bool(options.pop("path", False))
+    opts, options = _methods(method, options, tol)
+    opt = opts[0]
     for key in [key for key in options if key not in MANY_OPTIONS]:
         warn(f"option {key!r} has no effect in minimize_many; it knows {', '.join(MANY_OPTIONS)}")
     settings = settings_of(opt, tol, options, starts.shape[1])
     if len(starts) == 0:
         return _result(starts, np.zeros(0), *np.zeros((3, 0), np.int64))
+    settings |= {"rows": _rows(options.get("history", path)), "path": path}
     box = (lower[0], upper[0]) if len(lower) else (np.zeros(0), np.zeros(0))
     jac = needed(opt, jac)
     if hasattr(opt, "problem"):
@@ -124,11 +133,11 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
         if hasattr(opt, "check"):
             opt.check(opt, problem, None, len(lower) > 0)
     if not problem.compiled:
-        return _one_by_one(fun, starts, args, which, opt, jac, (lower, upper), tol, options)
-    return _Solution(problem, opt, starts, args, which, lower, upper, settings).solve()
+        return _one_by_one(fun, starts, args, which, opts, jac, (lower, upper), tol, options, settings)
+    return _Solution(problem, opts, starts, args, which, lower, upper, settings).solve()
 
 
-def _starts(X0: Any, args: tuple, batched: Any) -> tuple[np.ndarray, tuple[bool, ...]]:
+def _starts(X0: Any, args: tuple, batched: Any, methods: int | None) -> tuple[np.ndarray, tuple[bool, ...]]:
     """The starts as a (k, n) array, and which arguments belong to single problems."""
     X0 = np.asarray(X0)
     if X0.ndim == 2:
@@ -150,6 +159,8 @@ def _starts(X0: Any, args: tuple, batched: Any) -> tuple[np.ndarray, tuple[bool,
         raise ValueError(f"batched has {len(which)} items, args has {len(args)}")
     lengths = {f"args[{k}]": len(np.asarray(arg)) if np.ndim(arg) else 0
                for k, (arg, own) in enumerate(zip(args, which, strict=True)) if own}  # fmt: skip
+    if methods is not None:
+        lengths = {"method": methods, **lengths}
     if X0.ndim == 2:
         lengths = {"X0": len(X0), **lengths}
     elif not lengths:
@@ -204,6 +215,27 @@ def _method(method: Any) -> Any:
     return opt
 
 
+def _methods(method: Any, options: dict[str, Any], tol: float | None) -> tuple[list[Any], dict[str, Any]]:
+    """The rule or method of every problem (one stands for all), and the options left."""
+    given = method if isinstance(method, list) else [method]
+    opts, left = [], options
+    for one in given:
+        opt = _method(one)
+        opt, left = split_options(opt, settle_rate(one, opt, options, False), tol)
+        opts.append(opt)
+    kinds = [(*map(type, parts_of(opt)), is_automatic(opt.lr)) for opt in opts]
+    if other := next((i for i, kind in enumerate(kinds) if kind != kinds[0]), 0):
+        raise ValueError(f"method: all must be of one class, but [0] is {opts[0]!r} and [{other}] is {opts[other]!r}")
+    return opts, left
+
+
+def _rows(history: Any) -> int:
+    """Most rows of the histories; 0 where nobody asks for them."""
+    if history in (True, False):
+        return HISTORY_ROWS if history else 0
+    return count("history", history, 2)
+
+
 def _residuals(opt, fun, jac, starts, args, which, box, jit) -> Any:
     """The residuals of the first problem whose do not raise: it tells how many there are."""
     errors: list[Exception] = []
@@ -227,23 +259,34 @@ def _whole(opt: Any) -> bool:
 class _Solution:
     """The problems, what solves them, and the answers so far."""
 
-    def __init__(self, problem: Function, opt: Any, starts: np.ndarray, args: tuple, which: tuple[bool, ...],
+    def __init__(self, problem: Function, opts: list[Any], starts: np.ndarray, args: tuple, which: tuple[bool, ...],
                  lower: np.ndarray, upper: np.ndarray, settings: dict[str, Any]):  # fmt: skip
         assert problem.data is not None
         self.data: Any = problem.data
-        self.problem, self.opt, self.dtype, self.size = problem, opt, np.dtype(problem.dtype), len(starts)
+        self.problem, self.dtype, self.size, self.opt = problem, np.dtype(problem.dtype), len(starts), opts[0]
+        distinct = {repr(opt): opt for opt in opts}  # not by value: tuples of other classes may be equal
+        self.opts = list(distinct.values())
         self.maxiter = count("maxiter", 10_000 if settings["maxiter"] is None else settings["maxiter"])
         self.tolerances = tuple(nonnegative(key, 1e-5 if settings[key] is None else settings[key])
                                 for key in ("gtol", "ftol", "xtol"))  # fmt: skip
-        self.rates = rates(opt.lr, 0, 0 if hasattr(opt, "solver") else self.maxiter)
+        self.rates = [rates(opt.lr, 0, 0 if hasattr(opt, "solver") else self.maxiter) for opt in self.opts]
+        sizes = {solver_of(opt).sizes(opt, problem, None, len(lower) > 0) for opt in self.opts}
+        if len(sizes) > 1:
+            raise ValueError("method: all must need the same memory, such as the same number of pairs")
         self.bounded, self.progress = len(lower) > 0, bool(settings["progress"])
         moving = np.array(list(self._moving(args, which)), np.int64).reshape(-1, 4).T
         places, bases, strides, lent = map(np.ascontiguousarray, moving)
         starts, lower, upper = (table.astype(self.dtype, copy=False) for table in (starts, lower, upper))
-        nit, nfev, status = np.zeros(self.size, np.int64), np.zeros(self.size, np.int64), np.full(self.size, STOPPED)
-        self.tasks = many.Tasks(starts, lower, upper, starts.copy(), np.full(self.size, np.nan), status, nit, nfev,
-                                places, bases, strides, lent, self._run().now.view(np.int64),
-                                np.zeros(1, np.int64))  # fmt: skip
+        nit, nfev, records = np.zeros((3, self.size), np.int64)
+        order = list(distinct)
+        kinds = np.resize([order.index(repr(opt)) for opt in opts], self.size).astype(np.int64)
+        self.rows, path = settings["rows"], settings["path"] and settings["rows"] > 0
+        kept = (self.size, self.rows + 1) if self.rows else (0, 0)
+        self.tasks = many.Tasks(
+            starts, lower, upper, starts.copy(), np.full(self.size, np.nan), np.full(self.size, STOPPED), nit, nfev,
+            kinds, records, np.zeros(kept, RECORD),
+            np.zeros((*kept, starts.shape[1]) if path else (0, 0, 0), self.dtype), places, bases, strides, lent,
+            self._run().now.view(np.int64), np.zeros(1, np.int64))  # fmt: skip
         self.packed = Packed(self.tasks, many.tasks_type(self.dtype))
         self.lock, self.next, self.done = threading.Lock(), 0, 0
 
@@ -252,7 +295,8 @@ class _Solution:
         n = self.problem.n
         slots, extra = solver_of(self.opt).sizes(self.opt, self.problem, None, self.bounded)
         bounds = np.zeros(n if self.bounded else 0, self.dtype)
-        run = new_run(np.zeros(n, self.dtype), slots, bounds, bounds.copy(), 2, self.tolerances[2] > 0, extra)
+        run = new_run(np.zeros(n, self.dtype), slots, bounds, bounds.copy(), self.rows or 2, self.tolerances[2] > 0,
+                      extra)  # fmt: skip
         run.now[0].calm_steps = getattr(self.opt, "calm_steps", run.now[0].calm_steps)
         return run
 
@@ -273,7 +317,7 @@ class _Solution:
         from concurrent.futures import wait
 
         threads = max(1, min(numba.get_num_threads(), self.size))
-        jobs = [workers().submit(self._work, self._solver()) for _ in range(threads)]
+        jobs = [workers().submit(self._work, *self._solvers()) for _ in range(threads)]
         bar = _bar(self.size) if self.progress else None
         try:
             while wait(jobs, 0.05 if bar else 0.2).not_done:
@@ -292,22 +336,23 @@ class _Solution:
             job.result()
         return self.result()
 
-    def _solver(self) -> Any:
-        """A solver of one thread, with a run and a copy of the arguments' words of its own."""
-        limits = Limits(self.maxiter, *self.tolerances)
-        solver = solver_of(self.opt)(Job(self.problem, self.opt, self._run(), limits, None, ()))
+    def _solvers(self) -> tuple[list[Any], np.ndarray]:
+        """Solvers of one thread, one for each kind of problem, with one run and a copy of the arguments' words."""
+        limits, run = Limits(self.maxiter, *self.tolerances), self._run()
+        solvers = [solver_of(opt)(Job(self.problem, opt, run, limits, None, ())) for opt in self.opts]
         words = self.data.words.copy()
         if self.problem.per_gradient and self.bounded:  # differences must respect the bounds of each problem
             place = count_words(self.data.type[0])
-            words[place], words[place + 3] = solver.job.run.lower.ctypes.data, solver.job.run.upper.ctypes.data
-        return solver, words
+            words[place], words[place + 3] = run.lower.ctypes.data, run.upper.ctypes.data
+        return solvers, words
 
-    def _work(self, mine: Any) -> None:
+    def _work(self, solvers: list[Any], words: np.ndarray) -> None:
         """Take chunks of problems until none is left."""
-        solver, words = mine
-        solve, size = many.compiled(self.dtype), 1
-        where, _keep = solver.settings_for(self.rates, 0)
-        loop = many.loop_address(solver.loop, self.dtype)
+        solve, size, first = many.compiled(self.dtype), 1, solvers[0]
+        settled = [solver.settings_for(rates, 0) for solver, rates in zip(solvers, self.rates, strict=True)]
+        where = np.array([address for address, _ in settled], np.int64)
+        loop = many.loop_address(first.loop, self.dtype)
+        piece = 1 if self.tasks.paths.size else PIECE
         while not self.tasks.stop[0]:
             with self.lock:
                 low = self.next
@@ -315,10 +360,11 @@ class _Solution:
             if low >= high:
                 return
             begin = time.perf_counter()
-            solve(self.packed.address, solver.packed_run.address, solver.zero, low, high, PIECE, self.maxiter,
-                  solver.job.run.now.ctypes.data, words.ctypes.data, loop, where, self.problem.evaluate,
+            solve(self.packed.address, first.packed_run.address, first.zero, low, high, piece, self.maxiter,
+                  first.job.run.now.ctypes.data, words.ctypes.data, loop, where.ctypes.data, self.problem.evaluate,
                   *self.tolerances)  # fmt: skip
             took = time.perf_counter() - begin
+            self._stamp(low, high, took)
             with self.lock:
                 self.done += high - low
             if took < CHUNK_SECONDS / 4:
@@ -326,16 +372,29 @@ class _Solution:
             elif took > CHUNK_SECONDS:
                 size = max(1, size // 2)
 
+    def _stamp(self, low: int, high: int, took: float) -> None:
+        """Write the time into histories: each problem is given its share by its steps, which are taken as equal."""
+        if not self.rows:
+            return
+        tasks = self.tasks
+        share = took / max(1, int((tasks.nit[low:high] + 1).sum()))
+        for rows, used in zip(tasks.histories[low:high], tasks.records[low:high], strict=True):
+            rows["seconds"][:used] = (rows["step"][:used] + 1) * share
+
     def result(self) -> Any:
         """The answers as SciPy tells of one."""
         tasks = self.tasks
-        return _result(tasks.x, tasks.fun, tasks.status, tasks.nit, tasks.nfev * (1 + self.problem.per_gradient))
+        tasks.histories["nfev"] *= 1 + self.problem.per_gradient
+        kept = {name: [rows[:size].copy() for rows, size in zip(table, tasks.records, strict=True)]
+                for name, table in (("history", tasks.histories), ("path", tasks.paths)) if len(table)}  # fmt: skip
+        return _result(tasks.x, tasks.fun, tasks.status, tasks.nit, tasks.nfev * (1 + self.problem.per_gradient),
+                       **kept)  # fmt: skip
 
 
-def _result(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray) -> Any:
+def _result(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray, **kept: Any) -> Any:
     told = [f"{np.count_nonzero(status == code):,} x {MESSAGES[code]}" for code in np.unique(status).tolist()]
     return optimize_result(x=x, fun=fun, status=status, success=status == CONVERGED, nit=nit, nfev=nfev,
-                           message=" ".join(told) or "There were no problems.")  # fmt: skip
+                           message=" ".join(told) or "There were no problems.", **kept)  # fmt: skip
 
 
 def _bar(total: int) -> Any:
@@ -346,7 +405,7 @@ def _bar(total: int) -> Any:
     return tqdm(total=total, unit="problem")
 
 
-def _one_by_one(fun, starts, args, which, opt, jac, bounds, tol, options) -> Any:
+def _one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settings) -> Any:
     """What cannot be compiled is minimized by `minimize`, from Python."""
     from scipy.optimize import Bounds
 
@@ -354,9 +413,12 @@ def _one_by_one(fun, starts, args, which, opt, jac, bounds, tol, options) -> Any
     x, fun_values, numbers = starts.copy(), np.full(k, np.nan), np.full((3, k), 0)
     numbers[0] = STOPPED
     given = {key: options[key] for key in options if key in MANY_OPTIONS and key != "progress"}
+    given["history"] = settings["rows"] or 2
+    histories: list[np.ndarray] = [np.zeros(0, RECORD)] * k
+    paths: list[np.ndarray] = [np.zeros((0, starts.shape[1]))] * k
 
     def solve(i: int) -> Any:
-        mine = _of(i, args, which)
+        mine, opt = _of(i, args, which), opts[i % len(opts)]
         low, high = (lower[i % len(lower)], upper[i % len(upper)]) if len(lower) else (-np.inf, np.inf)
         if hasattr(opt, "problem"):
             tolerances = {key: given.get(key, 1e-8 if tol is None else tol) for key in ("ftol", "xtol", "gtol")}
@@ -365,7 +427,13 @@ def _one_by_one(fun, starts, args, which, opt, jac, bounds, tol, options) -> Any
             found.fun, found.status = found.cost, FROM_SCIPYS.get(found.status, CONVERGED)
             return found
         box = Bounds(low, high) if len(lower) else None
-        return minimize(fun, starts[i], mine, opt, jac, bounds=box, tol=tol, options={**given, "history": 2})
+        points = [starts[i].clip(low, high)]
+        found = minimize(fun, starts[i], mine, opt, jac, bounds=box, tol=tol, options=given,
+                         callback=points.append if settings["path"] else None)  # fmt: skip
+        histories[i] = found.history
+        if settings["path"]:
+            paths[i] = np.array(points)[found.history.step]
+        return found
 
     try:
         for i in range(k):
@@ -380,4 +448,6 @@ def _one_by_one(fun, starts, args, which, opt, jac, bounds, tol, options) -> Any
     except KeyboardInterrupt as interrupt:
         interrupt.result = _result(x, fun_values, *numbers)
         raise
-    return _result(x, fun_values, *numbers)
+    kept = {"history": histories if settings["rows"] else None, "path": paths if settings["path"] else None}
+    status, nit, nfev = numbers
+    return _result(x, fun_values, status, nit, nfev, **{name: of for name, of in kept.items() if of is not None})

@@ -84,13 +84,14 @@ def convergence(
 
 
 def trajectories(
-    fun: Callable[[np.ndarray], float],
+    fun: Callable[[np.ndarray], float] | None,
     paths: Mapping[str, Any],
     ax: Axes | None = None,
     minimum: Any = None,
     domain: tuple[float, float, float, float] | None = None,
     levels: int = 18,
     names: tuple[str, str] = ("$x_1$", "$x_2$"),
+    looks: Mapping[str, tuple[str, Any]] | None = None,
 ) -> Axes:
     """The ways methods take over the contours of a function of two variables.
 
@@ -98,8 +99,8 @@ def trajectories(
 
     Parameters
     ----------
-    fun : callable
-        ``fun(x) -> float`` for ``x`` of two components.
+    fun : callable or None
+        ``fun(x) -> float`` for ``x`` of two components; without it there are no contours.
     paths : dict of str to array of shape (k, 2)
         The points that each method visited, by the name to show.
     ax : matplotlib.axes.Axes, optional
@@ -112,6 +113,8 @@ def trajectories(
         Number of contours.  They are denser where the function is flat: half of them lie below its median.
     names : (str, str)
         What the two axes are called.
+    looks : dict of str to (colour, dashes), optional
+        The look of every path; by default what `styles` chooses for their names.
 
     Returns
     -------
@@ -136,9 +139,11 @@ def trajectories(
     stars = np.empty((0, 2)) if minimum is None else np.asarray(minimum, float).reshape(-1, 2)
     left, right, bottom, top = domain or _surrounding(np.concatenate([stars, *tracks.values()]))
     ax = axes(ax, height=1.2 * HEIGHT, grid=False)
-    _contours(ax, fun, np.linspace(left, right, 301), np.linspace(bottom, top, 301), levels)
-    for k, (name, (colour, dashes)) in enumerate(styles(tracks).items()):  # the lower, the wider
-        _draw_path(ax, name, tracks[name], colour, dashes, 1.5 + 0.3 * (len(tracks) - 1 - k), 3 + k / len(tracks))
+    if fun is not None:
+        _contours(ax, fun, np.linspace(left, right, 301), np.linspace(bottom, top, 301), levels)
+    for k, (name, (colour, dashes)) in enumerate((looks or styles(tracks)).items()):  # the lower, the wider
+        width = 1.5 + min(0.3, 1.5 / len(tracks)) * (len(tracks) - 1 - k)
+        _draw_path(ax, name, tracks[name], colour, dashes, width, 3 + k / len(tracks))
     starts = np.unique([track[0] for track in tracks.values()], axis=0)
     ax.plot(*starts.T, "o", markersize=8, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.4,
             linestyle="none", label="start" if len(starts) == 1 else "starts", zorder=6)  # fmt: skip

@@ -115,9 +115,12 @@ def _history(driver: Driver, now: Any) -> np.recarray:
     rows = np.asarray(history[: now.records])
     judged = driver.judges and driver.within_epoch == 0 and not now.awaiting
     if judged and rows["step"][-1] != now.step:
-        rows = np.append(rows, np.array([(now.step, now.fun, now.grad_norm, now.lr, driver.seconds, np.nan)], RECORD))
+        last = (now.step, now.fun, now.grad_norm, now.lr, driver.seconds, np.nan, now.evaluations)
+        rows = np.append(rows, np.array([last], RECORD))
+    rows = rows.copy()
+    rows["nfev"] *= 1 + getattr(driver.problem, "per_gradient", 0)
     if driver.batches is None:
-        return rows.copy().view(np.recarray)
+        return rows.view(np.recarray)
     told = np.zeros(rows.size, [*RECORD.descr, ("epoch", "f8")])
     for name in rows.dtype.names or ():
         told[name] = rows[name]
@@ -131,7 +134,8 @@ def stand_of(driver: Driver):
 
     now = driver.now
     fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
-    return OptimizeResult(x=driver.told(driver.point), fun=fun, nit=int(now.step))
+    nfev = int(now.evaluations) * (1 + getattr(driver.problem, "per_gradient", 0))
+    return OptimizeResult(x=driver.told(driver.point), fun=fun, nit=int(now.step), nfev=nfev)
 
 
 def hook_of(callback: Any, told: Callable[[Driver], Any] = stand_of) -> Callable[[Driver], None] | None:

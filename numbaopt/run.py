@@ -216,10 +216,11 @@ class Driver:
 
     def _slice(self, steps: int, first: int) -> float:
         """Take ``steps`` steps; returns the seconds."""
-        begin, evaluated = time.perf_counter(), int(self.now.evaluations)
+        evaluated = int(self.now.evaluations)
         if self.lr.size < steps or not isinstance(self.opt.lr, float):  # a constant rate is written down once
             self.lr = rates(self.opt.lr, first, steps, self.stands.scale)
         values, callback = np.empty(steps + 1 if self.plateau is not None else 0), self.solver.callback
+        begin = time.perf_counter()  # a schedule is compiled by now
         try:
             self.solver.take(steps, self.lr, values)
         except StopIteration:

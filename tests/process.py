@@ -9,6 +9,11 @@ from pathlib import Path
 import numbaopt
 
 
+def environment(**names):
+    """The environment of a process that sees the same package."""
+    return {**os.environ, "PYTHONPATH": str(Path(numbaopt.__file__).resolve().parents[1]), **names}
+
+
 def start(code, *arguments, package=None, **environment):
     """Start Python on ``code``; ``package`` is the folder to import numbaopt from, None in the environment unsets."""
     root = package or Path(numbaopt.__file__).resolve().parents[1]

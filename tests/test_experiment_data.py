@@ -9,7 +9,7 @@ import pytest
 from files import written
 from scipy import sparse
 
-from numbaopt.experiments import ExperimentError, data
+from numbaopt.experiments import ExperimentError, data, readers
 
 X = np.array([[1.0, 0.0, 2.5], [0.0, -1.0, 0.0], [3.0, 0.0, 1e-3], [0.5, 4.0, 0.0]])
 Y = np.array([1.0, -1.0, 1.0, -1.0])
@@ -24,13 +24,13 @@ class TestData:
     @pytest.mark.parametrize("mark", [",", ";", "\t", " "])
     @pytest.mark.parametrize("header", ["a,b,c,class\n", "1st,2nd,3,4\n", ""])
     def test_csv(self, tmp_path, mark, header):
-        (features, target), = data.read_tables([written(tmp_path, self.csv(mark, header))])
+        (features, target), = readers.read_tables([written(tmp_path, self.csv(mark, header))])
         np.testing.assert_array_equal(features, X)
         np.testing.assert_array_equal(target, Y)
 
     @pytest.mark.parametrize("header", ["a,b,c,class\n", ""])
     def test_csv_with_classes_in_words(self, tmp_path, header):
-        (features, target), = data.read_tables([written(tmp_path, self.csv(header=header, words=('"yes"', "no")))])
+        (features, target), = readers.read_tables([written(tmp_path, self.csv(header=header, words=('"yes"', "no")))])
         np.testing.assert_array_equal(features, X)
         assert target.tolist() == ["yes", "no", "yes", "no"]
 
@@ -40,7 +40,7 @@ class TestData:
     def test_packed_files(self, tmp_path, kind, suffix, pack):
         file = tmp_path / f"table{suffix}"
         file.write_bytes(pack((LIBSVM if kind == "libsvm" else self.csv()).encode()))
-        (features, target), = data.read_tables([file])
+        (features, target), = readers.read_tables([file])
         assert sparse.issparse(features) == (kind == "libsvm")
         np.testing.assert_array_equal(features.toarray() if kind == "libsvm" else features, X)
         np.testing.assert_array_equal(target, Y)
@@ -49,8 +49,8 @@ class TestData:
         file = written(tmp_path, LIBSVM, "a9a")
         (tmp_path / "a9a.t.xz").write_bytes(lzma.compress(b"-1 2:1\n"))
         table = data.load_data("a9a", tmp_path, 0.5, 0, True)
-        assert data.held_out_file(file).name == "a9a.t.xz"
-        assert data.held_out_file(tmp_path / "a9a.t.xz") is None
+        assert readers.held_out_file(file).name == "a9a.t.xz"
+        assert readers.held_out_file(tmp_path / "a9a.t.xz") is None
         assert (table.X.shape, table.X_test.shape, table.y_test.tolist()) == ((4, 3), (1, 3), [-1.0])
         np.testing.assert_array_equal(table.X_test.toarray(), [[0, 1, 0]])
         assert table.about.endswith("held out: 1 rows of a9a.t.xz")

@@ -3,18 +3,21 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from files import written
+from files import mnist_like, written
+from scipy import sparse
 from typer.testing import CliRunner
 
 from numbaopt import cli
-from numbaopt.experiments import ExperimentError, data, load, report, run
-from numbaopt.experiments.problems import PROBLEMS
+from numbaopt.experiments import ExperimentError, Store, build, data, load, report, run
+from numbaopt.experiments.progress import Quiet, Tables
 from numbaopt.optimizers import Adam, Momentum
 from numbaopt.schedules import Cosine, Warmup
 
@@ -52,11 +55,13 @@ def refused(folder, text, **options):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A small experiment that has run: its records, its folder, what it printed."""
+    """A small study that has run: its store, what it printed."""
     folder = tmp_path_factory.mktemp("small")
     lines = []
-    records = run(load(written(folder, SMALL)), folder / "out", echo=lines.append)
-    return records, folder / "out", "\n".join(lines)
+    counts = run(load(written(folder, SMALL)), folder / "out", show=lambda store: Tables(store, lines.append))
+    assert counts == {"waiting": 0, "running": 0, "done": 5, "failed": 0}
+    with Store.open(folder / "out") as store:
+        yield store, "\n".join(lines)
 
 
 class TestFile:
@@ -86,17 +91,29 @@ class TestFile:
         assert "batch_size" not in first.methods["m"].options
         assert "epochs" not in second.methods["m"].options
 
-    def test_the_shipped_files_are_sound(self):
-        files = sorted((ROOT / "experiments").glob("*.toml"))
-        assert {file.stem for file in files} >= {"tutorial", "logistic"}
-        for file in files:
-            assert load(file).trials
+    def test_the_shipped_files_are_sound_and_their_problems_run(self, tmp_path):
+        mnist_like(tmp_path / "mnist.tgz")
+        words = sparse.random(40, 30, 0.2, "csr", random_state=0)
+        np.savez(tmp_path / "farm_ads.npz", data=words.data, indices=words.indices, indptr=words.indptr,
+                 shape=words.shape, y=np.arange(40) % 2)  # fmt: skip
+        studies = {file.stem: load(file, tmp_path) for file in sorted((ROOT / "experiments").glob("*.toml"))}
+        assert set(studies) >= {"tutorial", "logistic", "which_optimizer", "sparse_text", "mnist", "adam_paper"}
+        assert 10_000 < studies["which_optimizer"].count < 30_000
+        kinds = {}
+        for study in studies.values():
+            for job in study.jobs:
+                kinds.setdefault(job.spec["problem"]["problem"], job)
+        assert set(kinds) >= {"quadratic", "recurrent_unit", "linear_model", "network", "logistic_regression"}
+        for job in kinds.values():
+            built = build(job.spec)
+            few = {"epochs": 1} if "epochs" in built.options else {"maxiter": 3}
+            assert built.task.solved_by(built.method, built.options | few).nit > 0
 
     @pytest.mark.parametrize(("text", "message"), [
         ("a = ", "Invalid value"),
-        ("titel = 1", "unknown key 'titel'; did you mean 'title'? valid: methods, problems, title"),
+        ("titel = 1", "unknown key 'titel'; did you mean 'title'? valid: data, methods, output, problems, "),
         ("title = 'x'", "'methods' is missing"),
-        ("[methods]\n[problems]", "it declares 0 runs; from 1 to 1000 are possible"),
+        ("[methods]\n[problems]", "it declares 0 runs; from 1 to 100000 are possible"),
         ("methods = 3\n[problems]", "methods = 3: input should be a valid dictionary"),
         ("[methods]\na = {method='adm'}\n[problems.p]\nproblem='saddle'",
          "methods.a.method = 'adm' is not a known method; did you mean 'adam'? valid: adabelief"),
@@ -112,14 +129,15 @@ class TestFile:
         ("[methods]\na = {method='adam', maxiter=1.5}\n[problems.p]\nproblem='saddle'",
          "methods.a.maxiter = 1.5: input should be a valid integer"),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmaxiter=-1", "problems.p.maxiter = -1: "),
-        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nstart=[1.0]", "problems.p.start = [1.0]: "),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nstart=[1.0]",
+         "problems.p: start = [1.0] has 1 numbers, not 2"),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='more_garbow_hillstrom'\nfunction='woods'",
-         "problems.p.function = 'woods': input should be 'rosenbrock', 'freudenstein_roth', "),
+         "problems.p.function = 'woods' is not known; did you mean 'wood'? valid: bard, "),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nstrat=[1.0]",
-         "unknown key 'problems.p.strat'; did you mean 'start'? valid: ftol, gtol, maxiter, methods, problem, start"),
+         "unknown key 'problems.p.strat'; did you mean 'start'? valid: ftol, gtol, history, max_evaluations, "),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='sadle'",
          "problems.p.problem = 'sadle' is not a known problem; did you mean 'saddle'?"),
-        ("[methods]\na = {method='adam'}\n[problems.p]\n", "'problems.p.problem' is missing; valid: linear_regression"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\n", "'problems.p.problem' is missing; valid: ackley, "),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmethods={b={}}",
          "unknown method 'problems.p.methods.b'; valid: a"),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmethods={a={method='gd'}}",
@@ -144,13 +162,24 @@ class TestFile:
                 load(file)
 
     def test_the_number_of_runs_is_bounded(self, tmp_path):
-        methods = "\n".join(f"m{k} = {{ method = 'gd' }}" for k in range(1001))
-        assert "it declares 1001 runs" in refused(tmp_path, f"[methods]\n{methods}\n[problems.p]\nproblem = 'saddle'")
+        text = """
+            seeds = 1000
+            [methods]
+            Adam = { method = "adam", lr = { log = [1e-6, 1, 1000000] }, beta1 = { linear = [0, 0.9, 1000000] } }
+            [problems.p]
+            problem = "logistic_regression"
+            batch_size = 32
+        """
+        tracemalloc.start()
+        assert "it declares 1000000000000000 runs; from 1 to 100000 are possible" in refused(tmp_path, text)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1_000_000
 
     def test_data_replaces_every_table(self, tmp_path):
         file, table = written(tmp_path, SMALL), written(tmp_path, "1,0\n2,1\n", "t.csv")
         trials = {trial.name: trial.problem for trial in load(file, table).trials}
-        assert trials["cancer"].data == str(table)
+        assert trials["cancer"].data.file == str(table)
         with pytest.raises(ExperimentError, match="--data: no file"):
             load(file, tmp_path / "none.csv")
         text = "[methods]\na = {method='gd'}\n[problems.p]\nproblem='saddle'"
@@ -163,78 +192,56 @@ class TestRun:
         x = rng.random((100, 1))
         y = 3 * x[:, 0] + rng.random(100)
         best = np.linalg.lstsq(np.column_stack([x, np.ones(100)]), y, rcond=None)[0]
-        for record in small[0]["line"].values():
-            assert [record.shown["slope"], record.shown["intercept"]] == record.result.x.tolist()
-            np.testing.assert_allclose(record.result.x, best, atol=0.1)
-        assert "least squares 3.2416 0.3985" in " ".join(small[2].split())
+        for row in small[0].runs(problem="line"):
+            np.testing.assert_allclose(row.x, best, atol=0.1)
+            assert f"{row.x[0]:.4f} {row.x[1]:.4f}" in " ".join(small[1].split())
+        assert "least squares 3.2416 0.3985" in " ".join(small[1].split())
 
     def test_held_out_rows_are_judged_as_scikit_learn_does(self, small, tmp_path):
         metrics = pytest.importorskip("sklearn.metrics")
         table = data.load_data("breast_cancer", tmp_path, 0.25, 0, True)
-        shown, x = small[0]["cancer"]["Adam"].shown, small[0]["cancer"]["Adam"].result.x
-        likely = 1 / (1 + np.exp(-(table.X_test @ x[:-1] + x[-1])))
-        assert shown["accuracy"] == pytest.approx(metrics.accuracy_score(table.y_test, likely > 0.5))
-        assert shown["log-loss"] == pytest.approx(metrics.log_loss(table.y_test, likely))
-        assert shown["accuracy"] > 0.9
-
-    def test_paths_go_from_the_start_to_the_end(self, small):
-        path = small[0]["valley"]["Adam"].path
-        assert path.shape == (51, 2)
-        assert path[0].tolist() == [-1.5, -0.5]
-        assert small[0]["cancer"]["Adam"].path is None
-
-    def test_files(self, small):
-        names = {file.name for file in small[1].iterdir()}
-        assert names == {"results.json", "line.csv", "line-convergence.png", "line-trajectories.png", "cancer.csv",
-                         "cancer-convergence.png", "cancer-time.png", "valley.csv", "valley-convergence.png",
-                         "valley-trajectories.png"}  # fmt: skip
-        assert all(file.read_bytes().startswith(b"\x89PNG") for file in small[1].glob("*.png"))
-
-    def test_results_can_be_read_back(self, small):
-        told = json.loads((small[1] / "results.json").read_text())
-        assert told["format"] == 1
-        assert [(entry["problem"], entry["method"]) for entry in told["runs"]] == [
-            ("line", "gd"), ("line", "Adam"), ("cancer", "gd"), ("cancer", "Adam"), ("valley", "Adam")]  # fmt: skip
-        last = told["runs"][-1]
-        assert last["optimizer"]["name"] == "adam"
-        assert last["optimizer"]["lr"] == 0.2
-        assert last["x"] == small[0]["valley"]["Adam"].result.x.tolist()
-
-    def test_curves_are_exact(self, small):
-        with (small[1] / "line.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if row["method"] == "Adam"]
-        history = small[0]["line"]["Adam"].result.history
-        assert [float(row["objective"]) for row in rows] == history.fun.tolist()
-        assert [float(row["epoch"]) for row in rows] == list(range(61))
+        (row,) = small[0].runs(problem="cancer", method="Adam")
+        likely = 1 / (1 + np.exp(-(table.X_test @ row.x[:-1] + row.x[-1])))
+        assert row.metrics["accuracy"] == pytest.approx(metrics.accuracy_score(table.y_test, likely > 0.5))
+        assert row.metrics["log-loss"] == pytest.approx(metrics.log_loss(table.y_test, likely))
+        assert row.metrics["accuracy"] > 0.9
 
     def test_a_diverging_method_is_a_row_and_not_an_error(self, tmp_path):
         lines = []
         file = written(tmp_path, "[methods]\nwild = {method='gd', lr=10.0}\n[problems.p]\nproblem='rosenbrock'")
-        run(load(file), tmp_path / "out", echo=lines.append)
+        run(load(file), tmp_path / "out", show=lambda store: Tables(store, lines.append))
         assert any(line.startswith("  wild") and line.endswith("diverged") for line in lines)
-        json.loads((tmp_path / "out" / "results.json").read_text())
 
     def test_linear_regression_on_a_table(self, tmp_path):
         text = "[methods]\ngd = {method='gd', lr=0.3}\n[problems.p]\nproblem='linear_regression'\nepochs=9"
-        shown = run(load(written(tmp_path, text)), tmp_path / "out", echo=lambda line: None)["p"]["gd"].shown
-        assert 0.3 < shown["R2"] < 0.7
-        assert shown["RMSE"] == pytest.approx(55, abs=10)
+        run(load(written(tmp_path, text)), tmp_path / "out", show=Quiet)
+        with Store.open(tmp_path / "out") as store:
+            (row,) = store.runs()
+        assert 0.3 < row.metrics["R2"] < 0.7
+        assert row.metrics["RMSE"] == pytest.approx(55, abs=10)
 
     def test_data_that_no_model_takes(self, tmp_path):
         written(tmp_path, "".join(f"{k},{k % 3}\n" for k in range(20)), "t.csv")
         text = "[methods]\ngd = {method='gd'}\n[problems.p]\nproblem='logistic_regression'\ndata='t.csv'"
         with pytest.raises(ExperimentError, match=r"e.toml: problems.p: Unknown label type: multiclass"):
-            run(load(written(tmp_path, text)), tmp_path / "out", echo=lambda line: None)
+            run(load(written(tmp_path, text)), tmp_path / "out", show=Quiet)
+        with pytest.raises(ExperimentError, match="holds no study"):
+            Store.open(tmp_path / "out")
 
-    def test_a_rate_that_becomes_invalid_is_told(self, tmp_path):
+    def test_a_rate_that_becomes_invalid_is_a_run_that_failed(self, tmp_path):
         text = """
             [methods]
             gd = { method = "gd", lr = { schedule = "exponential", gamma = 1e300 } }
             [problems.p]
             problem = "saddle"
         """
-        with pytest.raises(ExperimentError, match=r"e.toml: problems.p: lr: the schedule gives inf at step 2"):
-            run(load(written(tmp_path, text)), tmp_path / "out", echo=lambda line: None)
+        lines = []
+        counts = run(load(written(tmp_path, text)), tmp_path / "out", show=lambda store: Tables(store, lines.append))
+        assert counts["failed"] == 1
+        assert any(line.startswith("  gd") and line.endswith("failed") for line in lines)
+        with Store.open(tmp_path / "out") as store:
+            assert store.runs()[0].error.endswith("ValueError: lr: the schedule gives inf at step 2; a rate must be in "
+                                                  "[0, inf)\n")  # fmt: skip
 
     def test_files_are_whole_or_not_there(self, tmp_path, monkeypatch):
         file = report.write(tmp_path / "a.txt", "old")
@@ -249,22 +256,6 @@ class TestRun:
             report.write(file, "new")
         assert [(name.name, name.read_text()) for name in tmp_path.iterdir()] == [("a.txt", "old")]
 
-    def test_json_has_no_nan(self):
-        assert json.loads(report.as_json({"a": np.nan, "b": [np.inf, np.int64(1)], "c": Cosine(1.0, 2)})) == {
-            "a": None, "b": [None, 1], "c": {"name": "cosine", "lr": 1.0, "steps": 2.0, "lr_min": 0.0}}  # fmt: skip
-
-    def test_every_problem_has_a_title_and_a_reference(self, tmp_path):
-        for cls in PROBLEMS.values():
-            task = cls().task(tmp_path)
-            assert task.about
-            assert task.value(task.reference[1]) <= task.value(task.x0)
-            if task.jac is not None:
-                step = 1e-6 * np.eye(2)
-                slope = [(task.fun(task.x0 + h) - task.fun(task.x0 - h)) / 2e-6 for h in step]
-                np.testing.assert_allclose(task.jac(task.x0), slope, rtol=1e-5, atol=1e-8)
-                assert all(np.abs(task.jac(x)).max() < 1e-12 for x in task.minima)
-
-
 class TestCommandLine:
     def invoke(self, *arguments):
         return CliRunner().invoke(cli.app, list(map(str, arguments)))
@@ -274,7 +265,7 @@ class TestCommandLine:
         result = self.invoke("run", file, "--out", tmp_path / "out")
         assert result.exit_code == 0, result.output
         assert "[p] A saddle between two minima" in result.stdout
-        assert f"  {tmp_path / 'out' / 'p-trajectories.png'}" in result.stdout.splitlines()
+        assert result.stdout.splitlines()[-1].startswith(f"Everything is in {tmp_path / 'out'}")
 
     def test_run_with_data(self, tmp_path):
         table = written(tmp_path, "".join(f"{k},{k * k % 7},{'ab'[k > 9]}\n" for k in range(20)), "t.csv")
@@ -289,7 +280,7 @@ class TestCommandLine:
         for arguments, message in (
             (("run", tmp_path / "no.toml"), "no such file or directory"),
             (("run", written(tmp_path, "a = 1", "bad.toml")), "unknown key 'a'"),
-            (("run", good, "--out", blocked), "blocked: file exists"),
+            (("run", good, "--out", blocked), "blocked is not a folder"),
             (("run", good, "--data", tmp_path / "no.csv"), "--data: no file"),
         ):
             result = self.invoke(*arguments)
@@ -307,7 +298,7 @@ class TestCommandLine:
         assert self.invoke("methods").exit_code == 0
 
     @pytest.mark.process
-    @pytest.mark.parametrize("package", ["typer", "pydantic", "matplotlib", "sklearn"])
+    @pytest.mark.parametrize("package", ["typer", "pydantic", "sklearn"])
     def test_what_is_not_installed_is_told(self, tmp_path, package):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(f"raise ModuleNotFoundError('no', name={package!r})")
@@ -318,3 +309,90 @@ class TestCommandLine:
         assert done.returncode == 2, done.stderr
         assert done.stderr.strip().endswith(f"{package}, which is not installed; pip install 'numbaopt[all]'")
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+class TestStudyCommands:
+    """`list`, `show` and `export` read what a study has found."""
+
+    @pytest.fixture
+    def folder(self, small):
+        return small[0].path.parent
+
+    def invoke(self, *arguments, code=0):
+        result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+        assert result.exit_code == code, result.output
+        return result
+
+    def test_list(self, small, folder):
+        told = [json.loads(line) for line in self.invoke("list", folder, "--json").stdout.splitlines()]
+        rows = small[0].runs()
+        assert [list(entry)[:8] for entry in told] == [["id", "status", "problem", "method", "settings", "seed", "fun",
+                                                        "seconds"]] * 5  # fmt: skip
+        assert [(entry["id"], entry["fun"], entry["seed"]) for entry in told] == [
+            (row.id, row.fun, row.seed) for row in rows]  # fmt: skip
+        lines = self.invoke("list", folder, "--problem", "valley").stdout.splitlines()
+        assert len(lines) == 2
+        assert lines[1].startswith(f"{rows[-1].id[:8]}  done")
+        assert self.invoke("list", folder, "--status", "failed", "--json").stdout == ""
+
+    def test_show(self, small, folder):
+        (row,) = small[0].runs(problem="valley")
+        told = json.loads(self.invoke("show", folder, row.id[:10], "--json").stdout)
+        assert told["x"] == row.x.tolist()
+        assert told["curve"]["fun"] == small[0].curve(row.id)["fun"].tolist()
+        assert told["about"]["numba"] == row.about["numba"]
+        text = self.invoke("show", folder, row.id).stdout
+        assert f"id        {row.id}" in text
+        assert "curve     51 points of step epoch nfev seconds fun grad_norm lr x1 x2" in text
+        assert "no run has an id that begins with 'none'" in self.invoke("show", folder, "none", code=2).stderr
+
+    def test_export(self, small, folder, tmp_path):
+        self.invoke("export", folder, "--csv", "--parquet", "--to", tmp_path)
+        rows = small[0].runs()
+        with (tmp_path / "runs.csv").open() as file:
+            found = list(csv.DictReader(file))
+        assert [(entry["id"], float(entry["fun"]), entry["metrics.accuracy"]) for entry in found] == [
+            (row.id, row.fun, repr(row.metrics["accuracy"]) if "accuracy" in row.metrics else "")
+            for row in rows]  # fmt: skip
+        with (tmp_path / "curves.csv").open() as file:
+            mine = [float(entry["fun"]) for entry in csv.DictReader(file) if entry["id"] == rows[0].id]
+        assert mine == small[0].curve(rows[0].id)["fun"].tolist()
+        parquet = pytest.importorskip("pyarrow.parquet")
+        table = parquet.read_table(tmp_path / "curves.parquet")
+        np.testing.assert_array_equal(table["fun"], np.concatenate([small[0].curve(row.id)["fun"] for row in rows]))
+        assert parquet.read_table(tmp_path / "runs.parquet")["fun"].to_pylist() == [row.fun for row in rows]
+        assert "export needs --csv or --parquet" in self.invoke("export", folder, code=2).stderr
+        (tmp_path / "link").mkdir()
+        (tmp_path / "link" / "runs.csv").symlink_to(tmp_path / "elsewhere")
+        assert "symbolic link" in self.invoke("export", folder, "--csv", "--to", tmp_path / "link", code=2).stderr
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_report(self, small, folder, tmp_path):
+        shutil.copytree(folder, tmp_path / "s")
+        result = self.invoke("report", tmp_path / "s", "--format", "png")
+        page = tmp_path / "s" / "report.html"
+        assert result.stdout.split() == [str(page)]
+        text = page.read_text("utf-8")
+        assert small[0].header.title in text
+        assert "cannot be built" not in text
+        assert "objective − optimum" in text
+        assert (tmp_path / "s" / "figures" / "valley-step.png").is_file()
+        assert "format 'gif' is unknown" in self.invoke("report", folder, "--format", "gif", code=2).stderr
+
+    def test_lines_for_other_programs(self, tmp_path):
+        file = written(tmp_path, "[methods]\ngd = {method='gd', lr=[0.1, 10.0]}\n[problems.p]\nproblem='saddle'")
+        result = self.invoke("run", file, "--out", tmp_path / "out", "--json")
+        told = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [entry["status"] for entry in told] == ["done", "done"]
+        assert [entry["settings"] for entry in told] == [{"lr": 0.1}, {"lr": 10.0}]
+        assert self.invoke("run", file, "--out", tmp_path / "out", "--json").stdout == ""
+        assert self.invoke("resume", tmp_path / "out", "--quiet").output == ""
+        again = self.invoke("run", file, "--out", tmp_path / "out").stdout
+        assert "2 runs, 2 of them there already" in again
+        assert "gd (lr 10)" in again
+
+    def test_what_is_no_study(self, tmp_path):
+        for command in ("resume", "list", "export", "report"):
+            more = ["--csv"] if command == "export" else []
+            assert "holds no study" in self.invoke(command, tmp_path / "none", *more, code=2).stderr
+        assert list(tmp_path.iterdir()) == []

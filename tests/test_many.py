@@ -63,6 +63,45 @@ def test_each_problem_is_solved_as_if_it_were_alone(method, bounds):
         np.testing.assert_allclose(res.x, truth, atol=0.1)
 
 
+@pytest.mark.parametrize("method", ["adam", "lbfgs", no.Rprop(lr=0.01)])
+@pytest.mark.parametrize("rows", [True, 20])
+def test_histories_and_paths_are_those_of_single_runs(method, rows):
+    _, Y = decays(6)
+    options = {"maxiter": 130, "history": rows}
+    box = [(0.0, 2.0), (0.0, 1.5)]
+    res = no.minimize_many(misfit, [1.0, -1.0], (T, Y), (False, True), method, misfit_grad, box,
+                           options={**options, "path": True})  # fmt: skip
+    for i in range(6):
+        one = no.minimize(misfit, [1.0, -1.0], (T, Y[i]), method, misfit_grad, bounds=box, options=options)
+        for name in ("step", "fun", "grad_norm", "lr", "nfev"):
+            np.testing.assert_array_equal(res.history[i][name], one.history[name])
+        there = np.array([misfit(x, T, Y[i]) for x in res.path[i]]) == one.history.fun
+        assert there.all() if method != "adam" else there.mean() > 0.9  # a search for a rate turns back
+        assert (np.diff(res.history[i]["seconds"]) >= 0).all()
+    assert "history" not in no.minimize_many(misfit, [1.0, 1.0], (T, Y), (False, True), method, misfit_grad)
+
+
+def test_every_problem_may_have_a_rule_of_its_own():
+    Clip, Cosine = no.transforms.ClipByNorm, no.schedules.Cosine
+    rules = [no.Adam(lr=0.1), no.Adam(lr=0.02, beta1=0.5), no.Adam(lr=0.1), no.Adam(lr=Cosine(0.2, 100)),
+             no.Adam(lr=1e9)]  # fmt: skip
+    _, Y = decays(1)
+    res = no.minimize_many(misfit, [1.0, 1.0], (T, Y[0]), False, rules, misfit_grad, options={"maxiter": 100})
+    for i, rule in enumerate(rules):
+        one = no.minimize(misfit, [1.0, 1.0], (T, Y[0]), rule, misfit_grad, options={"maxiter": 100})
+        np.testing.assert_array_equal(res.x[i], one.x)
+        assert (res.fun[i], res.nit[i], res.status[i]) == (one.fun, one.nit, one.status)
+    pairs = [no.transforms.chain(Clip(limit), no.SGD(lr=0.01)) for limit in (0.1, 10.0)]
+    res = no.minimize_many(misfit, [1.0, 1.0], (T, Y[0]), False, pairs, misfit_grad, options={"maxiter": 5})
+    assert res.fun[0] > res.fun[1]
+    other = no.transforms.chain(no.transforms.ClipByValue(0.1), no.SGD(lr=0.01))
+    for wrong, match in (([pairs[0], other], "must be of one class"), ([rules[0], "sgd"], "must be of one class"),
+                         ([no.LBFGS(), no.LBFGS(memory=3)], "the same memory"), ([], "X0 has 2, method has 0"),
+                         (rules[:3], "X0 has 2, method has 3")):  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            no.minimize_many(misfit, np.ones((2, 2)), (T, Y[0]), False, wrong, misfit_grad)
+
+
 def test_threads_and_chunks_change_no_bit():
     _, Y = decays(500)
     before = numba.get_num_threads()
@@ -131,6 +170,13 @@ def test_what_cannot_be_compiled_is_solved_from_python():
     with pytest.warns(RuntimeWarning, match="the objective runs from Python"):
         res = no.minimize_many(lambda x, a: float(str(((x - a) ** 2).sum())), np.zeros((3, 2)), np.arange(3.0), True)
     np.testing.assert_allclose(res.x, np.arange(3.0)[:, None] * np.ones(2), atol=1e-4)
+    with pytest.warns(RuntimeWarning, match="the objective runs from Python"):
+        res = no.minimize_many(lambda x, a: float(str(((x - a) ** 2).sum())), np.zeros((2, 2)), np.array([1.0, 2.0]),
+                               True, [no.SGD(lr=0.1), no.SGD(lr=0.4)], options={"history": 4, "path": True})
+    for history, path, end in zip(res.history, res.path, (1.0, 2.0), strict=True):
+        assert len(history) == len(path) <= 5
+        np.testing.assert_array_equal(path[0], [0, 0])
+        np.testing.assert_allclose(((path - end) ** 2).sum(axis=1), history["fun"])
 
 
 def test_starts_and_arguments_are_not_written_to():

@@ -1,9 +1,18 @@
-"""Declared experiments: every method on every problem of a TOML file, with tables and pictures; ``numbaopt run FILE``.
+"""Studies: every method on every problem of a TOML file, run anywhere, stored run by run; ``numbaopt run FILE``.
 
 Needs ``numbaopt[all]``: pydantic checks the files, matplotlib draws, scikit-learn brings data.
 """
 
-from .config import Experiment, ExperimentError, load
-from .runner import run
+from .build import build
+from .config import ExperimentError, Study, load
+from .estimates import estimate
+from .functions import function
+from .registry import problem
+from .runner import How, resume, run
+from .store import Store
+from .task import Task
 
-__all__ = ["Experiment", "ExperimentError", "load", "run"]
+__all__ = [
+    "ExperimentError", "How", "Store", "Study", "Task", "build", "estimate", "function", "load",
+    "problem", "resume", "run",
+]  # fmt: skip

@@ -1,88 +1,139 @@
-"""Experiment files: TOML, checked to the last key before anything runs.
+"""Study files: TOML, checked to the last key before anything runs.
 
 A file names methods once and lists, under each problem, those that run on it and what they change::
 
-    title = "Two methods, one problem"
+    title = "Two methods, two valleys"
+    seeds = 10
 
     [methods]
-    momentum = { method = "momentum" }
-    Adam = { method = "adam", beta2 = 0.99 }
+    momentum = { method = "momentum", lr = { log = [1e-5, 1e-2, 7] } }
+    Adam = { method = "adam", beta2 = [0.99, 0.999], lr = { schedule = "cosine", lr = [0.01, 0.1], steps = 500 } }
 
     [problems.valley]
     problem = "rosenbrock"
+    dimension = [2, 10]
+    start = "random"
     maxiter = 500
 
     [problems.valley.methods]
-    momentum = { lr = 2e-4 }
-    Adam = { lr = { schedule = "cosine", lr = 0.1, steps = 500 } }
+    momentum = { clip_norm = 1.0 }
+    Adam = {}
 
-Settings of a problem hold for its methods unless they set them themselves; a problem without ``methods`` runs them all.
-What the first table says of batches has no effect on functions.  ``clip_norm`` and ``clip_value`` of a method clip the
-gradient before its rule; ``gradient_noise`` adds noise of that variance at first (`transforms.GradientNoise`).
-Names come from registries: nothing in a file is imported or evaluated.
+A method is a name that `numbaopt.minimize` knows, with all its fields, ``clip_norm``, ``clip_value`` and
+``gradient_noise`` (`transforms.GradientNoise` of that variance at first), or made of others: ``{ method = "switch",
+first = { method = "adam", lr = 0.01 }, second = { method = "sgd" }, at = 500 }`` (or ``at_epoch = 5``) and
+``{ method = "lookahead", opt = { method = "adam" } }``.  A problem without ``methods`` runs them all; its settings hold
+for its methods unless they set them themselves.  What problems, or the first table, say of batches has no effect on
+functions and on methods that know no batches.  Lists and ranges are grids (`grids`); those of a problem's own fields
+make a problem of each value, and ``data`` (`data`) may name a table under ``[data.NAME]``.
+
+``seeds = 10`` makes every run ten times, with seeds 0 to 9; a list names them.  A run's seed decides the order of its
+batches, and where it starts if the problem starts at random (networks; functions with ``start = "random"``).  A
+problem's own ``seed`` decides its data (noise, which rows are held out) and is the seed of runs where there are no
+``seeds``.  What has nothing random in it runs once.
+
+``maxiter``, ``epochs``, ``max_evaluations``, ``max_seconds`` and ``target`` (an objective, or ``{ relative = 1e-6 }``:
+of the way from start to minimum) end runs.  ``metrics`` of a problem chooses columns of its table; ``[output]`` says
+what is drawn: ``formats`` ("png", "svg", "pdf"), ``against`` ("step", "evaluation", "epoch", "second") and two
+``quantiles`` over seeds.
+
+Names come from registries: nothing in a file is imported or evaluated (`registry`).
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from .._fields import nearest
-from .._schedule import SCHEDULES
-from ..optimizers._rule import OPTIMIZERS
-from ..transforms import ClipByNorm, ClipByValue, GradientNoise, chain
-from .problems import PROBLEMS
-from .schema import Batches, ExperimentError, Limits, Strict, check, unknown
+from pydantic import Field, model_validator
 
-MAX_RUNS = 1000
-CLIPS = {"clip_norm": ClipByNorm, "clip_value": ClipByValue, "gradient_noise": GradientNoise}
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+from .build import Method, files_of, method_of, problem_of
+from .grids import MAX_RUNS
+from .jobs import Job
+from .plans import ProblemTable
+from .registry import PROBLEMS, load_plugins
+from .schema import Count, ExperimentError, Strict, check
 
 
-class Method(NamedTuple):
-    """An optimizer and the options of `numbaopt.minimize` that go with it."""
+class Output(Strict):
+    """What is drawn, and how."""
 
-    optimizer: Any
-    options: dict[str, Any]
+    formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = ["png"]
+    against: list[Literal["step", "evaluation", "epoch", "second"]] | None = None
+    quantiles: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.25, 0.75]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Any:
+        low, high = self.quantiles
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"quantiles = {self.quantiles!r} must be two numbers from 0 to 1, the lower one first")
+        return self
 
 
 class Trial(NamedTuple):
-    """A problem and the methods that run on it, by their labels."""
+    """A problem and the methods that run on it, by their labels; of a method with a grid, its first point."""
 
     name: str
     problem: Any
     methods: dict[str, Method]
+    metrics: tuple[str, ...] | None = None
 
 
-class Experiment(NamedTuple):
-    """What a file declares."""
+class Study(NamedTuple):
+    """What a file declares.
+
+    Attributes
+    ----------
+    title : str
+    file : path
+    trials : list of Trial
+        The problems in the file's order, each with its methods.
+    jobs : list of Job
+        All runs, in the file's order.
+    output : Output
+        What is to be drawn.
+    """
 
     title: str
     file: Path
     trials: list[Trial]
+    jobs: list[Job]
+    output: Output = Output()
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """The number of runs."""
+        return len(self.jobs)
 
 
 class _File(Strict):
     title: str = ""
+    seeds: Any = None
+    search_seed: Count = 0
+    output: dict[str, Any] = {}
+    data: dict[str, dict[str, Any]] = {}
     methods: dict[str, dict[str, Any]]
     problems: dict[str, dict[str, Any]]
 
 
-def load(file: str | Path, data: str | Path | None = None) -> Experiment:
-    """Read an experiment file.
+def load(file: str | Path, data: str | Path | None = None, plugins: Sequence[str | Path] = ()) -> Study:
+    """Read a study's file.
 
     Parameters
     ----------
     file : path
         A TOML file; paths in it are relative to its folder.
     data : path, optional
-        A LIBSVM or CSV file (also .xz, .bz2, .gz) to use in the place of every table that the file names.
+        A folder, where the data sets that the file names are looked for first; or a file to use in the place of every
+        table that the file names.
+    plugins : sequence of path
+        Python files that define problems, rules and losses for the file to name; see `registry`.
 
     Returns
     -------
-    Experiment
+    Study
 
     Raises
     ------
@@ -90,98 +141,62 @@ def load(file: str | Path, data: str | Path | None = None) -> Experiment:
         One sentence with the file, the key and what would be valid.
     """
     file = Path(file)
+    load_plugins(plugins)
     try:
         declared = check(_File, tomllib.loads(file.read_text("utf-8")), "")
-        trials = [_trial(name, table, declared.methods) for name, table in declared.problems.items()]
-        if not 0 < (total := sum(len(trial.methods) for trial in trials)) <= MAX_RUNS:
-            raise ExperimentError(f"it declares {total} runs; from 1 to {MAX_RUNS} are possible")
-        return Experiment(declared.title or file.stem, file, trials if data is None else _with_data(trials, data))
+        places = {"folder": str(file.absolute().parent), "data": None if data is None else _data_option(data),
+                  "plugins": [str(Path(plugin).expanduser().absolute()) for plugin in plugins]}  # fmt: skip
+        return _study(declared, file, places)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ExperimentError) as error:
         raise ExperimentError(f"{file}: {error}") from None
     except OSError as error:
         raise ExperimentError(f"{file}: {(error.strerror or str(error)).lower()}") from None
 
 
-def _with_data(trials: list[Trial], data: str | Path) -> list[Trial]:
-    """The trials with every named table replaced."""
+def presentation(source: str) -> tuple[Output, dict[str, tuple[str, ...]]]:
+    """How a study's file, given as text, wants to be shown: its ``[output]``, and the metrics that its problems chose.
+
+    Neither data nor plugins are needed.  The problems that the grid of ``valley`` makes are called ``valley-...``.
+    """
+    told = tomllib.loads(source)
+    metrics = {name: tuple(table["metrics"]) for name, table in told["problems"].items() if "metrics" in table}
+    return check(Output, told.get("output", {}), "output"), metrics
+
+
+def _data_option(data: str | Path) -> str:
     path = Path(data).expanduser().absolute()
-    if not path.is_file():
+    if not path.exists():
         raise ExperimentError(f"--data: no file {str(data)!r}")
-    if not any(hasattr(trial.problem, "data") for trial in trials):
+    return str(path)
+
+
+def _data_of(told: Any, declared: _File, places: dict[str, Any]) -> Any:
+    """What a problem's ``data`` means: a table under ``[data.NAME]``, the file of ``--data``, else itself."""
+    if places["data"] is not None and Path(places["data"]).is_file():
+        return Path(places["data"]).name
+    return declared.data.get(told, told) if isinstance(told, str) else told
+
+
+def _study(declared: _File, file: Path, places: dict[str, Any]) -> Study:
+    output = check(Output, declared.output, "output")
+    tables = [ProblemTable(name, table, declared) for name, table in declared.problems.items()]
+    if places["data"] is not None and not any("data" in table.cls.model_fields for table in tables):
         able = (name for name, kind in PROBLEMS.items() if "data" in kind.model_fields)
         raise ExperimentError(f"--data has no use here: no problem takes a table; those that do are {', '.join(able)}")
-    return [
-        trial._replace(problem=trial.problem.model_copy(update={"data": str(path)}))
-        if hasattr(trial.problem, "data") else trial
-        for trial in trials
-    ]  # fmt: skip
-
-
-def _trial(name: str, table: dict[str, Any], methods: dict[str, dict[str, Any]]) -> Trial:
-    where = f"problems.{name}"
-    if not FILE_NAME.fullmatch(name):
-        raise ExperimentError(f"{where}: a problem's name becomes file names: letters, digits, - and _ only")
-    kind, own = table.get("problem"), table.get("methods", {label: {} for label in methods})
-    if not isinstance(kind, str) or kind not in PROBLEMS:
-        raise _named(f"{where}.problem", kind, PROBLEMS, "problem")
-    rest = {key: value for key, value in table.items() if key not in ("problem", "methods")}
-    problem = check(PROBLEMS[kind], rest, where, ("problem", "methods"))
-    if not isinstance(own, dict) or not all(isinstance(entry, dict) for entry in own.values()):
-        raise ExperimentError(f"{where}.methods must be a table of tables, such as {{ Adam = {{ lr = 0.1 }} }}")
-    settings = Batches if isinstance(problem, Batches) else Limits
-    common = {key: rest[key] for key in settings.model_fields if key in rest}
-    idle = set(Batches.model_fields) - set(settings.model_fields)  # what methods say of batches, where there are none
-    chosen = {}
-    for label, entry in own.items():
-        if label not in methods:
-            raise unknown("method", f"{where}.methods.{label}", label, methods)
-        key = f"methods.{label}" if "methods" not in table else f"{where}.methods.{label}"
-        if "method" in entry:
-            raise ExperimentError(f"{key}.method: what a label means is said once, under 'methods.{label}'")
-        general = {key: value for key, value in methods[label].items() if key not in idle}
-        chosen[label] = _method(key, {**general, **entry}, common, settings)
-    return Trial(name, problem, chosen)
-
-
-def _method(where: str, table: dict[str, Any], common: dict[str, Any], settings: type[Limits]) -> Method:
-    """The optimizer of a merged table and the options left."""
-    label = where.rpartition("methods.")[2]
-    kind = table.pop("method", None)
-    if not label.strip() or not label.isprintable():
-        raise ExperimentError(f"{where!r}: a label must be printable")
-    if not isinstance(kind, str) or kind.lower() not in OPTIMIZERS:
-        raise _named(f"methods.{label}.method", kind, OPTIMIZERS, "method")
-    cls = OPTIMIZERS[kind.lower()]
-    fields = {key: _rate(f"{where}.{key}", value) if key == "lr" else value
-              for key, value in table.items() if key in cls._fields}  # fmt: skip
-    clips = [_make(CLIPS[key], {CLIPS[key]._fields[0]: value}, f"{where}.{key}")
-             for key, value in table.items() if key in CLIPS]  # fmt: skip
-    rest = {key: value for key, value in table.items() if key not in (*cls._fields, *CLIPS)}
-    options = check(settings, {**common, **rest}, where, (*cls._fields, *CLIPS)).model_dump(exclude_none=True)
-    opt = _make(cls, fields, where)
-    return Method(chain(*clips, opt) if clips else opt, options)
-
-
-def _rate(where: str, value: Any) -> Any:
-    """A learning rate: a number, or a table that names a schedule."""
-    if not isinstance(value, dict):
-        return value
-    kind = value.get("schedule")
-    if not isinstance(kind, str) or kind.replace("_", "").lower() not in SCHEDULES:
-        raise _named(f"{where}.schedule", kind, SCHEDULES, "schedule")
-    fields = {key: _rate(f"{where}.{key}", entry) if key == "lr" else entry
-              for key, entry in value.items() if key != "schedule"}  # fmt: skip
-    return _make(SCHEDULES[kind.replace("_", "").lower()], fields, where)
-
-
-def _make(cls: Any, fields: dict[str, Any], where: str) -> Any:
-    try:
-        return cls(**fields)
-    except (TypeError, ValueError) as error:
-        raise ExperimentError(f"{where}: {error}") from None
-
-
-def _named(key: str, value: Any, valid: Any, what: str) -> ExperimentError:
-    if value is None:
-        return ExperimentError(f"{key!r} is missing; valid: {', '.join(sorted(valid))}")
-    return ExperimentError(f"{key} = {value!r} is not a known {what}; {nearest(str(value), valid)}")
+    if not 0 < (total := sum(table.count for table in tables)) <= MAX_RUNS:
+        raise ExperimentError(f"it declares {total} runs; from 1 to {MAX_RUNS} are possible")
+    trials, jobs = [], []
+    for table in tables:
+        for name, fields in table.variants():
+            if "data" in fields:
+                fields = {**fields, "data": _data_of(fields["data"], declared, places)}
+            problem = problem_of(fields, places, table.where)
+            common = {"problem": fields, "files": files_of(problem, places), "places": places}
+            made = [list(table.jobs(name, common, plan)) for plan in table.plans]
+            first = {several[0].method: method_of(several[0].spec) for several in made}
+            trials.append(Trial(name, problem, first, table.metrics))
+            jobs += [job for several in made for job in several]
+    names = [trial.name for trial in trials]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ExperimentError(f"problems.{twice}: two problems, or values of a grid, have this name")
+    return Study(declared.title or file.stem, file, trials, jobs, output)

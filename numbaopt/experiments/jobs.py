@@ -12,9 +12,9 @@ import numpy as np
 class Job(NamedTuple):
     """One run: nothing but JSON, so that any process on any machine can make it.
 
-    ``spec`` says everything that decides the result: the problem's kind and fields, the method's kind and fields, the
-    options, where data and registered functions come from.  ``settings`` repeats, for tables, what differs between the
-    runs of one method.
+    ``spec`` says everything that decides the result: ``problem`` and ``method`` (kind and fields), ``options``,
+    ``seed``, and ``places``, where data and plugins are found; `build.build` makes the run of it.  ``settings``
+    repeats, for tables, what differs between the runs of one method.
     """
 
     problem: str  # label
@@ -25,8 +25,9 @@ class Job(NamedTuple):
 
     @property
     def id(self) -> str:
-        """A hash of the spec: the same run has the same name in every process, and is never made twice."""
-        text = json.dumps([self.problem, self.method, self.seed, self.spec], sort_keys=True, allow_nan=False)
+        """A hash of the spec but its places: the same run has the same name on every machine, and is made once."""
+        said = {key: value for key, value in self.spec.items() if key != "places"}
+        text = json.dumps([self.problem, self.method, self.seed, said], sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

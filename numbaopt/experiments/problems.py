@@ -1,54 +1,34 @@
-"""The problems that an experiment file can name, and the settings each one takes."""
+"""Problems of data that a study can name, and the settings each one takes: linear models and networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
-import numba
 import numpy as np
-from pydantic import Field
-from scipy.optimize import least_squares
+from pydantic import Field, field_validator
+from scipy.special import logsumexp
 
+from .._fields import nearest
+from ..losses import LOSSES
 from ..minimize import minimize
 from ..problems.finite_sum import FiniteSum
-from ..problems.linear_model import LinearModel
-from . import more_garbow_hillstrom as mgh
+from ..problems.linear_model import LinearModel as Objective
 from . import network
-from .data import Data, load_data
-from .schema import Batches, Limits, Positive
+from .data import Data, File, Source, as_source, load_data
+from .registry import problem
+from .schema import Batches, ExperimentError, Positive, Tolerance
+from .task import Task
 
-PROBLEMS: dict[str, type[Limits]] = {}
-Point = Annotated[list[float], Field(min_length=2, max_length=2)]
-SUMS_OF_SQUARES = {problem.name: problem for problem in mgh.PROBLEMS}
-
-
-class Task(NamedTuple):
-    """A problem ready to be minimized, and how its answers are shown."""
-
-    about: str
-    fun: Any
-    jac: Any
-    x0: np.ndarray
-    unknowns: tuple[str, ...]  # names of the unknowns, where there are few enough to show
-    judge: Callable[[np.ndarray], dict[str, float]]  # what else to show of an answer
-    reference: tuple[str, np.ndarray]  # the answer itself, and where it is from
-    value: Callable[[np.ndarray], float]
-    minima: np.ndarray  # (m, 2), for pictures
-    domain: tuple[float, float, float, float] | None  # what pictures show: left, right, bottom, top
-    by_layer: Callable[[np.ndarray], list[float]] | None = None  # norms of a network's gradient
-
-
-def problem(cls: type[Limits]) -> type[Limits]:
-    """Class decorator: the problem is known by its class's name in snake case."""
-    PROBLEMS["".join(f"_{c.lower()}" if c.isupper() else c for c in cls.__name__).lstrip("_")] = cls
-    return cls
+SMALL = 1_000_000  # rows times unknowns: sooner solved by L-BFGS than Newton's method is compiled
 
 
 @problem
 class TutorialRegression(Batches):
     """The straight line of every tutorial: x uniform, y = 3 x + uniform noise, both in [0, 1)."""
+
+    linear: ClassVar[bool] = True
 
     n: Annotated[int, Field(ge=2, le=10_000_000)] = 100
     slope: float = 3.0
@@ -64,71 +44,139 @@ class TutorialRegression(Batches):
         def value(x: np.ndarray) -> float:
             return float(least + 0.5 * (x - best) @ curvature @ (x - best))
 
-        return Task(f"linear regression: {self.n:,} points of y = {self.slope:g} x + uniform noise", LinearModel(X, y),
-                    None, np.zeros(2), ("slope", "intercept"), lambda x: {}, ("least squares", best), value, best[None],
-                    None)  # fmt: skip
+        return Task(f"linear regression: {self.n:,} points of y = {self.slope:g} x + uniform noise", Objective(X, y),
+                    None, np.zeros(2), ("slope", "intercept"), lambda x: {}, lambda: ("least squares", best), value,
+                    best[None], None)  # fmt: skip
 
 
 class TableProblem(Batches):
-    """A model of a table: bundled data by name, LIBSVM or CSV files by path."""
+    """A model of a table (see `data`); columns of variance 1, or all divided by the largest entry, or as they are."""
 
-    data: str
+    data: Source
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    standardize: bool = True
+    standardize: bool | Literal["largest"] = True
+
+    _source = field_validator("data", mode="before")(as_source)
+
+    def table(self, folder: Path, standardize: Any, dtype: str) -> Data:
+        """The rows, split and scaled."""
+        return load_data(self.data, folder, self.test_fraction, self.seed, standardize, np.dtype(dtype).type)
 
 
 class LinearProblem(TableProblem):
-    """A linear model."""
+    """A linear model, judged on the rows held out by what suits its targets; with l1 by what is not zero, too."""
 
-    l2: Annotated[float, Field(ge=0)] = 1e-3
+    linear: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "log-loss", "R2", "RMSE", "nonzeros")
 
-    def table_task(self, folder: Path, kind: str, loss: str, judge: Callable[..., dict[str, float]]) -> Task:
-        table = load_data(self.data, folder, self.test_fraction, self.seed, self.standardize)
-        model = LinearModel(table.X, table.y, loss=loss, l2=self.l2)
-        best = minimize(model, method="L-BFGS-B", options={"maxiter": 10_000, "ftol": 0, "gtol": 1e-9, "maxcor": 30})
-        return Task(f"{kind} regression on {table.about}", model, None, np.zeros(model.n), (),
-                    lambda x: judge(model, table, x) if len(table.y_test) else {}, ("L-BFGS-B", best.x),
-                    lambda x: float(model.value_and_grad(x)[0]), np.empty((0, 2)), None)  # fmt: skip
+    l1: Tolerance = 0.0
+    l2: Tolerance = 1e-3
+    intercept: bool = True
+    precision: Literal["float32", "float64"] = "float64"
+
+    def loss_of(self) -> tuple[Any, str]:
+        """The loss, and what the model is called."""
+        raise NotImplementedError
+
+    def task(self, folder: Path) -> Task:
+        """The model, ready to be trained."""
+        table, (loss, what) = self.table(folder, self.standardize, self.precision), self.loss_of()
+        model = Objective(table.X, table.y, loss=loss, l1=self.l1, l2=self.l2, fit_intercept=self.intercept)
+
+        @functools.cache
+        def solve() -> tuple[str, np.ndarray]:
+            small = model.n_terms * model.n < SMALL
+            if small and self.l1 == 0 and hasattr(model.loss, "curvature"):
+                options = {"maxiter": 10_000, "ftol": 0, "gtol": 1e-9, "maxcor": 30}
+                return "optimum", minimize(model, method="L-BFGS-B", options=options).x
+            return "optimum", minimize(model, method="auto", tol=1e-9 if small else 1e-6).x
+
+        def judge(x: np.ndarray) -> dict[str, float]:
+            told = held_out(model, table, x) if len(table.y_test) else {}
+            return told | ({"nonzeros": float(np.count_nonzero(x[: model.n_penalised]))} if self.l1 else {})
+
+        return Task(f"{what} on {table.about}", model, None, np.zeros(model.n), (), judge, solve,
+                    lambda x: float(model.value(x)), np.empty((0, 2)), None)  # fmt: skip
 
 
 @problem
 class LogisticRegression(LinearProblem):
     """Two classes, judged by accuracy and log-loss on the rows held out."""
 
-    data: str = "breast_cancer"
+    data: Source = File(file="breast_cancer")
 
-    def task(self, folder: Path) -> Task:
-        return self.table_task(folder, "logistic", "logistic", held_out_classes)
+    def loss_of(self) -> tuple[Any, str]:
+        """Logistic."""
+        return "logistic", "logistic regression"
 
 
 @problem
 class LinearRegression(LinearProblem):
     """Least squares, judged by R² and the root of the mean squared error on the rows held out."""
 
-    data: str = "diabetes"
+    data: Source = File(file="diabetes")
 
-    def task(self, folder: Path) -> Task:
-        return self.table_task(folder, "linear", "squared", held_out_numbers)
-
-
-def held_out_classes(model: LinearModel, table: Data, x: np.ndarray) -> dict[str, float]:
-    """Accuracy and log-loss on the rows held out."""
-    margin = (table.X_test @ x[:-1] + x[-1]) * np.where(table.y_test == np.unique(table.y)[-1], 1.0, -1.0)
-    return {"accuracy": float(np.mean(margin > 0)), "log-loss": float(np.mean(np.logaddexp(0.0, -margin)))}
+    def loss_of(self) -> tuple[Any, str]:
+        """Squared."""
+        return "squared", "linear regression"
 
 
-def held_out_numbers(model: LinearModel, table: Data, x: np.ndarray) -> dict[str, float]:
-    """R² and root-mean-square error on the rows held out."""
-    squares = float(np.mean((table.X_test @ x[:-1] + x[-1] - table.y_test) ** 2))
-    return {"R2": 1.0 - squares / float(np.var(table.y_test)), "RMSE": squares**0.5}
+@problem
+class LinearModel(LinearProblem):
+    """Any loss of `numbaopt.losses` by name, or as a table: ``loss = { loss = "huber", delta = 2.0 }``."""
+
+    data: Source = File(file="diabetes")
+    loss: str | dict[str, Any] = "squared"
+
+    @field_validator("loss")
+    @classmethod
+    def _known(cls, loss: Any) -> Any:
+        loss_named(loss)
+        return loss
+
+    def loss_of(self) -> tuple[Any, str]:
+        """What the file says."""
+        loss = loss_named(self.loss)
+        return loss, f"a linear model with {type(loss).names[0].replace('_', ' ')} loss"
+
+
+def loss_named(told: str | dict[str, Any]) -> Any:
+    """The loss of a name or table."""
+    fields = {"loss": told} if isinstance(told, str) else told
+    name = str(fields.get("loss", "")).lower()
+    if name not in LOSSES:
+        raise ExperimentError(f"loss = {fields.get('loss')!r} is not a known loss; {nearest(name, LOSSES)}")
+    try:
+        return LOSSES[name](**{key: value for key, value in fields.items() if key != "loss"})
+    except (TypeError, ValueError) as error:
+        raise ExperimentError(f"loss: {error}") from None
+
+
+def held_out(model: Objective, table: Data, x: np.ndarray) -> dict[str, float]:
+    """Accuracy (and log-loss, where margins mean probabilities), or R² and root-mean-square error."""
+    coef, intercept = model.split(x)
+    margins, y = table.X_test @ coef.T + intercept, table.y_test
+    if model.classes is None:
+        margins = np.exp(margins) if model.loss.takes in ("nonnegative", "positive") else margins  # a logarithmic link
+        squares = float(np.mean((margins - y) ** 2))
+        return {"R2": 1.0 - squares / max(float(np.var(y)), 1e-300), "RMSE": squares**0.5}
+    known = np.isin(y, model.classes)
+    right = np.searchsorted(model.classes, y).clip(max=len(model.classes) - 1)
+    scores = margins if model.many else np.column_stack([-0.5 * margins, 0.5 * margins])
+    told = {"accuracy": float(np.mean(known & (scores.argmax(axis=1) == right)))}
+    if model.loss.names[0] in ("logistic", "multinomial") and known.all():
+        told["log-loss"] = float(np.mean(logsumexp(scores, axis=1) - scores[np.arange(len(y)), right]))
+    return told
 
 
 @problem
 class Network(TableProblem):
     """Fully connected layers that tell classes apart, judged by accuracy; columns are divided by the largest entry."""
 
-    data: str = "digits"
-    standardize: bool = False
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "first |g|", "last |g|")
+
+    data: Source = File(file="digits")
+    standardize: bool | Literal["largest"] = "largest"
     hidden: Annotated[list[Positive], Field(max_length=100)] = [64]
     activation: Literal["tanh", "relu"] = "tanh"
     initialization: Literal["zeros", "normal", "xavier", "he"] = "xavier"
@@ -136,18 +184,15 @@ class Network(TableProblem):
     precision: Literal["float32", "float64"] = "float32"
 
     def task(self, folder: Path) -> Task:
-        table = load_data(self.data, folder, self.test_fraction, self.seed, self.standardize)
+        table = self.table(folder, self.standardize or "largest", self.precision)
         relu = self.activation == "relu"
         labels, y = np.unique(table.y, return_inverse=True)
         if labels.size < 2 or (labels.dtype.kind == "f" and (labels != labels.round()).any()):
             raise ValueError(f"a network tells classes apart; the target has {labels.size} values such as {labels[-1]}")
-        X, X_test = (np.asarray(A.toarray() if hasattr(A, "toarray") else A, self.precision)
-                     for A in (table.X, table.X_test))  # fmt: skip
-        largest = max(abs(X).max(), np.finfo(X.dtype).tiny)
-        X, X_test = (X, X_test) if self.standardize else (X / largest, X_test / largest)
+        X, X_test = (np.asarray(A.toarray() if hasattr(A, "toarray") else A) for A in (table.X, table.X_test))
         sizes = np.array([X.shape[1], *self.hidden, labels.size])
         terms = FiniteSum(network.network, len(X), (X, y, sizes, relu), jac=True, dtype=self.precision)
-        start = network.initial(sizes, self.initialization, self.scale, self.seed)
+        start = functools.partial(network.initial, sizes, self.initialization, self.scale)
 
         def by_layer(x: np.ndarray) -> list[float]:
             g = terms.value_and_grad(x)[1].astype(float)
@@ -161,77 +206,11 @@ class Network(TableProblem):
 
         how = f"normal ({self.scale:g})" if self.initialization == "normal" else self.initialization
         about = f"a network {'-'.join(map(str, sizes))}, {self.activation}, weights {how}, on {table.about}"
-        return Task(about, terms, None, start, (), judge, ("start", start), lambda x: terms.value_and_grad(x)[0],
-                    np.empty((0, 2)), None, by_layer)  # fmt: skip
+        return Task(about, terms, None, start(self.seed), (), judge, lambda: ("start", start(self.seed)),
+                    lambda x: terms.value_and_grad(x)[0], np.empty((0, 2)), None, by_layer,
+                    None if self.initialization == "zeros" else start)  # fmt: skip
 
-
-@numba.njit
-def rosenbrock(x):
-    return 100.0 * (x[1] - x[0] ** 2) ** 2 + (1.0 - x[0]) ** 2
-
-
-@numba.njit
-def rosenbrock_gradient(x):
-    off = x[1] - x[0] ** 2
-    return np.array([-400.0 * x[0] * off - 2.0 * (1.0 - x[0]), 200.0 * off])
-
-
-@numba.njit
-def saddle(x):
-    return 0.5 * x[0] ** 2 + 0.25 * x[1] ** 4 - 0.5 * x[1] ** 2
-
-
-@numba.njit
-def saddle_gradient(x):
-    return np.array([x[0], x[1] ** 3 - x[1]])
-
-
-class FunctionProblem(Limits):
-    """A function of two variables with a known gradient."""
-
-    def function_task(self, about: str, fun: Any, jac: Any, start: list[float], minima: Any, domain: Any) -> Task:
-        stars = np.array(minima, float)
-
-        def judge(x: np.ndarray) -> dict[str, float]:
-            return {"distance": float(np.linalg.norm(stars - x, axis=1).min())}
-
-        return Task(about, fun, jac, np.array(start), ("x1", "x2"), judge, ("minimum", stars[0]), fun, stars, domain)
-
-
-@problem
-class Rosenbrock(FunctionProblem):
-    """The banana valley 100 (x2 - x1²)² + (1 - x1)²."""
-
-    start: Point = [-1.5, -0.5]
-
-    def task(self, folder: Path) -> Task:
-        return self.function_task("Rosenbrock's function: 100 (x2 - x1^2)^2 + (1 - x1)^2", rosenbrock,
-                                  rosenbrock_gradient, self.start, [(1, 1)], (-1.9, 1.6, -0.8, 2.2))  # fmt: skip
-
-
-@problem
-class Saddle(FunctionProblem):
-    """A saddle at the origin between two minima: x1² / 2 + x2⁴ / 4 - x2² / 2."""
-
-    start: Point = [1.5, 0.001]
-
-    def task(self, folder: Path) -> Task:
-        return self.function_task("a saddle between two minima: x1^2 / 2 + x2^4 / 4 - x2^2 / 2", saddle,
-                                  saddle_gradient, self.start, [(0, 1), (0, -1)], (-1.0, 2.0, -1.5, 1.5))  # fmt: skip
-
-
-@problem
-class MoreGarbowHillstrom(Limits):
-    """One of the 35 sums of squares of Moré, Garbow and Hillstrom, judged by how far it is above its least value."""
-
-    function: Literal[tuple(SUMS_OF_SQUARES)] = "helical_valley"  # type: ignore[valid-type]
-
-    def task(self, folder: Path) -> Task:
-        chosen = SUMS_OF_SQUARES[self.function]
-        x0 = np.array(chosen.x0)
-        best = least_squares(chosen.residuals, x0, x_scale="jac", xtol=1e-15, ftol=1e-15, gtol=1e-15).x
-        names = tuple(f"x{i + 1}" for i in range(x0.size)) if x0.size < 5 else ()
-        minima = best[None] if x0.size == 2 else np.empty((0, 2))
-        return Task(f"{chosen.name.replace('_', ' ')}: a sum of {chosen.m} squares, {x0.size} unknowns", chosen.fun,
-                    None, x0, names, lambda x: {"above": float(chosen.fun(x)) - chosen.minima[0]},
-                    ("least squares", best), chosen.fun, minima, None)  # fmt: skip
+    @classmethod
+    def starts_at_random(cls, fields: dict[str, Any]) -> bool:
+        """All weights but zeros are drawn."""
+        return fields.get("initialization") != "zeros"

@@ -1,17 +1,11 @@
-"""What a person sees of an experiment: tables in the terminal, curves and pictures on disk."""
+"""Tables in the terminal, and files that are whole or not there."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 FORMATS = {"objective": ".6g", "distance": ".1e", "above": ".1e", "steps": ",d", "epochs": ",d",
            "accuracy": ".4f", "log-loss": ".4f", "R2": ".4f", "RMSE": ".4g", "us/step": ".3f", "ms/epoch": ".3f",
@@ -74,47 +68,3 @@ def write(path: Path, content: str | bytes) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
-
-
-def as_json(value: Any) -> str:
-    """Valid JSON, with null where a number is not finite."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(key): plain(entry) for key, entry in value.items()}
-        if isinstance(value, tuple) and hasattr(value, "_fields"):  # an optimizer or a schedule
-            return {"name": type(value).__name__.lower(), **plain(value._asdict())}
-        if isinstance(value, (list, tuple)):
-            return [plain(entry) for entry in value]
-        if isinstance(value, (np.ndarray, np.generic)):
-            return plain(value.tolist())
-        if isinstance(value, float) and not math.isfinite(value):
-            return None
-        return value
-
-    return json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
-
-
-def as_csv(histories: Mapping[str, Any]) -> str:
-    """The curves of all methods on one problem, one row a point, numbers to the last digit."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["method", "step", "epoch", "seconds", "objective", "grad_norm", "lr"])
-    for label, history in histories.items():
-        epochs = history.epoch if "epoch" in history.dtype.names else history.step
-        columns = (history.step, epochs, history.seconds, history.fun, history.grad_norm, history.lr)
-        rows.writerows([label, *point] for point in zip(*(column.tolist() for column in columns), strict=True))
-    return text.getvalue()
-
-
-def picture(draw: Callable[[Any], Any], height: float) -> bytes:
-    """A PNG of what ``draw`` puts on Axes; uses no window system and none of matplotlib's global state."""
-    from matplotlib.figure import Figure
-
-    from ..plotting import WIDTH
-
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    draw(figure.add_subplot())
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=200)
-    return file.getvalue()

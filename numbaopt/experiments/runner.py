@@ -1,174 +1,320 @@
-"""Runs every method of an experiment on every problem that it declares."""
+"""Runs a study: what waits in its store is made somewhere, and stored as it comes."""
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Callable
-from functools import partial
+import json
+import os
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numba
-import numpy as np
-import scipy
+from . import machine, progress
+from .budgets import BUDGETS
+from .build import build
+from .config import Study
+from .estimates import seconds_of
+from .execute import LONG_SECONDS, Place, execute, timed
+from .jobs import Job, Outcome
+from .lock import Lock
+from .registry import PROBLEMS, load_plugins
+from .schedulers import Pool, pool
+from .schema import Batches, ExperimentError
+from .store import CHECKPOINTS, Header, Store, check_places
 
-from .. import plotting
-from ..minimize import minimize
-from ..status import NOT_FINITE
-from .config import Experiment, Method, Trial
-from .problems import Task
-from .report import Table, as_csv, as_json, picture, write
-from .schema import ExperimentError
-
-FORMAT = 1  # of results.json
-MOST_REPEATS, REPEAT_SECONDS = 10, 0.2
-MOST_UNKNOWNS = 1000  # answers longer than this are not written down
-
-
-class Record(NamedTuple):
-    """One method's run on one problem."""
-
-    method: Method
-    result: Any
-    seconds: float  # per epoch on data, else per step
-    shown: dict[str, float]  # columns of the table
-    path: np.ndarray | None  # of two unknowns
+WORTH_PROCESSES = 10.0  # seconds of work: less is done before processes have started
+CHUNK = 64  # runs that are made by one call, at most
+CHUNK_SECONDS = 5.0  # that such a call should take: what is not stored yet, kill -9 takes
+SECONDS_A_RUN = 0.005  # to store it
+AHEAD = 2  # calls that wait at a worker's door
 
 
-def run(experiment: Experiment, out: str | Path, echo: Callable[[str], Any] = print) -> dict[str, dict[str, Record]]:
-    """Run an experiment, print its tables, and write results.json, curves (CSV) and pictures (PNG).
+class How(NamedTuple):
+    """How a study is run.
+
+    Attributes
+    ----------
+    jobs : int or None
+        Processes of this machine; None: one a core, where there is work for them.
+    scheduler : str or None
+        A Dask scheduler's address, or "local".
+    timing : bool
+        One run at a time, each in several rounds, for the sake of the times.
+    retry : bool
+        Whether runs that failed are made again.
+    """
+
+    jobs: int | None = None
+    scheduler: str | None = None
+    timing: bool = False
+    retry: bool = False
+
+
+def run(study: Study, out: str | os.PathLike, how: How = How(), show: Callable[[Store], Any] = progress.Tables) \
+        -> dict[str, int]:  # fmt: skip  # noqa: B008
+    """Run a study in a folder; where it has begun there already, go on, with what its file says now.
 
     Parameters
     ----------
-    experiment : Experiment
+    study : Study
         From `load`.
     out : path
-        The folder to write to; made where needed.  Files of an earlier run are replaced, each at once.
-    echo : callable
-        What prints a line.
+        The folder; made where needed.
+    how : How
+    show : callable
+        ``show(store)``, a `progress.Quiet`: what is shown meanwhile.
 
     Returns
     -------
-    dict of dict of Record
-        By the names of problems and methods.
+    dict of str to int
+        How many runs are waiting, running, done and failed.
 
     Raises
     ------
     ExperimentError
-        If the data of a problem cannot be used.
+        If the folder cannot be written to, another process runs the study, or the folder has another one.
     """
-    import matplotlib.figure  # noqa: F401  before the work, not after it
-
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    tasks = {trial.name: _task(trial, experiment.file) for trial in experiment.trials}
-    total = sum(len(trial.methods) for trial in experiment.trials)
-    echo(f"{experiment.title}: {total} runs\n")
-    records, summary = {}, []
-    for trial in experiment.trials:
-        task = tasks[trial.name]
+    check_places(out)
+    _make(out)
+    source = study.file.read_text("utf-8")
+    labels = (dict.fromkeys(getattr(job, name) for job in study.jobs) for name in ("problem", "method"))
+    header = Header(study.title, study.file.name, source, *map(tuple, labels))
+    seconds = _expected(study.jobs, study) if _builds_here(how) else {}
+    with Lock(out):
         try:
-            records[trial.name] = _run_trial(trial, task, echo)
-        except ValueError as error:  # such as a schedule that gives no rate at some step
-            raise ExperimentError(f"{experiment.file}: problems.{trial.name}: {error}") from None
-        summary += _write_trial(trial, task, records[trial.name], out)
-        echo("")
-    versions = {"python": platform.python_version(), "numba": numba.__version__, "numpy": np.__version__,
-                "scipy": scipy.__version__}  # fmt: skip
-    write(out / "results.json", as_json({"format": FORMAT, "title": experiment.title, "file": experiment.file.name,
-                                         "versions": versions, "runs": summary}))  # fmt: skip
-    return records
+            store = Store.open(out, write=True)
+        except ExperimentError:
+            if (out / "study.sqlite").exists():
+                raise
+            store = Store.create(out, header, study.jobs)
+        with store:
+            _require_same(store, study, out)
+            store.declare(header, study.jobs)
+            return _go(store, out, how, show(store), seconds, machine.commit(str(study.file.absolute().parent)))
 
 
-def _task(trial: Trial, file: Path) -> Task:
+def resume(out: str | os.PathLike, how: How = How(), show: Callable[[Store], Any] = progress.Tables) \
+        -> dict[str, int]:  # fmt: skip  # noqa: B008
+    """Go on with the study in a folder; see `run`."""
+    out = Path(out)
+    Store.open(out).close()
+    with Lock(out), Store.open(out, write=True) as store:
+        jobs = store.waiting()
+        if jobs:
+            load_plugins(jobs[0].spec["places"]["plugins"])
+        seconds = _expected(jobs) if _builds_here(how) else {}
+        folder = jobs[0].spec["places"]["folder"] if jobs else "."
+        return _go(store, out, how, show(store), seconds, machine.commit(folder))
+
+
+def _make(out: Path) -> None:
     try:
-        return trial.problem.task(file.parent)
-    except ValueError as error:
-        raise ExperimentError(f"{file}: problems.{trial.name}: {error}") from None
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExperimentError(f"{out}: {(error.strerror or str(error)).lower()}") from None
 
 
-def _run_trial(trial: Trial, task: Task, echo: Callable[[str], Any]) -> dict[str, Record]:
-    name, answer = task.reference
-    on_data = hasattr(task.fun, "n_terms")
-    known = {**dict(zip(task.unknowns, answer, strict=False)), "objective": task.value(answer), **task.judge(answer)}
-    columns = [*known, "epochs" if on_data else "steps", "ms/epoch" if on_data else "us/step"]
-    about = f"{task.about[0].upper()}{task.about[1:]}"
-    table = Table(f"[{trial.name}] {about}", [*trial.methods, name], columns, echo)
-    records = {}
-    for label, method in trial.methods.items():
-        record = records[label] = _run_method(task, method, on_data)
-        table.row(label, record.shown, "diverged" if record.result.status == NOT_FINITE else "")
-    table.row(name, known)
-    return records
+def _builds_here(how: How) -> bool:
+    return how.scheduler in (None, "local")
 
 
-def _run_method(task: Task, method: Method, on_data: bool) -> Record:
-    """One run for the numbers, after one that leaves nothing to compile; further ones for the time and for the path."""
-    solve = partial(minimize, task.fun, task.x0, jac=task.jac, method=method.optimizer)
-    solve(options={**method.options, "epochs": 1} if on_data else {**method.options, "maxiter": 1})
-    seconds, result = _fastest(partial(solve, options=method.options))
-    epochs = result.history.epoch[-1] if "epoch" in result.history.dtype.names else result.nit
-    if "batch_size" in method.options:  # the passes over all data that judge every epoch are no part of training
-        seconds, _ = _fastest(partial(solve, options={**method.options, "history": False}))
-    else:
-        seconds = float(result.history.seconds[-1])
-    seconds /= max(1, epochs)
-    shown = {**dict(zip(task.unknowns, map(float, result.x), strict=False)), "objective": float(result.fun),
-             **task.judge(result.x)}  # fmt: skip
-    shown |= {"epochs": int(epochs), "ms/epoch": 1e3 * seconds} if on_data else \
-             {"steps": int(result.nit), "us/step": 1e6 * seconds}  # fmt: skip
-    path = None
-    if task.x0.size == 2:
-        points = [task.x0]
-        solve(callback=points.append, options=method.options)
-        path = np.array(points)
-    return Record(method, result, seconds, shown, path)
+def _require_same(store: Store, study: Study, out: Path) -> None:
+    """Refuse a folder that has a study of other runs, or the same on other data."""
+    there = {row.id for row in store.runs()}
+    if there and not any(job.id in there for job in study.jobs):
+        raise ExperimentError(f"{out} holds another study, {store.header.title!r}; choose another --out")
 
 
-def _fastest(solve: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result of the fastest of equal runs, as many as fit into a short time: the machine is shared."""
-    runs: list[tuple[float, Any]] = []
-    while len(runs) < MOST_REPEATS and sum(seconds for seconds, _ in runs) < REPEAT_SECONDS:
-        began = time.perf_counter()
-        result = solve()
-        runs.append((time.perf_counter() - began, result))
-    return min(runs, key=lambda run: run[0])
+def _expected(jobs: Sequence[Job], study: Study | None = None) -> dict[str, float]:
+    """At most about how many seconds each job takes, by id.
+
+    Raises
+    ------
+    ExperimentError
+        If a problem cannot be made.
+    """
+    seconds: dict[str, float] = {}
+    fails: dict[str, bool] = {}
+    for job in jobs:
+        if job.problem not in fails:
+            try:
+                build(job.spec)
+            except ValueError as error:
+                where = f"{study.file}: problems.{job.problem}" if study else f"problem {job.problem!r}"
+                raise ExperimentError(f"{where}: {error}") from None
+            fails[job.problem] = False
+        if fails[job.problem]:
+            continue
+        try:
+            seconds[job.id] = seconds_of(job)
+        except ImportError:
+            raise
+        except Exception:  # of a user's function, perhaps: it will be told where it runs
+            fails[job.problem] = True
+    return seconds
 
 
-def _write_trial(trial: Trial, task: Task, records: dict[str, Record], out: Path) -> list[dict[str, Any]]:
-    """Curves and pictures of one problem; what results.json says of it."""
-    results = {label: record.result for label, record in records.items()}
-    on_data = hasattr(task.fun, "n_terms")
-    name, answer = task.reference
-    best = min([task.value(answer), *(result.fun for result in results.values() if np.isfinite(result.fun))])
-    write(out / f"{trial.name}.csv", as_csv({label: result.history for label, result in results.items()}))
-    convergence = partial(plotting.convergence, results)
-    curves = partial(convergence, optimum=best)
-    pictures: dict[str, tuple[Callable[[Any], Any], float]] = {}
-    pictures["convergence"] = lambda ax: curves("epoch" if on_data else "step", ax=ax), plotting.HEIGHT
-    if task.x0.size == 2:
-        paths = {label: record.path for label, record in records.items()}
-        one, two = (unknown.replace("x1", "$x_1$").replace("x2", "$x_2$") for unknown in task.unknowns)
-        pictures["trajectories"] = (
-            lambda ax: plotting.trajectories(task.value, paths, ax, task.minima, task.domain, names=(one, two)),
-            1.2 * plotting.HEIGHT,
-        )
-    else:
-        pictures["time"] = lambda ax: curves("seconds", ax=ax), plotting.HEIGHT
-    if task.by_layer is not None:
-        norms = {label: task.by_layer(x) for label, x in [(name, answer), *((k, r.x) for k, r in results.items())]}
-        pictures["gradient"] = lambda ax: convergence("epoch", "grad_norm", ax=ax), plotting.HEIGHT
-        pictures["layers"] = lambda ax: plotting.by_layer(norms, ax), plotting.HEIGHT
-    for kind, (draw, height) in pictures.items():
-        write(out / f"{trial.name}-{kind}.png", picture(draw, height))
-    return [
-        {
-            "problem": trial.name, "method": label, "optimizer": method.optimizer, "options": method.options,
-            "status": result.status, "message": result.message, "steps": result.nit, "objective": result.fun,
-            "seconds_per_epoch" if on_data else "seconds_per_step": seconds, "shown": shown,
-            "reference": {"name": name, "objective": best},
-            "x": result.x if result.x.size <= MOST_UNKNOWNS else None,
-        }
-        for label, (method, result, seconds, shown, _) in records.items()
-    ]  # fmt: skip
+def _go(store: Store, out: Path, how: How, screen: progress.Quiet, seconds: dict[str, float], commit: str) \
+        -> dict[str, int]:  # fmt: skip
+    """Make all runs that wait."""
+    store.release(failed=how.retry)
+    waiting = store.waiting()
+    with _checkpoints(out, waiting) as folder:
+        work = sum(seconds.get(job.id, 0.0) for job in waiting)
+        jobs = how.jobs or _worth(work, len(waiting), how)
+        screen.begin(len(waiting), _plan(store, waiting, work, jobs, how))
+        try:
+            if how.timing:
+                _time(store, waiting, Place(None, 1, commit), screen)
+            elif waiting:
+                with pool(jobs, how.scheduler) as workers:
+                    several = workers.width > 1 or how.scheduler is not None
+                    lasting = frozenset(name for name, took in seconds.items() if took > LONG_SECONDS)
+                    place = Place(str(folder.absolute().parent), workers.width, commit, 1 if several else None,
+                                  lasting if _builds_here(how) else None)  # fmt: skip
+                    chunks = _chunks(waiting, seconds, workers.width)
+                    _work(store, workers, chunks, place, screen)
+        finally:
+            screen.end()
+            with suppress(ExperimentError):  # such as a full disk, which was told before
+                store.release()
+    return store.counts()
+
+
+def _worth(work: float, runs: int, how: How) -> int:
+    """How many processes."""
+    cores = machine.available_cores()
+    if how.scheduler is not None:
+        return cores
+    return max(1, min(cores, runs)) if work > WORTH_PROCESSES and not how.timing else 1
+
+
+def _plan(store: Store, waiting: Sequence[Job], work: float, jobs: int, how: How) -> str:
+    """How many runs there are, where they are made, and how long that may take."""
+    counts = store.counts()
+    total, there = sum(counts.values()), counts["done"] + counts["failed"]
+    plan = f"{total} runs" + (f", {there} of them there already" if there else "")
+    if not waiting:
+        return plan
+    if how.timing:
+        return f"{plan}, one at a time"
+    if how.scheduler not in (None, "local"):
+        return f"{plan}, by {how.scheduler}"
+    seconds = (work + SECONDS_A_RUN * len(waiting)) / jobs
+    where = f" in {jobs} processes" if jobs > 1 else ""
+    return f"{plan}{where}, at most about {duration(seconds)} and what there is to compile"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    Examples
+    --------
+    >>> from numbaopt.experiments.runner import duration
+    >>> duration(0.2), duration(95), duration(5400), duration(1e6)
+    ('1 s', '95 s', '90 min', '278 h')
+    """
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{round(seconds / 3600)} h"
+
+
+def _chunks(jobs: Sequence[Job], seconds: dict[str, float], width: int) -> list[list[Job]]:
+    """Jobs that are made by one call: those of one function that differ only in numbers, few enough for all workers."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        spec = job.spec
+        cls = PROBLEMS.get(spec["problem"].get("problem"))
+        alone = cls is None or issubclass(cls, Batches) or any(key in spec["options"] for key in BUDGETS)
+        key = job.id if alone else json.dumps([spec["problem"], spec["method"].get("method"), spec["options"]])
+        groups.setdefault(key, []).append(job)
+    chunks = []
+    for group in groups.values():
+        longest = max(seconds.get(job.id, 0.0) for job in group)
+        size = min(CHUNK, -(-len(group) // width), max(1, int(CHUNK_SECONDS / max(longest, 1e-9))))
+        chunks += [group[at : at + size] for at in range(0, len(group), size)]
+    return chunks
+
+
+def _work(store: Store, workers: Pool, chunks: Sequence[list[Job]], place: Place, screen: progress.Quiet) -> None:
+    """Let workers make chunks of runs, and store what comes."""
+    queue, flying = deque(chunks), dict[Future, list[Job]]()
+    suspects: deque[list[Job]] = deque()  # what was made when a process was lost: once more, one by one
+    while queue or flying or suspects:
+        careful = not queue and not flying
+        source, most = (suspects, 1) if careful else (queue, AHEAD * workers.width)
+        while source and len(flying) < (most if workers.width > 1 else 1):
+            chunk = source.popleft()
+            store.start([job.id for job in chunk])
+            flying[workers.submit(execute, chunk, place)] = chunk
+        lost = False
+        for future in wait(flying, return_when=FIRST_COMPLETED).done:
+            chunk = flying.pop(future)
+            outcomes, error = _come(future, chunk)
+            if error is not None and (not careful or len(chunk) > 1):
+                suspects += [[job] for job in chunk]
+            else:
+                _store(store, place, outcomes, screen)
+            lost = lost or isinstance(error, BrokenExecutor)
+        if lost:
+            suspects += [[job] for chunk in flying.values() for job in chunk]
+            flying.clear()
+            workers.renew()
+
+
+def _come(future: Future, chunk: Sequence[Job]) -> tuple[list[tuple[str, Outcome]], BaseException | None]:
+    """What came of a chunk; with the error of a process that was lost with it."""
+    try:
+        return future.result(), None
+    except ExperimentError:
+        raise
+    except CancelledError:
+        raise ExperimentError("the scheduler is lost; numbaopt resume goes on when it is back") from None
+    except Exception as error:
+        told = "".join(traceback.format_exception_only(error)).strip()
+        gone = isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
+        what = "The process that made this run ended before it did (out of memory?): " if gone else ""
+        return [(job.id, Outcome("failed", error=f"{what}{told}")) for job in chunk], error if gone else None
+
+
+def _time(store: Store, jobs: Sequence[Job], place: Place, screen: progress.Quiet) -> None:
+    """Make the runs of each problem and seed in rounds over all methods."""
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.problem, job.seed), []).append(job)
+    for group in groups.values():
+        store.start([job.id for job in group])
+        _store(store, place, list(timed(group, place)), screen)
+
+
+def _store(store: Store, place: Place, outcomes: list[tuple[str, Outcome]], screen: progress.Quiet) -> None:
+    """Store outcomes; their checkpoints have served."""
+    store.record_all(outcomes)
+    names = [name for name, _ in outcomes]
+    if place.folder is not None:
+        for name in names:
+            Path(place.folder, CHECKPOINTS, f"{name}.npz").unlink(missing_ok=True)
+    screen.finished(store.runs(id=names))
+
+
+@contextmanager
+def _checkpoints(out: Path, waiting: Sequence[Job]) -> Iterator[Path]:
+    """The folder of the checkpoints of runs that wait, without what is left of others."""
+    folder = out / CHECKPOINTS
+    wanted = {f"{job.id}.npz" for job in waiting}
+    try:
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            if path.name not in wanted:
+                path.unlink()
+    except OSError as error:
+        raise ExperimentError(f"{error.filename or folder}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # where there are some
+            folder.rmdir()

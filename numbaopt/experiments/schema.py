@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+import re
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -23,22 +24,57 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class Relative(Strict):
+    """A target as a part of the way: (fun(x) - minimum) <= relative (fun(x0) - minimum)."""
+
+    relative: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Limits(Strict):
-    """Options of `numbaopt.minimize` for every objective."""
+    """Options of a run on every objective: those of `numbaopt.minimize`, and budgets (see `budgets`).
+
+    A problem adds its own fields, says what it can judge (``metrics``) and whether it is a ``linear`` model.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+    linear: ClassVar[bool] = False
 
     maxiter: Count | None = None
     gtol: Tolerance | None = None
     ftol: Tolerance = 0.0
     xtol: Tolerance = 0.0
+    patience: Positive | None = None
+    min_delta: Tolerance = 0.0
+    history: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    seed: Count = 0
+    max_evaluations: Positive | None = None
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    target: float | Relative | None = None
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _relative(cls, value: Any) -> Any:
+        return check(Relative, value, "target") if isinstance(value, dict) else value
+
+    @classmethod
+    def starts_at_random(cls, fields: dict[str, Any]) -> bool:
+        """Whether a problem with these fields has another start for every seed."""
+        return False
 
 
 class Batches(Limits):
-    """Options of `numbaopt.minimize` for models of data; ``batch_size = "all"`` takes back what a problem says."""
+    """Options of runs on models of data; ``batch_size = "all"`` takes back what a problem says."""
 
     epochs: Count | None = None
     batch_size: Positive | None = None
     shuffle: bool = True
-    seed: Count = 0
+    accumulate: Positive = 1
+    average: Literal["polyak", "ema"] | None = None
+    average_from: Count = 0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    max_norm: Tolerance | None = None
+    lazy_update: bool = False
+    weight_norm: bool = False
 
     @field_validator("batch_size", mode="before")
     @classmethod
@@ -58,18 +94,37 @@ def check(model: type[Table], table: dict[str, Any], where: str, also: tuple[str
     >>> check(Limits, {"maxitr": 5}, "methods.m")
     Traceback (most recent call last):
     numbaopt.experiments.schema.ExperimentError: unknown key 'methods.m.maxitr'; did you mean 'maxiter'? valid: ftol,
-    gtol, maxiter, xtol
+    gtol, history, max_evaluations, max_seconds, maxiter, min_delta, patience, seed, target, xtol
     """
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        fault = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-        key = ".".join([where, *map(str, fault["loc"])] if where else map(str, fault["loc"]))
-        if fault["type"] == "extra_forbidden":
-            raise unknown("key", key, str(fault["loc"][-1]), [*model.model_fields, *also]) from None
-        if fault["type"] == "missing":
-            raise ExperimentError(f"{key!r} is missing") from None
-        raise ExperimentError(f"{key} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}") from None
+        raise _told(error, model, table, where, also) from None
+
+
+def _told(error: ValidationError, model: type[Strict], table: dict[str, Any], where: str,
+          also: tuple[str, ...]) -> ExperimentError:  # fmt: skip
+    """One sentence on one fault; of keys that are not known first."""
+    faults = error.errors(include_url=False)
+    fault = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
+    path, told = fault["loc"], fault["input"]
+    key = ".".join([where, *map(str, path)] if where else map(str, path))
+    if fault["type"] == "extra_forbidden":
+        return unknown("key", key, str(path[-1]), [*model.model_fields, *also])
+    if fault["type"] == "missing":
+        return ExperimentError(f"{key!r} is missing")
+    if fault["type"] == "value_error":
+        reason = fault["ctx"]["error"]
+        return ExperimentError(f"{key} = {told!r}: {reason}" if path and not isinstance(reason, ExperimentError)
+                               else f"{where}: {reason}" if where else str(reason))  # fmt: skip
+    same = [one for one in faults if one["loc"][:1] == path[:1] and len(one["loc"]) > 1]
+    if len(same) > 1 and all(isinstance(one["loc"][1], str) for one in same):  # none of several types
+        wanted = " or ".join(one["msg"].removeprefix("Input should be ") for one in same)
+        return ExperimentError(f"{where}.{path[0]} = {table[str(path[0])]!r} must be {wanted}")
+    if fault["type"] == "literal_error":
+        valid = re.findall("'([^']*)'", fault["ctx"]["expected"])
+        return ExperimentError(f"{key} = {told!r} is not known; {nearest(str(told), valid)}")
+    return ExperimentError(f"{key} = {told!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}")
 
 
 def unknown(what: str, key: str, word: str, valid: Any) -> ExperimentError:

@@ -13,7 +13,7 @@ from .._jit import address, array, array_at, invoke_quietly, jit, precompile
 from .._packed import unpacker
 from ..status import RAISED, RUNNING, STEP_LIMIT
 from .descent import signature
-from .state import NOW, clipped, open_run
+from .state import NOW, RECORD, clipped, inlined, open_run
 
 words_at = array_at(np.int64)
 NOW_WORDS = NOW.itemsize // 8
@@ -34,6 +34,10 @@ class Tasks(NamedTuple):
     status: np.ndarray  # (k,) int64, as are the next two
     nit: np.ndarray
     nfev: np.ndarray
+    kinds: np.ndarray  # which of the settings are those of a problem
+    records: np.ndarray  # rows of the history in use
+    histories: np.ndarray  # (k, rows) of RECORD, (0, 0) where nobody asks
+    paths: np.ndarray  # (k, rows, n), the point of each row, or (0, 0, 0)
     places: np.ndarray  # int64, as are the next three
     bases: np.ndarray
     strides: np.ndarray
@@ -45,16 +49,47 @@ class Tasks(NamedTuple):
 @functools.cache
 def tasks_type(dtype: np.dtype) -> types.Type:
     """Numba's type of `Tasks` whose unknowns have ``dtype``."""
-    tables, whole = [array(dtype, 2)] * 4, array(np.int64)
-    return types.NamedTuple([*tables, array(np.float64), *[whole] * 9], Tasks)
+    tables, whole, rows = [array(dtype, 2)] * 4, array(np.int64), array(RECORD, 2)
+    return types.NamedTuple([*tables, array(np.float64), *[whole] * 5, rows, array(dtype, 3), *[whole] * 6], Tasks)
+
+
+@inlined
+def follow(path, run, now, known, stride):
+    """Keep the point of the history's newest rows, as it is thinned; how many are kept, and at which stride.
+
+    One step has one row.  Only a search for a rate may have two: one it turns back from, and the one it returns to.
+    """
+    if now.stride != stride:
+        known = run.history.size // 2
+        for row in range(known):
+            for j in range(run.x.size):
+                path[row, j] = path[2 * row, j]
+    for row in range(known, now.records):
+        for j in range(run.x.size):
+            path[row, j] = run.x[j]
+    return now.records, now.stride
+
+
+@inlined
+def hand_over(rows, history, now):
+    """Copy a history, with the last judged point at its end even where thinning left it out; how many rows it has."""
+    for row in range(now.records):
+        rows[row] = history[row]
+    if now.records == 0 or now.awaiting != 0 or rows[now.records - 1].step == now.step:
+        return now.records
+    last = rows[now.records]
+    last.step, last.fun, last.grad_norm, last.lr = now.step, now.fun, now.grad_norm, now.lr
+    last.seconds, last.score, last.nfev = -1.0, math.nan, now.evaluations
+    return now.records + 1
 
 
 @functools.cache
 def compiled(dtype: np.dtype) -> Any:
     """``solve(tasks, run, zero, low, high, piece, maxiter, now, data, loop, settings, evaluate, gtol, ftol, xtol)``.
 
-    Solves the problems ``low`` to ``high``, each in pieces of at most ``piece`` steps.  Arrays are addresses: ``run``
-    of a `Run` of the caller's own, ``now`` of its record, ``data`` of the words of the objective's arguments.
+    Solves the problems ``low`` to ``high``, each in pieces of at most ``piece`` steps, of 1 where paths are kept.
+    Arrays are addresses: ``run`` of a `Run` of the caller's own, ``now`` of its record, ``data`` of the words of the
+    objective's arguments, ``settings`` of addresses, one for each kind of problem.
     """
     open_tasks = unpacker(tasks_type(dtype))
 
@@ -62,6 +97,7 @@ def compiled(dtype: np.dtype) -> Any:
               xtol):  # fmt: skip
         tasks, mine = open_tasks(tasks), open_run(run, zero)
         now_words, words, n = words_at(now, NOW_WORDS), words_at(data, 1 << 40), mine.x.size
+        settings, keeps_path = words_at(settings, 1 << 40), tasks.paths.shape[0] > 0
         for i in range(low, high):
             if tasks.stop[0] != 0:
                 return
@@ -82,12 +118,17 @@ def compiled(dtype: np.dtype) -> Any:
                     mine.state[slot, j] = zero
             for j in range(mine.extra.size):
                 mine.extra[j] = 0.0
-            current = mine.now[0]
+            current, own, known, stride = mine.now[0], settings[tasks.kinds[i]], 1, 1
+            if keeps_path:
+                for j in range(n):
+                    tasks.paths[i, 0, j] = mine.x[j]
             while True:
                 steps = maxiter - current.step
                 steps = steps if steps < piece else piece
-                if invoke_quietly(loop, (run, zero, steps, now, 0, settings, evaluate, data, gtol, ftol, xtol)) != 0:
+                if invoke_quietly(loop, (run, zero, steps, now, 0, own, evaluate, data, gtol, ftol, xtol)) != 0:
                     current.status = RAISED
+                if keeps_path:
+                    known, stride = follow(tasks.paths[i], mine, current, known, stride)
                 if current.status != RUNNING or current.step >= maxiter or tasks.stop[0] != 0:
                     break
             if current.status == RUNNING and current.step >= maxiter:
@@ -96,6 +137,11 @@ def compiled(dtype: np.dtype) -> Any:
                 tasks.x[i, j] = mine.best[j]
             tasks.fun[i] = current.best_fun if math.isfinite(current.best_fun) else current.fun
             tasks.status[i], tasks.nit[i], tasks.nfev[i] = current.status, current.step, current.evaluations
+            if tasks.histories.shape[0] > 0:
+                tasks.records[i] = hand_over(tasks.histories[i], mine.history, current)
+                if keeps_path and tasks.records[i] > current.records:
+                    for j in range(n):
+                        tasks.paths[i, current.records, j] = mine.x[j]
 
     kinds = (types.intp, types.intp, array(dtype).dtype, *(types.intp,) * 9, *(types.float64,) * 3)
     return precompile(jit(solve), kinds, final=True)

@@ -45,9 +45,10 @@ NOW = np.dtype([
     ("lr", "f8"),  # of the last step
 ])  # fmt: skip
 
-# seconds: -1 until the driver, which has a clock, fills it in; score: of a validation, by the driver, else NaN
+# seconds: -1 until the driver, which has a clock, fills it in; score: of a validation, by the driver, else NaN;
+# nfev: evaluations of the whole objective so far
 RECORD = np.dtype([("step", "i8"), ("fun", "f8"), ("grad_norm", "f8"), ("lr", "f8"), ("seconds", "f8"),
-                   ("score", "f8")])  # fmt: skip
+                   ("score", "f8"), ("nfev", "i8")])  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -231,6 +232,7 @@ def record(now, history):
         now.stride *= 2
     row = history[now.records]
     row.step, row.fun, row.grad_norm, row.lr, row.seconds = now.step, now.fun, now.grad_norm, now.lr, -1.0
+    row.nfev = now.evaluations
     now.records += 1
     now.due = now.stride - 1
 

@@ -239,7 +239,7 @@ class Trainer:
                 now.evaluations += 1
                 row = run.history[now.records]
                 row.step, row.fun, row.grad_norm, row.lr, row.seconds = now.step, now.fun, np.nan, now.lr, self.seconds
-                row.score = np.nan
+                row.score, row.nfev = np.nan, now.evaluations
                 now.records += 1
                 if (plateau := plateau_of(self.opt.lr)) is not None:
                     self.stands = self.stands.observe(plateau, float(now.fun))

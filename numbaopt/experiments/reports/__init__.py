@@ -1,0 +1,58 @@
+"""What a study shows: one page with all figures in it, and the figures as files; ``numbaopt report DIR``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..._look import styles
+from ..report import write
+from ..schema import ExperimentError
+from ..store import Store
+from .figures import FORMATS
+from .page import Drawings, compose
+from .summary import Study
+
+__all__ = ["report"]
+
+
+def report(directory: str | os.PathLike, formats: Sequence[str] = ("svg",)) -> Path:
+    """Write ``report.html`` into a study's folder, and its figures into ``figures`` beside it.
+
+    The page needs nothing but itself.  A study that still runs is reported as it stands; the same runs make the same
+    bytes.
+
+    Parameters
+    ----------
+    directory : path
+        A study's folder.
+    formats : sequence of {"svg", "png", "pdf"}
+        Of the files in ``figures``; they are one column of a journal wide (3.4 inches).
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ExperimentError
+        If there is no study, a format is unknown, or something cannot be written.
+    """
+    for kind in formats:
+        if kind not in FORMATS:
+            raise ExperimentError(f"format {kind!r} is unknown; those known are {', '.join(FORMATS)}")
+    directory = Path(directory)
+    with Store.open(directory) as store:
+        study = Study(store)
+    out, folder = directory / "report.html", directory / "figures"
+    for place in (out, folder):
+        if place.is_symlink():
+            raise ExperimentError(f"{place} is a symbolic link; name the place itself")
+    try:
+        folder.mkdir(exist_ok=True)
+        drawings = Drawings(formats, lambda name, content: write(folder / name, content))
+        return write(out, compose(study, styles(study.methods), drawings))
+    except OSError as error:
+        raise ExperimentError(f"{error.filename or out}: {(error.strerror or str(error)).lower()}") from None

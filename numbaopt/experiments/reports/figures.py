@@ -1,0 +1,391 @@
+"""The figures of a report, one column of a journal wide; the same method has the same colour and dashes in all."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..._look import INK, axes, ink, label_ends
+from ...plotting import trajectories as draw_trajectories
+from .statistics import Comparison, cliques, quantiles
+from .summary import MIDDLE, Problem, Run, Setting
+
+Looks = Mapping[str, tuple[str, Any]]
+COLUMN, HEIGHT = 3.4, 2.35  # inches
+POINTS = 300  # that a line has at most
+LONGEST_LABEL = 20
+FORMATS = ("svg", "png", "pdf")
+PATH, DIGITS = re.compile(rb'\bd="[^"]*"'), re.compile(rb"(?<=\.\d\d)\d+")  # hundredths of a point are enough
+AXES = {"step": "steps", "nfev": "evaluations", "epoch": "epochs", "seconds": "time [s]"}
+SETTINGS: Any = {
+    "font.size": 7.5, "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4, "ytick.minor.width": 0.4, "xtick.major.size": 3, "ytick.major.size": 3,
+    "xtick.minor.size": 1.5, "ytick.minor.size": 1.5, "axes.labelpad": 3,
+    "svg.fonttype": "path", "pdf.fonttype": 42,
+}  # fmt: skip
+
+
+@contextmanager
+def paper(name: str = "") -> Iterator[None]:
+    """Matplotlib's settings for a figure, and no others; the same figure of this name is the same bytes."""
+    from matplotlib import rc_context, rcParamsDefault
+
+    others = ("backend", "date.", "webagg")
+    defaults: Any = {key: value for key, value in rcParamsDefault.items() if not key.startswith(others)}
+    with rc_context(defaults), rc_context({**SETTINGS, "svg.hashsalt": f"numbaopt {name}"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+        yield
+
+
+def render(figure: Any, kind: str) -> bytes:
+    """A figure as a file, the same bytes each time; call it within `paper`."""
+    dates = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+             "png": {"Software": None}}  # fmt: skip
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi=300, metadata=dates[kind])
+    return file.getvalue() if kind != "svg" else PATH.sub(lambda path: DIGITS.sub(b"", path[0]), file.getvalue())
+
+
+def inline(svg: bytes, name: str, title: str) -> str:
+    """An SVG to stand in a page among others: without prologue and size of its own, its ids beginning with ``name``."""
+    from html import escape
+
+    text = svg.decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'url\(#([^)]+)\)', rf"url(#{name}-\1)", text)
+    text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    head, rest = text.split(">", 1)
+    box = re.search(r'viewBox="[^"]+"', head)[0]  # type: ignore[index]
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {box} role="img" aria-label="{escape(title)}">{rest.strip()}'
+
+
+def short(label: str) -> str:
+    """A label as it stands in figures: one short line that matplotlib takes for no formula."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in label).split())
+    line = line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1].rstrip() + "…"
+    return line.replace("$", r"\$")
+
+
+def figure(height: float = HEIGHT) -> Any:
+    """An empty figure, one column wide."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(COLUMN, height), layout="constrained")
+
+
+def height_for(lines: int) -> float:
+    """Inches that so many names at the right of the axes need."""
+    return max(HEIGHT, 0.5 + 0.125 * lines)
+
+
+def ticks(axis: Any, low: float, high: float) -> None:
+    """Quiet ticks on a logarithmic axis: powers of ten, or 1, 2 and 5 times those where there are few."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    if 0 < high < 40 * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+# Curves
+
+
+def one_evaluation_a_step(settings: Sequence[Setting]) -> bool:
+    """Whether a figure against evaluations would be the one against steps."""
+    curves = [run.curve for setting in settings for run in setting.runs if {"nfev", "step"} <= run.curve.keys()]
+    return all(np.ptp(curve["nfev"] - curve["step"]) == 0 for curve in curves if curve["step"].size)
+
+
+def convergence(problem: Problem, settings: Sequence[Setting], x: str, looks: Looks) -> Any | None:
+    """Medians and quartiles over seeds of the objective against steps, evaluations, epochs or seconds."""
+    bands = {setting.method: band for setting in settings if (band := _band(problem, setting.runs, x)) is not None}
+    if not bands:
+        return None
+    made = figure(height_for(len(bands)))
+    ax = axes(made.add_subplot())
+    lines = []
+    ends = [at[-1] for at, _ in bands.values()]
+    across_log = min(ends) > 0 and max(ends) > 25 * min(ends)
+    bottom, top = _limits(problem, np.concatenate([levels.ravel() for _, levels in bands.values()]))
+    scale = 1e3 if x == "seconds" and max(ends) < 1.0 else 1.0
+    across = "steps = evaluations" if x == "step" and one_evaluation_a_step(settings) else AXES[x]
+    for method, (at, levels) in bands.items():
+        colour, dashes = looks[method]
+        low, middle, high = _drawn(levels, bottom, top)
+        ax.fill_between(scale * at, low, high, color=colour, alpha=0.13, linewidth=0)
+        lines += ax.plot(scale * at, middle, color=colour, linestyle=dashes, linewidth=1.2, label=short(method))
+    if across_log:
+        first = min(at[at > 0].min(initial=math.inf) for at, _ in bands.values())
+        ax.set(xscale="log", xlim=(scale * first, scale * max(ends)))
+        ticks(ax.xaxis, first, max(ends))
+    ax.set(yscale="log", ylim=(bottom, top), xlabel="time [ms]" if scale > 1 else across, ylabel=_named(problem))
+    ticks(ax.yaxis, bottom, top)
+    if not across_log:
+        ax.set_xlim(0, scale * max(ends))
+    label_ends(ax, lines)
+    return made
+
+
+def _band(problem: Problem, runs: Sequence[Run], x: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Common places along ``x``, and quartiles of the runs there: those that ended early stay where they were.
+
+    The line ends where half of the runs have.
+    """
+    curves = [_line(problem, run, x) for run in runs]
+    curves = [(at, up) for at, up in curves if at.size > 1]
+    if not curves:
+        return None
+    end = np.sort([at[-1] for at, _ in curves])[len(curves) // 2]
+    at = np.unique(np.concatenate([at[at <= end] for at, _ in curves]))
+    if at.size > POINTS:
+        at = np.unique(np.concatenate([np.quantile(at, np.linspace(0, 1, POINTS // 2)),
+                                       _spread(at[at > 0].min(), at[-1])]))  # fmt: skip
+    return at, quantiles(np.array([np.interp(at, *curve) for curve in curves]), MIDDLE)
+
+
+def _spread(first: float, last: float) -> np.ndarray:
+    return np.minimum(np.geomspace(first, last, POINTS // 2), last)
+
+
+def _line(problem: Problem, run: Run, x: str) -> tuple[np.ndarray, np.ndarray]:
+    """A run's curve; it ends in inf where the run diverged."""
+    curve = run.curve
+    if x not in curve or "fun" not in curve or not np.isfinite(curve[x]).any():
+        return np.empty(0), np.empty(0)
+    at, up = curve[x], curve["fun"]
+    there = np.isfinite(at)
+    at, up = at[there], np.where(np.isfinite(up[there]), up[there], np.inf)
+    up = _above(problem, up)
+    if run.diverged:
+        at, up = np.append(at, at[-1]), np.append(up, np.inf)
+    return at, up
+
+
+def _drawn(levels: np.ndarray, bottom: float, top: float) -> np.ndarray:
+    """Quartiles to draw: nothing where the median is lost; a band leaves the picture where only the upper one is.
+
+    What is too low to be shown lies on the ground.
+    """
+    return np.where(np.isfinite(levels[1]), np.clip(levels, 1.5 * bottom, 10 * top), np.nan)
+
+
+def _limits(problem: Problem, levels: np.ndarray) -> tuple[float, float]:
+    """Where the picture ends: a little above where runs begin (what ends higher went the wrong way).
+
+    What is measured from the best that was found comes to nothing where that was found: only a millionth of the way
+    down is shown.
+    """
+    finite = levels[np.isfinite(levels)]
+    if not finite.size:
+        return 0.1, 1.0
+    start = float(_above(problem, np.array(problem.start))) if math.isfinite(problem.start) else float(finite.max())
+    low = max(float(finite.min()), 0.0 if problem.known else 1e-6 * start)
+    return low / 2, 2 * max(min(float(finite.max()), 4 * start), 5 * low)
+
+
+def _above(problem: Problem, values: np.ndarray) -> np.ndarray:
+    """How far objectives are above the optimum, or the best that any run found; never less than rounding."""
+    best = problem.best
+    return np.maximum(values - best, np.finfo(float).eps * max(1.0, abs(best))) if math.isfinite(best) else values
+
+
+def _named(problem: Problem) -> str:
+    return "objective − optimum" if problem.known else "objective − best found"
+
+
+# Profiles
+
+
+def profile(at: np.ndarray, parts: np.ndarray, methods: Sequence[str], looks: Looks, across: str) -> Any:
+    """Steps that rise to the part of the problems that each method has solved."""
+    made = figure(height_for(len(methods)))
+    ax = axes(made.add_subplot())
+    ratio = at[0] == 1.0
+    right = max(float(at[-1]) * 1.15, 2.0 if ratio else at[0] + 1.0)
+    left = 1.0 if ratio else min(0.8 * float(at[1]), right / 10) if len(at) > 1 else 0.1
+    lines = []
+    for method, part in zip(methods, parts.T, strict=True):
+        colour, dashes = looks[method]
+        lines += ax.plot(np.append(np.maximum(at, left), right), np.append(part, part[-1]), color=colour,
+                         linestyle=dashes, linewidth=1.2, drawstyle="steps-post", label=short(method))  # fmt: skip
+    ax.set_xscale("log", base=2 if ratio and right < 300 else 10)
+    if ratio and right < 300:
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        ticks(ax.xaxis, left, right)
+    ax.set(xlim=(left, right), ylim=(-0.02, 1.02), xlabel=across, ylabel="fraction of runs")
+    label_ends(ax, lines)
+    return made
+
+
+def ranks(comparison: Comparison, methods: Sequence[str], looks: Looks) -> Any:
+    """Mean ranks on a line; bars join methods that do not differ by Nemenyi's test."""
+    k = len(methods)
+    order = np.argsort(comparison.mean_ranks, kind="stable")
+    half = -(-k // 2)
+    distance = comparison.critical_difference
+    bars = cliques(comparison.mean_ranks, distance) if math.isfinite(distance) else []
+    rows = _stacked(bars)
+    above = 0.8 if bars else 0.5
+    below = 0.2 + 0.16 * (max(rows, default=-1) + 1)
+    depth = below + 0.16 * half
+    made = figure(0.9 * (above + depth))
+    ax = made.add_subplot()
+    ax.set_axis_off()
+    ax.set(xlim=(1 - 0.52 * (k - 1), k + 0.52 * (k - 1)), ylim=(-depth, above))
+    ax.plot([1, k], [0, 0], color=INK, linewidth=0.8)
+    for rank in range(1, k + 1):
+        ax.plot([rank, rank], [0, 0.05], color=INK, linewidth=0.8)
+        if k < 9 or rank % 2:
+            ax.text(rank, 0.07, str(rank), ha="center", va="bottom", color=INK)
+    ax.text((1 + k) / 2, 0.3, "mean rank", ha="center", va="bottom", color=INK)
+    if bars:
+        ax.plot([1, 1 + distance], [0.55, 0.55], color=INK, linewidth=0.8, marker="|", markersize=4)
+        ax.text(1 + distance / 2, 0.59, f"critical difference {distance:.2f}", ha="center", va="bottom", color=INK)
+    for place, index in enumerate(order):
+        left = place < half
+        level = -below - 0.16 * (place if left else k - 1 - place)
+        end = 1 - 0.04 * (k - 1) if left else k + 0.04 * (k - 1)
+        rank, (colour, dashes) = comparison.mean_ranks[index], looks[methods[index]]
+        ax.plot([rank, rank, end], [0, level, level], color=colour, linestyle=dashes, linewidth=1.0)
+        ax.plot(rank, 0, "o", color=colour, markersize=3.5, zorder=3)
+        told = f"{short(methods[index])}  {rank:.2f}" if left else f"{rank:.2f}  {short(methods[index])}"
+        ax.text(end + (-0.02 if left else 0.02) * (k - 1), level, told, ha="right" if left else "left",
+                va="center_baseline", color=ink(colour))  # fmt: skip
+    for (first, last), row in zip(bars, rows, strict=True):
+        ends = np.sort(comparison.mean_ranks)[[first, last]] + np.array([-0.06, 0.06])
+        ax.plot(ends, [-0.12 - 0.16 * row] * 2, color=INK, linewidth=2.2, solid_capstyle="round")
+    return made
+
+
+def _stacked(bars: Sequence[tuple[int, int]]) -> list[int]:
+    """A row for each bar, such that none overlap."""
+    ends: list[int] = []
+    rows = []
+    for first, last in bars:
+        row = next((row for row, end in enumerate(ends) if end < first), len(ends))
+        ends[row:] = [last, *ends[row + 1 :]]
+        rows.append(row)
+    return rows
+
+
+# Learning rates
+
+
+def sensitivity(problem: Problem, methods: Sequence[str], looks: Looks) -> Any | None:
+    """The final objective against the learning rate, a panel a method; the others stand behind it in grey."""
+    curves = {method: curve for method in methods if (curve := _rates(problem, method)) is not None}
+    if not curves:
+        return None
+    columns = min(len(curves), 3)
+    rows = -(-len(curves) // columns)
+    made = figure(0.55 + 1.02 * rows if columns > 1 else HEIGHT)
+    panels = made.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    finite = np.concatenate([levels[np.isfinite(levels)] for _, levels, _ in curves.values()])
+    bottom, top = _limits(problem, finite)
+    for ax, method in zip(panels.flat, curves, strict=False):
+        axes(ax)
+        ax.set(xscale="log", yscale="log")
+        for other, (at, levels, _) in curves.items():
+            if other != method:
+                ax.plot(at, _drawn(levels, bottom, top)[1], color="0.82", linewidth=0.7, zorder=1)
+        _panel(ax, curves[method], looks[method], (bottom, top))
+        ax.set_title(short(method), fontsize=7, color=ink(looks[method][0]), pad=9)
+    for ax in panels.flat[len(curves) :]:
+        ax.set_axis_off()
+    for place, ax in enumerate(panels.flat[: len(curves)]):
+        if place + columns >= len(curves):
+            ax.xaxis.set_tick_params(labelbottom=True)
+    panels.flat[0].set_ylim(bottom, top)
+    ticks(panels.flat[0].yaxis, bottom, top)
+    made.supxlabel("learning rate", fontsize=7.5)
+    made.supylabel(f"final {_named(problem)}", fontsize=7.5)
+    return made
+
+
+def _rates(problem: Problem, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Rates, quartiles of the final objective at each, and counts of (sound, diverged, failed) runs."""
+    by_rate: dict[float, list[Setting]] = {}
+    for setting in problem.settings.get(method, []):
+        if setting.runs and setting.rate > 0:
+            by_rate.setdefault(setting.rate, []).append(setting)
+    if len(by_rate) < 2:
+        return None
+    rates = np.array(sorted(by_rate))
+    best = [min(by_rate[rate], key=lambda setting: float(quantiles(setting.finals, (0.5,))[0])) for rate in rates]
+    levels = np.array([quantiles(setting.finals, MIDDLE) for setting in best]).T
+    levels = _above(problem, levels)
+    counts = np.array([(sum(run.sound for run in setting.runs), sum(run.diverged for run in setting.runs),
+                        sum(run.row.status == "failed" for run in setting.runs)) for setting in best])  # fmt: skip
+    return rates, levels, counts
+
+
+def _panel(ax: Any, curve: tuple[np.ndarray, np.ndarray, np.ndarray], look: tuple[str, Any],
+           limits: tuple[float, float]) -> None:  # fmt: skip
+    """One method: its line, a star at the best rate, crosses above rates at which runs diverged or failed."""
+    (at, levels, counts), (colour, dashes) = curve, look
+    low, middle, high = _drawn(levels, *limits)
+    ax.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
+    ax.plot(at, middle, "o", color=colour, linestyle=dashes, linewidth=1.2, markersize=2.6, zorder=3)
+    if np.isfinite(middle).any():
+        best = int(np.nanargmin(middle))
+        ax.plot(at[best], middle[best], "*", color=colour, markersize=8.5, markeredgecolor="white", markeredgewidth=0.5,
+                zorder=4)  # fmt: skip
+    above = ax.get_xaxis_transform()
+    lost = counts[:, 1] + counts[:, 2]
+    for rate, bad, failed, runs in zip(at, lost, counts[:, 2], counts.sum(axis=1), strict=True):
+        if bad:
+            marker = "s" if failed == bad else "x"
+            ax.plot(rate, 1.06, marker, color=INK if bad == runs else "0.55", markersize=3 if bad == runs else 2.4,
+                    markerfacecolor="none", markeredgewidth=0.9, transform=above, clip_on=False, zorder=5)  # fmt: skip
+
+
+# Paths
+
+
+def trajectories(problem: Problem, settings: Sequence[Setting], looks: Looks) -> Any | None:
+    """The paths of all methods from one start over the contours of a function of two unknowns."""
+    tracks = {setting.method: {run.row.seed: _track(run) for run in setting.runs if run.sound} for setting in settings}
+    seeds = [seed for by_seed in tracks.values() for seed, track in by_seed.items() if len(track) > 1]
+    if not seeds:
+        return None
+    seed = min(seeds, key=lambda seed: (-seeds.count(seed), seed))  # the one that most methods share
+    there = [method for method, by_seed in tracks.items() if len(by_seed.get(seed, ())) > 1]
+    paths = {short(method): tracks[method][seed] for method in there}
+    chosen, scene = {short(method): looks[method] for method in there}, problem.task
+    made = figure(1.25 * HEIGHT + 0.11 * -(-len(paths) // 3))
+    unknowns = getattr(scene, "unknowns", None) or ("x1", "x2")
+    one, two = (name if name not in ("x1", "x2") else f"$x_{name[1]}$" for name in unknowns)
+    draw_trajectories(scene.value if scene else None, paths, made.add_subplot(), scene.minima if scene else None,
+                      (scene.domain if scene else None) or _domain(list(paths.values())), names=(one, two),
+                      looks=chosen)  # fmt: skip
+    return made
+
+
+def _track(run: Run) -> np.ndarray:
+    if not {"x1", "x2"} <= run.curve.keys():
+        return np.empty((0, 2))
+    track = np.column_stack([run.curve["x1"], run.curve["x2"]])
+    return track[np.isfinite(track).all(axis=1)]
+
+
+def _domain(tracks: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
+    """A box around the paths; where some make long excursions, around their ends and most of the way between."""
+    points = np.concatenate(tracks)
+    most = np.concatenate([np.quantile(points, (0.02, 0.98), axis=0), *(track[[0, -1]] for track in tracks)])
+    near = (points.max(axis=0) - points.min(axis=0)) < 2.5 * (most.max(axis=0) - most.min(axis=0))
+    low = np.where(near, points.min(axis=0), most.min(axis=0))
+    high = np.where(near, points.max(axis=0), most.max(axis=0))
+    margin = np.maximum(0.08 * (high - low), 0.05 * max(float((high - low).max()), 1e-9))
+    (left, bottom), (right, top) = low - margin, high + margin
+    return left, right, bottom, top

@@ -1,0 +1,68 @@
+"""Numbers, settings and times as people read them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def settings_of(settings: Mapping[str, Any]) -> str:
+    """Settings in a cell of a table."""
+    return ", ".join(f"{name} = {value_of(value)}" for name, value in settings.items())
+
+
+def value_of(value: Any) -> str:
+    """A value from JSON in a few characters."""
+    if is_number(value):
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, dict):
+        return "{" + settings_of(value) + "}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether JSON has it for a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def number(value: float) -> str:
+    """Three digits; a dash for what there is none of."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits}e{int(power)}"
+
+
+def count(value: float) -> str:
+    """A number of steps, evaluations or epochs."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    if not math.isfinite(seconds):
+        return "–"
+    for size, unit in ((60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= size or unit == "µs":
+            return f"{seconds / size:.3g} {unit}"
+    raise AssertionError
+
+
+def p_value(p: float) -> str:
+    """A p-value as papers print it; a dash where there is none."""
+    if math.isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def power_of_ten(value: float) -> str:
+    """Such a number, as it is written by hand."""
+    return f"10{str(round(math.log10(value))).translate(SUPERSCRIPTS)}"

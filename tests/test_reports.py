@@ -1,0 +1,501 @@
+"""Reports: profiles and tests against plain references, figures that agree, a page that needs nothing but itself."""
+
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import numpy as np
+import pytest
+import studies
+from scipy import stats
+
+from numbaopt.experiments import ExperimentError
+from numbaopt.experiments.jobs import Job, Outcome
+from numbaopt.experiments.reports import figures, page, plates, report, statistics, words
+from numbaopt.experiments.reports.profiles import data_profile, first_hit, performance_profile
+from numbaopt.experiments.reports.summary import Study, against_best
+from numbaopt.experiments.store import Header, Store
+from numbaopt.plotting import STYLES, styles
+
+INF = np.inf
+
+
+class TestProfiles:
+    def test_first_hit(self):
+        values = np.array([10.0, np.nan, 3.0, INF, 1.0, 5.0])
+        hits = [first_hit(values, 10.0, 0.0, tolerance) for tolerance in (0.5, 0.3, 0.29, 0.1, 0.09)]
+        assert hits == [2, 2, 4, 4, None]
+        assert first_hit(np.array([2.0, 2.0]), 2.0, 2.0, 0.1) == 0  # begins at the optimum
+        assert first_hit(np.array([np.nan]), np.nan, 0.0, 0.1) is None
+
+    def test_by_hand(self):
+        """Three problems, two solvers: ratios 1 and 2, 3 and 1, 1 and none."""
+        costs = np.array([[2.0, 4.0], [9.0, 3.0], [5.0, INF]])
+        ratios, parts = performance_profile(costs)
+        np.testing.assert_allclose(ratios, [1, 2, 3])
+        np.testing.assert_allclose(parts, [[2 / 3, 1 / 3], [2 / 3, 2 / 3], [1, 2 / 3]])
+        budgets, parts = data_profile(costs, units=np.array([2.0, 3.0, 5.0]))
+        np.testing.assert_allclose(budgets, [0, 1, 2, 3])
+        np.testing.assert_allclose(parts, [[0, 0], [2 / 3, 1 / 3], [2 / 3, 2 / 3], [1, 2 / 3]])
+
+    def test_against_loops(self):
+        rng = np.random.default_rng(0)
+        costs = rng.integers(1, 20, (30, 4)).astype(float)
+        costs[rng.random(costs.shape) < 0.3] = INF
+        costs[7] = INF  # a problem that nobody solves counts for all
+        units = rng.integers(1, 5, 30).astype(float)
+        for (at, parts), scaled in ((performance_profile(costs), False), (data_profile(costs, units), True)):
+            for place, part in zip(at, parts, strict=True):
+                for solver in range(4):
+                    solved = 0
+                    for p in range(30):
+                        limit = place * units[p] if scaled else place * min(costs[p])
+                        solved += bool(costs[p, solver] <= limit * (1 + 1e-12) and costs[p, solver] < INF)
+                    assert part[solver] == pytest.approx(solved / 30)
+
+    def test_weights_are_repetitions(self):
+        costs = np.array([[2.0, 4.0], [9.0, 3.0], [5.0, INF]])
+        many = np.repeat(costs, [1, 2, 3], axis=0)
+        for profile in (performance_profile, data_profile):
+            for one, other in zip(profile(costs, weights=np.array([1.0, 2.0, 3.0])), profile(many), strict=True):
+                np.testing.assert_allclose(one, other)
+
+    def test_nobody_solves_anything(self):
+        ratios, parts = performance_profile(np.full((2, 3), INF))
+        assert ratios.tolist() == [1.0]
+        assert not parts.any()
+
+    @pytest.mark.parametrize("costs", [[[1.0, -1.0]], [[0.0]], [[np.nan]], [1.0], np.empty((0, 2))])
+    def test_what_is_no_table_of_costs(self, costs):
+        with pytest.raises(ValueError, match="positive"):
+            performance_profile(np.asarray(costs))
+
+
+class TestStatistics:
+    def test_quantiles(self):
+        rng = np.random.default_rng(0)
+        for size in (1, 2, 5, 8):
+            values = rng.normal(size=(size, 3))
+            np.testing.assert_allclose(statistics.quantiles(values, (0.0, 0.25, 0.5, 0.9, 1.0)),
+                                       np.quantile(values, (0.0, 0.25, 0.5, 0.9, 1.0), axis=0))  # fmt: skip
+        values = np.array([1.0, np.nan, 3.0, INF])
+        assert statistics.quantiles(values, (0.0, 1 / 3, 0.5, 1.0)).tolist() == [1.0, 3.0, INF, INF]
+
+    def test_holm(self):
+        p = np.array([0.01, 0.2, 0.013, 0.5, 0.02])
+        expected = [0.05, 0.4, 0.052, 0.5, 0.06]  # 5 × 0.01, 4 × 0.013, 3 × 0.02, 2 × 0.2, 0.5
+        np.testing.assert_allclose(statistics.holm(p), expected)
+        assert statistics.holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+        assert statistics.holm(np.array([])).size == 0
+
+    def test_signed_rank_is_scipys(self):
+        rng = np.random.default_rng(1)
+        for size in (1, 5, 6, 10, 13):
+            a, b = rng.normal(size=(2, size)) + np.array([[0.5], [0.0]])
+            assert statistics.signed_rank(a, b) == pytest.approx(stats.wilcoxon(a, b, method="exact").pvalue)
+        a, b = rng.integers(0, 4, (2, 9)).astype(float)  # ties and zeros
+        kept = a != b
+        every = stats.PermutationMethod(n_resamples=10**6)
+        assert statistics.signed_rank(a, b) == pytest.approx(stats.wilcoxon(a[kept], b[kept], method=every).pvalue)
+        a, b = rng.normal(size=(2, 40)) + np.array([[0.3], [0.0]])
+        assert statistics.signed_rank(a, b) == pytest.approx(stats.wilcoxon(a, b, method="exact").pvalue, abs=0.02)
+        assert statistics.signed_rank(a, b) == statistics.signed_rank(a, b)
+
+    def test_runs_that_failed_are_worst(self):
+        good, bad = np.arange(8.0), np.arange(8.0) + 1
+        bad[3:] = INF
+        assert statistics.signed_rank(good, bad) == 2 / 2**8
+        assert np.isnan(statistics.signed_rank(np.array([1.0, INF]), np.array([1.0, INF])))
+
+    def test_fewest_pairs(self):
+        for comparisons in (1, 2, 5, 11):
+            size = statistics.fewest_pairs(comparisons)
+            low, high = np.arange(size), np.arange(size) + 1.0
+            enough, few = statistics.signed_rank(low, high), statistics.signed_rank(low[1:], high[1:])
+            assert enough * comparisons <= 0.05 < few * comparisons
+
+    def test_critical_differences(self):
+        """Demšar's table of q at 5 %, for 2 to 10 methods."""
+        table = [1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164]
+        for methods, q in enumerate(table, 2):
+            found = statistics.critical_difference(methods, 12) * np.sqrt(6 * 12 / (methods * (methods + 1)))
+            assert found == pytest.approx(q, abs=1e-3)
+
+    def test_friedman(self):
+        rng = np.random.default_rng(0)
+        ranks = stats.rankdata(rng.normal(size=(12, 4)) + np.arange(4), axis=1)
+        found = statistics.compare(ranks)
+        assert found.p_value == pytest.approx(stats.friedmanchisquare(*ranks.T).pvalue)
+        assert found.critical_difference == statistics.critical_difference(4, 12)
+        np.testing.assert_allclose(found.mean_ranks, ranks.mean(axis=0))
+        equal = statistics.compare(stats.rankdata(rng.normal(size=(6, 3)), axis=1))
+        assert equal.p_value > 0.05
+        assert np.isnan(equal.critical_difference)
+        assert "No difference" in equal.said
+
+    def test_too_little_is_not_tested(self):
+        assert statistics.compare(np.ones((3, 1))).said == "Not tested: there is nothing to compare one method with."
+        few = statistics.compare(np.array([[1.0, 2.0, 3.0]] * 4))
+        assert np.isnan(few.p_value)
+        assert few.said.startswith("Not tested: 4 problems")
+        assert statistics.compare(np.full((7, 3), 2.0)).said == "On all 7 problems the 3 methods are equal."
+
+    def test_two_methods_get_the_sign_test(self):
+        ranks = np.array([[1.0, 2.0]] * 7 + [[2.0, 1.0]] + [[1.5, 1.5]])
+        assert statistics.compare(ranks).p_value == pytest.approx(2 * (1 + 8) / 2**8)
+        assert "7 to 1" in statistics.compare(ranks).said
+        assert statistics.compare(ranks[:5]).said.startswith("Not tested: 5 of 5 problems")
+
+    def test_cliques(self):
+        assert statistics.cliques(np.array([1.0, 1.5, 2.6, 4.0]), 1.2) == [(0, 1), (1, 2)]
+        assert statistics.cliques(np.array([3.0, 1.0, 2.0]), 5.0) == [(0, 2)]
+        assert statistics.cliques(np.array([1.0, 3.0]), 1.0) == []
+
+
+def stored(folder, runs, title="Small", problems=("p",), methods=("A", "B")):
+    """A store of runs given as (problem, method, settings, seed, outcome or None)."""
+    jobs = [Job(*run[:4], {"at": k}) for k, run in enumerate(runs)]
+    with Store.create(folder, Header(title, "small.toml", "text", problems, methods), jobs) as store:
+        for job, run in zip(jobs, runs, strict=True):
+            if run[-1] is not None:
+                store.record(job.id, run[-1])
+    return folder
+
+
+def run(values, code=1, epochs=None, seconds=None, **fields):
+    """An outcome with this curve."""
+    values = np.asarray(values, float)
+    steps = np.arange(values.size, dtype=float)
+    curve = {"step": steps, "nfev": steps + 1, "fun": values, "seconds": steps / 8 if seconds is None else seconds,
+             "epoch": np.full(values.size, np.nan) if epochs is None else np.asarray(epochs, float)}  # fmt: skip
+    finite = values[np.isfinite(values)]
+    return Outcome("done", float(finite.min()), code=code, nit=values.size - 1, nfev=values.size, curve=curve,
+                   epochs=float(curve["epoch"][-1]), seconds=float(curve["seconds"][-1]), **fields)  # fmt: skip
+
+
+FAILED = Outcome("failed", error="Traceback\nValueError: <no>")
+
+
+def read(folder, build=studies.build):
+    with Store.open(folder) as store:
+        return Study(store, build)
+
+
+class TestSummary:
+    def test_costs_and_settings(self, tmp_path):
+        """f from 100 to 0: the better setting of A needs 3 evaluations to 10⁻², that of B is the only one that ran."""
+        slow, fast = run([100, 50, 5, 0.5, 0]), run([100, 50, 0.5, 0.2])
+        runs = [("p", "A", {"lr": 1.0}, 0, slow), ("p", "A", {"lr": 2.0}, 0, fast), ("p", "B", {}, 0, run([100, 99])),
+                ("p", "B", {"k": 1}, 0, None)]  # fmt: skip
+        study = read(stored(tmp_path / "s", runs))
+        (problem,) = study.problems
+        assert (problem.best, problem.known, problem.start, problem.unit) == (0.0, False, 100.0, "evaluations")
+        assert "cannot be built" in problem.unbuilt
+        one, two = problem.settings["A"]
+        assert [one.costs(0.01)[0].tolist(), two.costs(0.01)[0].tolist()] == [[4.0, 0.375], [3.0, 0.25]]
+        assert (one.tolerance, two.tolerance) == (1e-8, 1e-2)
+        assert problem.chosen("A") is one  # it reaches the stricter target
+        assert problem.chosen("B").tolerance is None
+        assert problem.ranks(["B", "A"]).tolist() == [2.0, 1.0]
+        assert problem.target(["A", "B"]) == 1e-8  # half of the methods reach it
+        assert study.left == 1
+
+    def test_epochs_are_the_cost_where_there_are_any(self, tmp_path):
+        batches = run([8.0, 4.0, 0.0], epochs=[0, 2, 4])
+        whole = run([8.0, 0.0])
+        study = read(stored(tmp_path / "s", [("p", "A", {}, 0, batches), ("p", "B", {}, 0, whole)]))
+        (problem,) = study.problems
+        assert problem.unit == "epochs"
+        assert [problem.chosen(method).costs(0.1)[0, 0] for method in "AB"] == [4.0, 2.0]
+
+    def test_runs_that_failed_or_diverged(self, tmp_path):
+        runs = [("p", "A", {}, 0, run([8.0, 1.0])), ("p", "A", {}, 1, FAILED),
+                ("p", "A", {}, 2, run([8.0, 0.0, INF], code=2)), ("p", "B", {}, 0, run([8.0, 2.0]))]  # fmt: skip
+        study = read(stored(tmp_path / "s", runs))
+        setting = study.problems[0].chosen("A")
+        assert setting.finals.tolist() == [1.0, INF, INF]
+        assert setting.merit[-1] == INF
+        assert study.problems[0].ranks(["A", "B"]).tolist() == [2.0, 1.0]  # only one in three of A is sound
+        assert setting.costs(0.1)[2, 0] == 2.0  # it got there before it diverged
+
+    def test_settings_with_few_runs_are_not_chosen(self, tmp_path):
+        lucky = [("p", "A", {"lr": 9.0}, 0, run([8.0, 0.0])), *(("p", "A", {"lr": 9.0}, seed, None) for seed in (1, 2))]
+        steady = [("p", "A", {"lr": 1.0}, seed, run([8.0, 1.0])) for seed in range(3)]
+        assert read(stored(tmp_path / "s", lucky + steady)).problems[0].chosen("A").settings == {"lr": 1.0}
+
+    def test_known_optimum(self, tmp_path):
+        """The problem's own answer counts, unless a run has found a better one."""
+
+        def build(spec):
+            return SimpleNamespace(task=SimpleNamespace(reference=("solver", np.ones(1)), value=lambda x: 1.0))
+
+        folder = stored(tmp_path / "s", [("p", "A", {}, 0, run([8.0, 2.0]))])
+        assert (read(folder, build).problems[0].best, read(folder, build).problems[0].known) == (1.0, True)
+        folder = stored(tmp_path / "t", [("p", "A", {}, 0, run([8.0, 0.5]))])
+        assert (read(folder, build).problems[0].best, read(folder, build).problems[0].known) == (0.5, False)
+
+    def test_largest_table_without_a_hole(self, tmp_path):
+        """C has run on one problem of three only: ranks are about A and B on all of them."""
+        ran = [("A", "pqr"), ("B", "pqr"), ("C", "p")]
+        runs = [(problem, method, {}, 0, run([8.0, 1.0])) for method, problems in ran for problem in problems]
+        methods, problems = read(stored(tmp_path / "s", runs, problems="pqr", methods="ABC")).compared
+        assert (methods, [problem.name for problem in problems]) == (["A", "B"], ["p", "q", "r"])
+
+    def test_profiles_pair_problems_and_seeds(self, tmp_path):
+        """A has run on seeds 0 and 1, B on 1 and 2: one row is left."""
+        runs = [("p", "A", {}, 0, run([8.0, 0.0])), ("p", "A", {}, 1, run([8.0, 4.0, 0.0])),
+                ("p", "B", {}, 1, run([8.0, 7.0])), ("p", "B", {}, 2, run([8.0, 0.0]))]  # fmt: skip
+        methods, costs, weights = read(stored(tmp_path / "s", runs)).cost_table(0.1)
+        assert (methods, costs.tolist(), weights.tolist()) == (["A", "B"], [[3.0, INF]], [1.0])
+
+    def test_a_method_that_draws_nothing_has_one_run_for_all_seeds(self, tmp_path):
+        at_once = run([8.0, 0.0])
+        runs = [("p", "A", {}, 0, at_once), ("q", "A", {}, 0, at_once), ("q", "B", {}, 0, at_once),
+                *(("p", "B", {}, seed, run([8.0, *[4.0] * (seed + 1), 0.0])) for seed in range(7))]  # fmt: skip
+        study = read(stored(tmp_path / "s", runs, problems="pq"))
+        _, costs, weights = study.cost_table(0.1)
+        assert costs.tolist() == [*([2.0, 3.0 + seed] for seed in range(7)), [2.0, 2.0]]
+        np.testing.assert_allclose(weights, [*[1 / 7] * 7, 1.0])
+        assert against_best(study.problems[0], ["A", "B"]).p_values == {"B": 2 / 2**7}
+
+    def test_against_the_best(self, tmp_path):
+        rng = np.random.default_rng(0)
+        fast, slow = ([run([8.0, *[4.0] * k, 0.0]) for k in rng.integers(*ends, 8)] for ends in ((1, 9), (12, 30)))
+        runs = [("p", name, {}, seed, outcome) for name, outcomes in (("A", slow), ("B", fast))
+                for seed, outcome in enumerate(outcomes)]  # fmt: skip
+        found = against_best(read(stored(tmp_path / "s", runs)).problems[0], ["A", "B"])
+        assert (found.best, found.p_values) == ("B", {"A": 2 / 2**8})
+        assert "8 seeds" in found.said
+        assert "1 comparison." in found.said
+        few = against_best(read(stored(tmp_path / "t", [r for r in runs if r[3] < 3])).problems[0], ["A", "B"])
+        assert few.p_values == {}
+        assert few.said.startswith("Not tested: with 3 seeds no difference could be significant")
+        assert few.said.endswith("it takes 6.")
+
+    def test_seeds_that_change_nothing_are_no_evidence(self, tmp_path):
+        runs = [("p", name, {}, seed, run([8.0, *[4.0] * k, 0.0])) for k, name in enumerate("AB") for seed in range(10)]
+        found = against_best(read(stored(tmp_path / "s", runs)).problems[0], ["A", "B"])
+        assert found.p_values == {}
+        assert "nothing is tested" in found.said
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Two problems, three methods of which one fails now and then."""
+    folder, methods = tmp_path_factory.mktemp("small") / "s", ("gradient descent", "Adam", "Lion")
+    return studies.study(folder, ("valley", "classes"), methods, (1e-3, 1e-1), range(2, 4), 40)
+
+
+class TestFigures:
+    def test_the_same_method_looks_the_same_in_all(self, small):
+        study = read(small)
+        looks = styles(study.methods)
+        assert looks["Adam"] == STYLES["adam"]
+        valley = study.problems[0]
+        settings = [valley.chosen(method) for method in study.methods]
+        methods, costs, _ = study.cost_table(0.1)
+        with figures.paper():
+            drawn = [figures.convergence(valley, settings, "step", looks),
+                     figures.trajectories(valley, settings, looks),
+                     figures.profile(*data_profile(costs), methods, looks, "cost")]  # fmt: skip
+            for made in drawn:
+                lines = {line.get_label(): line for line in made.axes[0].lines}
+                for method in ("Adam", "gradient descent"):
+                    assert lines[method].get_color() == looks[method][0]
+                assert lines["Adam"].get_linestyle() == "-"
+            for ax, method in zip(figures.sensitivity(valley, study.methods, looks).axes, study.methods, strict=False):
+                assert ax.get_title() == method
+                assert looks[method][0] in {line.get_color() for line in ax.lines}
+
+    def test_matplotlib_keeps_its_settings(self):
+        before = dict(mpl.rcParams)
+        with figures.paper("x"):
+            assert mpl.rcParams["font.size"] == 7.5
+        assert dict(mpl.rcParams) == before
+
+    def test_bands_are_quartiles(self, tmp_path):
+        runs = [("p", "A", {}, seed, run([8.0, 4.0 + seed, 1.0 + seed])) for seed in range(5)]
+        problem = read(stored(tmp_path / "s", [*runs, ("p", "A", {}, 5, FAILED)])).problems[0]
+        at, levels = figures._band(problem, problem.chosen("A").runs, "step")
+        assert at.tolist() == [0.0, 1.0, 2.0]
+        np.testing.assert_allclose(levels[:, 1], [4.0, 5.0, 6.0])  # above the best, which is 1
+        np.testing.assert_allclose(levels[1, 2], 2.0)
+
+    def test_runs_that_diverged_leave_the_picture(self, tmp_path):
+        runs = [("p", "A", {}, seed, run([8.0, 9.0, INF], code=2)) for seed in range(2)]
+        problem = read(stored(tmp_path / "s", [*runs, ("p", "A", {}, 2, run([8.0, 1.0, 0.5]))])).problems[0]
+        _, levels = figures._band(problem, problem.chosen("A").runs, "step")
+        assert np.isfinite(levels[:, 0]).all()
+        assert levels[1, -1] == INF
+        assert np.isfinite(levels[0, -1]) == np.isfinite(statistics.quantiles(np.array([0.0, INF, INF]), (0.25,))[0])
+
+    @pytest.mark.parametrize("label", ["a$b", "$x^$", "two\nlines", "x" * 80, "梯度下降", "<script>"])
+    def test_labels_are_no_formulas(self, label):
+        with figures.paper():
+            made = figures.profile(*data_profile(np.array([[1.0]])), [label], styles([label]), "cost")
+            assert b"<svg" in figures.render(made, "svg")
+        assert len(figures.short(label).replace("\\", "")) <= figures.LONGEST_LABEL
+
+
+class Checked(HTMLParser):
+    """Collects what a page would load, its ids, and whether its tags are balanced."""
+
+    VOID = {"meta", "br", "line", "use", "path", "rect", "circle", "polygon"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.loads, self.text = [], [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes, closed=False):
+        told = dict(attributes)
+        self.ids += [told["id"]] if "id" in told else []
+        self.links += [value for name, value in attributes if name in ("href", "xlink:href")]
+        self.loads += [value for name, value in attributes if name in ("src", "srcset", "data", "action", "poster")]
+        self.loads += [tag] * (tag in ("script", "link", "iframe", "object", "embed", "img", "image"))
+        self.loads += [name for name, _ in attributes if name.startswith("on")]
+        if not closed and tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes, closed=True)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def checked(text):
+    """A page that is well-formed, and needs nothing but itself."""
+    found = Checked(text)
+    assert found.open == []
+    assert found.loads == []
+    assert len(found.ids) == len(set(found.ids))
+    assert all(link.startswith("#") and link[1:] in found.ids for link in found.links)
+    assert not re.search(r"@import|url\((?!#)", text)
+    return " ".join("".join(found.text).split())
+
+
+class TestPage:
+    def test_all_of_it(self, small):
+        made = report(small)
+        assert made == small / "report.html"
+        names = {path.name for path in (small / "figures").iterdir()}
+        assert {"valley-step.svg", "valley-seconds.svg", "valley-rates.svg", "valley-paths.svg", "classes-epoch.svg",
+                "performance-1e-3.svg", "data-1e-1.svg"} <= names  # fmt: skip
+        assert "valley-epoch.svg" not in names
+        text = checked(made.read_text("utf-8"))
+        for said in ("3 methods, 2 problems, 2 seeds: 24 runs, of which 20 are done", "and 4 failed",
+                     "Lion on valley (2), Lion on classes (2)", "ValueError: <b>no</b> such row", "An 8-core CPU",
+                     "numbaopt run synthetic.toml", "Not tested: 2 problems", "All times were taken without other work",
+                     "Adam = { method = \"adam\" }"):  # fmt: skip
+            assert said in text
+
+    def test_with_the_problems_themselves(self, small):
+        kept = {}
+        study = read(small)
+        text = checked(page.compose(study, styles(study.methods), plates.Drawings(("svg",), kept.__setitem__)))
+        assert "the problem 'valley'" in text
+        assert "objective − optimum" in text  # of the valley
+        assert "objective − best found" in text  # of the classes
+        assert kept["valley-paths.svg"].count(b"<path") > 40  # contours
+
+    def test_a_study_that_still_runs(self, tmp_path):
+        folder = studies.study(tmp_path / "s", ("valley", "classes"), ("Adam",), (1e-2,), range(4), 20, parts=0.25)
+        with Store.open(folder, write=True) as writing, writing._transaction():
+            text = checked(report(folder).read_text("utf-8"))
+        assert "This study is not finished: 6 runs are still to come" in text
+        assert "No run has finished yet" in text  # of the classes
+
+    def test_nothing_yet(self, tmp_path):
+        folder = studies.study(tmp_path / "s", ("valley",), ("Adam",), (1e-2,), range(2), 20, parts=0)
+        text = checked(report(folder).read_text("utf-8"))
+        assert "2 runs, of which 0 are done" in text
+        assert not list((folder / "figures").iterdir())
+
+    def test_one_method_one_seed_no_rates(self, tmp_path):
+        folder = studies.study(tmp_path / "s", ("bowl",), ("Adam",), (None,), (0,), 20)
+        made = report(folder, ("pdf", "png", "svg"))
+        text = checked(made.read_text("utf-8"))
+        assert "1 method, 1 problem, 1 seed: 1 run, all done" in text
+        assert "there is nothing to compare one method with" in text
+        assert text.count("Figure") == 2
+        begin = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
+        files = {path: path.read_bytes() for path in (folder / "figures").iterdir()} | {made: made.read_bytes()}
+        assert {path.name for path in files} == {f"bowl-{x}.{kind}" for x in ("step", "seconds") for kind in begin} \
+            | {"report.html"}  # fmt: skip
+        assert all(files[path].startswith(begin[path.suffix[1:]]) for path in files if path != made)
+        report(folder, ("pdf", "svg"))
+        assert {path: path.read_bytes() for path in files} == files  # the same runs make the same bytes
+
+    def test_only_failures(self, tmp_path):
+        runs = [("p", "A", {"lr": lr}, 0, FAILED) for lr in (0.1, 1.0)]
+        text = checked(report(stored(tmp_path / "s", runs)).read_text("utf-8"))
+        assert "ValueError: <no>" in text
+        assert "2 runs, of which 0 are done and 2 failed" in text
+
+    def test_only_divergence(self, tmp_path):
+        runs = [("p", "A", {"lr": lr}, 0, run([8.0, 9.0, INF], code=2, message="Too fast.")) for lr in (0.1, 1.0)]
+        text = checked(report(stored(tmp_path / "s", runs)).read_text("utf-8"))
+        assert "lr = 0.1 (1 of 1), lr = 1 (1 of 1)" in text
+        assert "Too fast." in text
+
+    def test_hostile_text(self, tmp_path):
+        bad = '<script>alert("1")</script>&\'"><img src=http://x/y onerror=z>'
+        outcome = run([8.0, 1.0], about={bad: bad}, metrics={bad: 1.0}, message=bad)
+        runs = [(bad, bad, {"lr": lr, bad: bad}, seed, outcome)
+                for lr in (0.1, 1.0) for seed in (0, 1)]  # fmt: skip
+        runs += [(bad, "$\\frac", {}, 0, Outcome("failed", error=bad)), ("/../x", "$\\frac", {}, 0, run([8.0, 2.0])),
+                 ("///", "$\\frac", {}, 1, run([8.0, 2.0]))]  # fmt: skip
+        folder = stored(tmp_path / "s", runs, bad, (bad,), (bad,))
+        text = report(folder).read_text("utf-8")
+        assert bad in checked(text)
+        assert "<script" not in text
+        assert {path.name for path in folder.iterdir()} == {"study.sqlite", "report.html", "figures"} | {
+            path.name for path in folder.iterdir() if path.name.startswith("study.sqlite-")}  # fmt: skip
+        assert {"x-step.svg", "problem-step.svg"} <= {path.name for path in (folder / "figures").iterdir()}
+
+    def test_names_that_would_be_one_file(self, tmp_path):
+        runs = [(problem, "A", {}, 0, run([8.0, 1.0])) for problem in ("a b", "A/b")]
+        folder = stored(tmp_path / "s", runs, problems=("a b", "A/b"))
+        report(folder)
+        names = {path.name for path in (folder / "figures").iterdir()}
+        assert {"a-b-step.svg", "A-b-step-2.svg"} <= names
+
+    def test_what_cannot_be_written(self, tmp_path):
+        folder = stored(tmp_path / "s", [("p", "A", {}, 0, None)])
+        with pytest.raises(ExperimentError, match="format 'gif' is unknown; those known are svg, png, pdf"):
+            report(folder, ("gif",))
+        with pytest.raises(ExperimentError, match="holds no study"):
+            report(tmp_path / "nowhere")
+        (folder / "report.html").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ExperimentError, match="symbolic link"):
+            report(folder)
+        (folder / "report.html").unlink()
+        (folder / "figures").write_text("a file")
+        with pytest.raises(ExperimentError, match="figures: file exists"):
+            report(folder)
+        assert not (folder / "report.html").exists()
+
+
+class TestWords:
+    @pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (1.23456, "1.23"), (12345.6, "12,346"), (1e-9, "1.0e-9"),
+                                                 (-0.5, "-0.5"), (INF, "–"), (1e7, "1.0e7")])  # fmt: skip
+    def test_numbers(self, value, text):
+        assert words.number(value) == text
+
+    @pytest.mark.parametrize(("seconds", "text"), [(1.5e-6, "1.5 µs"), (0.25, "250 ms"), (2.0, "2 s"),
+                                                   (90.0, "1.5 min"), (1e-9, "0.001 µs"), (INF, "–")])  # fmt: skip
+    def test_times(self, seconds, text):
+        assert words.duration(seconds) == text
+
+    def test_settings(self):
+        assert words.settings_of({"lr": 0.1, "nesterov": True, "s": {"a": [1, 2]}, "n": "x"}) == \
+            "lr = 0.1, nesterov = true, s = {a = [1, 2]}, n = x"  # fmt: skip
