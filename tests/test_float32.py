@@ -6,7 +6,7 @@ import pytest
 from problems import same
 
 import numbaopt as no
-from numbaopt.loops import descent
+from numbaopt.loops import automatic
 
 START = np.array([-1.2, 1.0], np.float32)
 SINGLE = np.dtype(np.float32)
@@ -97,7 +97,7 @@ def test_nobody_else_compiles_anything():
     def bowl_grad(x):
         return 2 * (x - 1)
 
-    loop = descent.compiled(np.dtype(float))
+    loop = automatic.compiled(np.dtype(float))
     before = len(loop.signatures)
     no.minimize(bowl, [0.0, 0.0], (), "adam", bowl_grad)
     no.minimize(bowl, START.astype(">f8"), (), "adam", bowl_grad)
