@@ -7,6 +7,7 @@ array([3., 3.])
 """
 
 from . import compiled as compiled
+from . import fits as fits
 from . import losses, schedules, stream, transforms
 from .least_squares import least_squares
 from .lr_finder import lr_finder

@@ -14,7 +14,7 @@ from .optimizers._program import parts_of
 from .optimizers.after import Proximal
 from .run import Batches
 
-MAXITER = 10_000
+MAXITER, MAX_STEPS = 10_000, 2**62 - 1
 EPOCHS = 10
 LINEAR_EPOCHS = 1000  # of methods that converge linearly
 HISTORY_ROWS = 1000
@@ -31,8 +31,6 @@ BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "lazy_update")
 def split_options(opt: Any, options: dict[str, Any], tol: float | None = None) -> tuple[Any, dict[str, Any]]:
     """The optimizer with its fields taken from the options, else from ``tol``, and what is left of them."""
     options = {getattr(opt, "translates", {}).get(key, key): value for key, value in options.items()}
-    if hasattr(opt, "complete"):
-        opt.complete(options)
     for name in getattr(opt, "tolerances", ()) if tol is not None else ():
         if name in opt._fields:
             options.setdefault(name, tol)
@@ -42,6 +40,11 @@ def split_options(opt: Any, options: dict[str, Any], tol: float | None = None) -
         opt = opt._replace(parts=(*opt.parts[:-1], opt.parts[-1]._replace(**mine)))
     elif mine:
         opt = opt._replace(**mine)
+    other = getattr(opt, "either", None)
+    if other and getattr(opt, other) is None and options.get("maxiter") is not None:
+        opt = opt._replace(**{other: float("inf")})
+    elif other and getattr(opt, other) is not None:
+        options.setdefault("maxiter", MAX_STEPS)
     for key in [key for key in options if key in getattr(opt, "unknown_to", ())]:
         warn(f"option {key!r} has no effect on {type(opt).__name__}")
         del options[key]
@@ -171,8 +174,8 @@ def score_of(validation: Any, n: int) -> Any:
     return lambda x: validation(x.copy())
 
 
-def unknowns(x0: Any, fun: Any = None) -> np.ndarray:
-    """``x0`` as a new float64 vector."""
+def unknowns(x0: Any, fun: Any = None, single: bool = False) -> np.ndarray:
+    """``x0`` as a new float64 vector; with ``single`` a float32 one where it is such an array."""
     if x0 is None and hasattr(fun, "steps_per_epoch"):
         raise TypeError(f"fun is a source of chunks, {fun!r}: numbaopt.stream.minimize trains on such")
     if x0 is None:
@@ -184,7 +187,13 @@ def unknowns(x0: Any, fun: Any = None) -> np.ndarray:
         raise ValueError(f"x0 must only have one dimension, not shape {array.shape}")
     if array.size == 0:
         raise ValueError("x0 is empty: there is nothing to minimize over")
-    return np.array(np.atleast_1d(array), np.float64)
+    return np.array(np.atleast_1d(array), dtype_of(x0) if single else np.float64)
+
+
+def dtype_of(x0: Any) -> np.dtype:
+    """In which dtype to look for unknowns that start there: float32 only if they are an array of it."""
+    single = isinstance(x0, np.ndarray) and x0.dtype.newbyteorder("=") == np.float32
+    return np.dtype(np.float32 if single else np.float64)
 
 
 def start_of(model: Any, x0: Any) -> np.ndarray:
@@ -240,7 +249,7 @@ def count(name: str, value: Any, least: int = 0) -> int:
         number = operator.index(int(value) if isinstance(value, float) and value.is_integer() else value)
     except TypeError:
         raise TypeError(f"{name}={value!r} must be an integer") from None
-    if number < least or number >= 2**62:
+    if number < least or number > MAX_STEPS:
         raise ValueError(f"{name}={value!r} must be at least {least}")
     return number
 

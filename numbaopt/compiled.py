@@ -6,33 +6,50 @@ address (`loops.alone.solve`) as they do for callers in Python, so that the numb
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 from numba import types
+from numba.core.compiler import Compiler
 from numba.core.dispatcher import Dispatcher
 from numba.extending import overload
 
 from ._jit import array, jit_inside, linked, native, short_reason
 from ._packed import count_words, store
 from .differences import SCHEMES, evaluations
-from .inside import absent, method_of
+from .inside import absent, method_of, needs_gradient
 from .loops.alone import solve
 from .loops.descent import EVALUATE
 from .minimize import minimize
 from .optimizers._program import cast_all
-from .problems.evaluation import EXACT, RefusedError, compiled_evaluation
-from .problems.function import as_scheme, frames_inside
+from .problems.evaluation import FLOAT64, WITHOUT, RefusedError, compiled_evaluation
+from .problems.function import as_scheme, frames_inside, takes
 
 REAL = (types.Integer, types.Float, types.Boolean)
 VECTOR = array(np.float64)
 PAIRS = "bounds must be pairs (low, high), as in ((0.0, 1.0), (None, 2.0)) or an array of shape (n, 2)"
 
 
+class Joined(Compiler):
+    """Numba's compiler, for code that is optimised as a part of its callers' and not alone."""
+
+    def __init__(self, typing_context, target_context, *arguments):
+        from .exact import Library
+
+        super().__init__(typing_context, target_context, *arguments)
+        self.state.library = Library(self.state.targetctx.codegen(), "joined")
+        self.state.library.enable_object_caching()
+
+
 # Inlined, so that nothing of ``fun`` is left but its code: Numba keeps no function on disk that hands another one on.
-@overload(minimize, prefer_literal=True, jit_options={"error_model": "numpy", "nogil": True, "forceinline": True})
+OPTIONS: Any = {"error_model": "numpy", "nogil": True, "forceinline": True, "no_cpython_wrapper": True,
+           "no_cfunc_wrapper": True, "pipeline_class": Joined}  # fmt: skip
+
+
+@overload(minimize, prefer_literal=True, jit_options=OPTIONS)
 def _minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None, bounds=None, constraints=(),
               tol=None, callback=None, options=None):  # fmt: skip
     if not isinstance(fun, types.Dispatcher):
@@ -43,11 +60,12 @@ def _minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=Non
     if not (absent(tol) or isinstance(tol, types.Number)):
         raise TypeError(f"tol must be a number, not {tol}")
     bounded = not absent(bounds)
-    start, limits, chosen = _start(x0), _limits(bounds), method_of(method, options, tol, bounded)
-    pack, kind, evaluate, per_unknown = _objective(fun.dispatcher, jac, args, bounded)
+    gradient = needs_gradient(method)
+    dtype, pack, kind, evaluate, per_unknown = _objective(fun.dispatcher, jac, args, gradient, dtype_of(x0))
+    start, limits, chosen = start_of(x0, dtype), _limits(bounds, dtype), method_of(method, options, tol, bounded, dtype)
     read, check, most, count, calm_steps = chosen.read, chosen.check, chosen.most, chosen.count, chosen.calm_steps
-    sizes, arrange, ready, values, (free, within) = (chosen.sizes, chosen.arrange, chosen.ready, chosen.open,
-                                                     chosen.loops)  # fmt: skip
+    sizes, arrange, values, way = chosen.sizes, chosen.arrange, chosen.open, chosen.way
+    (loop, other), (rates, others) = chosen.loops, chosen.rates
     words = max(1, count_words(kind))
 
     def impl(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None, bounds=None, constraints=(),
@@ -60,34 +78,64 @@ def _minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=Non
         data = np.empty(words, np.int64)
         packed = pack(args, lower, upper)
         store(packed, data)
-        rows, extra = sizes(x.size, numbers, lower.size > 0)
+        within = lower.size > 0
+        rows, extra = sizes(x.size, numbers, within)
         work = arrange(method, given, numbers)
         ends = most(numbers, x.size), numbers[count], numbers[count + 1], numbers[count + 2]
-        loop = within() if lower.size > 0 else free()
-        return solve(x, lower, upper, rows, extra, calm_steps, ends, loop, evaluate(), data, per_unknown, ready(), work)
+        first = way(method, given, within) == 0
+        found = solve(x, lower, upper, rows, extra, calm_steps, ends, loop() if first else other(), evaluate(), data,
+                      per_unknown, rates() if first else others(), work)  # fmt: skip
+        for i in range(0 if gradient else x.size):
+            found.jac[i] = np.nan
+        return found
 
     return impl
 
 
-def _objective(fun: Any, jac: Any, args: Any, bounded: bool) -> tuple[Callable[..., Any], Any, Any, int]:
-    """How arguments are packed and their Numba type; the address of the evaluation; its cost; see `Function`."""
-    jac, whole = _scheme(jac), isinstance(args, (tuple, types.BaseTuple))
-    items = types.BaseTuple.from_types(tuple(map(types.unliteral, args if whole else (args,))))
+def _objective(fun: Any, jac: Any, args: Any, gradient: bool, dtype: np.dtype) -> tuple[Any, ...]:
+    """The dtype of the unknowns; how arguments are packed, and their Numba type; the address of the evaluation; its
+    cost; see `Function`.
+    """
+    jac, (items, items_of) = scheme_of(jac), items_in(args)
+    jac = jac if gradient or jac is True else WITHOUT
+    if dtype != FLOAT64:
+        dtype = FLOAT64 if jac in SCHEMES or not takes(fun, dtype, items) else dtype
+    jac, kind, evaluate = evaluated(compiled_evaluation, fun, jac, items, dtype)
+    numerical = jac in SCHEMES
+    dtype = FLOAT64 if numerical else dtype
+    return dtype, packer_of(items_of, numerical), kind, linked(evaluate, EVALUATE), evaluations(jac, 1) * numerical
+
+
+def evaluated(made_by: Any, fun: Dispatcher, jac: Any, items: Any, dtype: np.dtype) -> tuple[Any, Any, Any]:
+    """How derivatives are had, the Numba type of what is packed, and what ``made_by(fun, jac, kind, dtype)`` makes.
+
+    Where the exact derivative cannot be had and nobody insists, differences in float64 take its place.
+    """
+    from .exact import UnsupportedError
+
+    def made(jac, dtype):
+        kind = types.Tuple((items, VECTOR, VECTOR) if jac in SCHEMES else (items, types.boolean))
+        return jac, kind, made_by(fun, jac, kind, dtype)[0]
+
     try:
-        evaluate = None
-        if jac in EXACT:
-            evaluate = _exact(fun, jac, items)
-            jac = jac if evaluate is not None else "3-point"
-        numerical = isinstance(jac, str) and jac in SCHEMES
-        kind = types.Tuple((items, VECTOR, VECTOR) if numerical else (items, types.boolean))
-        if evaluate is None:
-            evaluate = compiled_evaluation(fun, jac, kind)[0]
+        try:
+            return made(jac, dtype)
+        except UnsupportedError as error:
+            fun.compile((array(dtype), *items))  # what cannot be compiled is told as without derivatives
+            if jac != "ad":
+                raise TypeError(f"jac={jac!r}: {error}") from None
+            warnings.warn(f"{str(error).splitlines()[0]}; central differences take the place of the exact gradient",
+                          RuntimeWarning, stacklevel=frames_inside())  # fmt: skip
+            return made("3-point", FLOAT64)
     except RefusedError as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # Numba raises all sorts of things on what it does not know
         raise TypeError(str(error) if type(error) is TypeError else
                         f"fun cannot be compiled: {short_reason(error)}") from None  # fmt: skip
-    items_of = jit_inside(lambda args: args) if whole else jit_inside(lambda args: (args,))
+
+
+def packer_of(items_of: Any, numerical: bool) -> Any:
+    """``pack(args, lower, upper)``, for compiled code: what an evaluation needs besides x."""
 
     def pack(args, lower, upper):
         return items_of(args), lower, upper
@@ -95,11 +143,17 @@ def _objective(fun: Any, jac: Any, args: Any, bounded: bool) -> tuple[Callable[.
     def pack_plain(args, lower, upper):
         return items_of(args), True
 
-    packer = jit_inside(pack if numerical else pack_plain)
-    return packer, kind, linked(evaluate, EVALUATE), evaluations(jac, 1) if numerical else 0
+    return jit_inside(pack if numerical else pack_plain)
 
 
-def _scheme(jac: Any) -> Any:
+def items_in(args: Any) -> tuple[Any, Any]:
+    """The types of all further arguments, and a function for compiled code that makes a tuple of them."""
+    whole = isinstance(args, (tuple, types.BaseTuple))
+    items = types.BaseTuple.from_types(tuple(map(types.unliteral, args if whole else (args,))))
+    return items, jit_inside(lambda args: args) if whole else jit_inside(lambda args: (args,))
+
+
+def scheme_of(jac: Any) -> Any:
     """What ``jac`` is by its Numba type, as `Function` knows it."""
     if absent(jac):
         return "ad"
@@ -110,46 +164,46 @@ def _scheme(jac: Any) -> Any:
     return as_scheme(jac.literal_value) or "ad"
 
 
-def _exact(fun: Dispatcher, jac: str, items: Any) -> Any:
-    """The evaluation with the exact gradient; None, and a warning, where there is none and nobody insists."""
-    from .exact import UnsupportedError
-
-    try:
-        return compiled_evaluation(fun, jac, types.Tuple((items, types.boolean)))[0]
-    except UnsupportedError as error:
-        fun.compile((VECTOR, *items))  # what cannot be compiled is told as without derivatives
-        if jac != "ad":
-            raise TypeError(f"jac={jac!r}: {error}") from None
-        warnings.warn(f"{str(error).splitlines()[0]}; central differences take the place of the exact gradient",
-                      RuntimeWarning, stacklevel=frames_inside())  # fmt: skip
-        return None
+def dtype_of(x0: Any) -> np.dtype:
+    """Of the unknowns: float32 where x0 is such an array."""
+    single = isinstance(x0, types.Array) and x0.dtype == types.float32
+    return np.dtype(np.float32) if single else FLOAT64
 
 
-def _start(x0: Any) -> Any:
-    """``start(x0)``: a new float64 vector."""
+def start_of(x0: Any, dtype: np.dtype = FLOAT64) -> Any:
+    """``start(x0)``: a new vector."""
+    copy = _copier(dtype)
     if isinstance(x0, types.BaseTuple) and len(x0) and all(isinstance(item, REAL) for item in x0.types):
-        return jit_inside(lambda x0: _copy(cast_all(x0, 0.0)))
+        return jit_inside(lambda x0: copy(cast_all(x0, 0.0)))
     if isinstance(x0, (types.List, types.ListType, types.Array)) and isinstance(x0.dtype, REAL):
         if isinstance(x0, types.Array) and x0.ndim != 1:
             raise ValueError(f"x0 must only have one dimension, not {x0.ndim}")
-        return _copy
+        return copy
     if isinstance(x0, REAL):
-        return jit_inside(lambda x0: _copy((float(x0),)))
+        return jit_inside(lambda x0: copy((float(x0),)))
     raise TypeError("x0 must be a vector of real numbers" + ("" if absent(x0) else f", not {x0}"))
 
 
-@jit_inside
-def _copy(values):
-    if len(values) == 0:
-        raise ValueError("x0 is empty: there is nothing to minimize over")
-    x = np.empty(len(values))
-    for i in range(len(values)):
-        x[i] = values[i]
-    return x
+@functools.cache
+def _copier(dtype: np.dtype) -> Any:
+    number = numba.from_dtype(dtype)
+
+    def copy(values):
+        if len(values) == 0:
+            raise ValueError("x0 is empty: there is nothing to minimize over")
+        x = np.empty(len(values), number)
+        for i in range(len(values)):
+            x[i] = values[i]
+        return x
+
+    return jit_inside(copy)
 
 
-def _limits(bounds: Any) -> Any:
+def _limits(bounds: Any, dtype: np.dtype = FLOAT64) -> Any:
     """``limits(bounds, n)``: lower and upper bounds as vectors, or two empty ones."""
+    if dtype != FLOAT64:
+        limits, copy = _limits(bounds), _converter(dtype)
+        return jit_inside(lambda bounds, n: copy(limits(bounds, n)))
     if absent(bounds):
         return _no_limits
     if isinstance(bounds, types.Array) and bounds.ndim == 2 and isinstance(bounds.dtype, REAL):
@@ -163,6 +217,11 @@ def _limits(bounds: Any) -> Any:
 
 def _is_pair(kind: Any) -> bool:
     return isinstance(kind, types.BaseTuple) and len(kind) == 2 and all(absent(k) or isinstance(k, REAL) for k in kind)
+
+
+def _converter(dtype: np.dtype) -> Any:
+    number = numba.from_dtype(dtype)
+    return jit_inside(lambda limits: (limits[0].astype(number), limits[1].astype(number)))
 
 
 @jit_inside

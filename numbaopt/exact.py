@@ -11,10 +11,11 @@ from .autodiff import _jit
 from .autodiff.custom import stamp
 from .autodiff.errors import UnsupportedError
 from .autodiff.gradients import FORWARD_UP_TO, TAPE_BYTES, evaluation
-from .autodiff.linking import link_late
+from .autodiff.linking import Library, link_late
 from .autodiff.programs import program
 
-__all__ = ["FORWARD_UP_TO", "UnsupportedError", "autodiff", "evaluation", "link_late", "stamp", "values_and_jacobian"]
+__all__ = ["FORWARD_UP_TO", "Library", "UnsupportedError", "autodiff", "evaluation", "link_late", "stamp",
+           "values_and_jacobian"]  # fmt: skip
 
 
 def values_and_jacobian(function: Any, mode: str) -> Any:

@@ -15,11 +15,12 @@ import numpy as np
 from numba import types
 
 from ._fields import RANGES, nearest
-from ._jit import jit_for_address, jit_inside, linked, native, pointer, pointer_to
+from ._jit import bits, jit_for_address, jit_inside, linked, native, pointer, pointer_to
 from ._packed import count_words, store, unpacker
 from ._schedule import rate
-from .arguments import MAXITER
-from .loops import descent
+from .arguments import MAX_STEPS, MAXITER
+from .automatic import Automatic
+from .loops import automatic, descent
 from .loops.alone import PIECE, Work
 from .loops.state import CALM_STEPS
 from .optimizers._program import ADVANCE, PREPARE, program_of
@@ -30,7 +31,6 @@ from .solvers.first_order import AHEAD
 
 LIMITS = {"maxiter": MAXITER, "gtol": 1e-5, "ftol": 0.0, "xtol": 0.0}
 READY = types.void(*(types.intp,) * 4)
-FLOAT64 = np.dtype(np.float64)
 
 
 class Source(NamedTuple):
@@ -131,15 +131,21 @@ def picker(source: Source) -> Any:
     return pick
 
 
-def checker(named: list[tuple[str, str]]) -> Any:
-    """``check(numbers)``: a ValueError where one is out of its range; ``named`` are names and ranges, "" for any."""
-    lines = ["def check(numbers):", "    pass"]
+def checker(named: list[tuple[str, str]], limits: tuple[Any, ...], ascending: tuple[str, ...]) -> Any:
+    """``check(numbers)``: a ValueError where one is out of its range; ``named`` are names and ranges, "" for any.
+
+    ``limits`` may be NaN, not given; of ``ascending`` the first must be below the second.
+    """
+    lines, places = ["def check(numbers):", "    pass"], {name: k for k, (name, _) in enumerate(named)}
+    for low, high in [ascending] if ascending else []:
+        lines += [f"    if not numbers[{places[low]}] < numbers[{places[high]}]:",
+                  f"        raise ValueError({f'{low} must be below {high}'!r})"]  # fmt: skip
     for k, (name, interval) in enumerate(named):
-        given = f"numbers[{k}] == numbers[{k}] and " if name == "maxiter" else ""  # NaN: not given
+        given = f"numbers[{k}] == numbers[{k}] and " if name in limits else ""
         if interval:
             low, high = interval[1:-1].split(", ")
             above = f"{low} {'<=' if interval[0] == '[' else '<'} " if low != "-inf" else ""
-            below = f" {'<=' if interval[-1] == ']' else '<'} {high}" if high != "inf" else " < inf"
+            below = f" {'<=' if interval[-1] == ']' else '<'} {high}"
             lines += [f"    if {given}not ({above}numbers[{k}]{below}):",
                       f"        raise ValueError({f'{name} must be in {interval}'!r})"]  # fmt: skip
         if name == "maxiter":
@@ -160,22 +166,25 @@ class Method:
         ``most(numbers, n)``.
     count : int
         The first numbers are the method's own, the next are gtol, ftol, xtol, maxiter.
-    loops : tuple
-        Two intrinsics: addresses of the loops without and with bounds.
+    way
+        ``way(method, options, bounded)``: which of two ways the run goes, 0 or 1.
+    loops, rates
+        Of each way, intrinsics: the addresses of the loop and of what computes rates, or 0.
     sizes
         ``sizes(n, numbers, bounded)``: rows of the state, extra numbers.
     arrange
         ``arrange(method, options, numbers) -> Work``.
-    ready
-        An intrinsic: the address of what computes rates, or 0.
     """
 
-    def __init__(self, method: Any, options: Any, tol: Any, bounded: bool):
+    def __init__(self, method: Any, options: Any, tol: Any, bounded: bool, dtype: np.dtype):
         classes, self.chained, self.instance = _classes_of(method)
-        self.cls, fields = classes[-1], classes[-1]._fields
+        self.cls, fields, self.tol, self.dtype = classes[-1], classes[-1]._fields, tol, dtype
+        self.bounded = bounded
+        self.either = getattr(self.cls, "either", None)
         translates, elsewhere = getattr(self.cls, "translates", {}), getattr(self.cls, "elsewhere", ())
         keys = keys_of(options, [*filter(self._is_number, fields), *LIMITS])
         self.open, self.typed = opened(options, keys), isinstance(options, types.DictType)
+        self.given = set(keys)
         self.options = {translates.get(key, key): Source(1, (k,), kind)
                         for k, (key, kind) in enumerate(keys.items()) if not absent(kind)}  # fmt: skip
         for key, source in self.options.items():
@@ -184,21 +193,23 @@ class Method:
                 raise ValueError(f"options: {key!r} {why}; {nearest(key, [*fields, *LIMITS])}")
             if key != "lr" and not isinstance(source.kind, (types.Integer, types.Float, types.Boolean)):
                 raise TypeError(f"options: {key!r} must be a number, not {source.kind}")
-        if hasattr(self.cls, "solver") and not hasattr(self.cls.solver, "plan"):
-            raise ValueError(f"method {self.cls.__name__} is not possible in compiled code; use LBFGS, BFGS or a rule")
         if hasattr(self.cls, "check"):
             self.cls.check(self.cls, None, None, bounded)
-        sources = [*self._own(classes), *self._tolerances(tol), ("maxiter", self._maxiter())]
+        sources = [*self._own(classes), *self._tolerances(), ("maxiter", self._maxiter())]
         self.count = len(sources) - len(LIMITS)
         ranges = {**RANGES, **dict.fromkeys(LIMITS, "[0, inf)"), **getattr(self.cls, "ranges", {})}
         self.read = reader(tuple(source for _, source in sources))
         self.check = checker([(name, "" if source.argument is None else ranges.get(name, ""))
-                              for name, source in sources])  # fmt: skip
+                              for name, source in sources], ("maxiter", self.either),
+                             getattr(self.cls, "ascending", ()))  # fmt: skip
         own, where = getattr(self.cls, "defaults", {}).get("maxiter"), len(sources) - 1
         default = jit_inside(own if callable(own) else lambda n: MAXITER)
+        other = [name for name, _ in sources].index(self.either) if self.either else where
 
         def most(numbers, n):
-            return int(numbers[where]) if numbers[where] == numbers[where] else int(default(n))
+            if numbers[where] == numbers[where]:
+                return int(numbers[where])
+            return MAX_STEPS if numbers[other] == numbers[other] else int(default(n))
 
         self.most = jit_inside(most, fastmath=())
         self.calm_steps = int(getattr(self.cls, "calm_steps", CALM_STEPS))
@@ -209,8 +220,9 @@ class Method:
 
     def _is_number(self, name: str) -> bool:
         """Whether a field of the method is a number, in its instance."""
-        source = self._field(name, -1, self.cls, False)
-        return isinstance(source.kind, types.Number) and not isinstance(source.kind, types.Boolean)
+        kind = self._field(name, -1, self.cls, False).kind
+        number = isinstance(kind, types.Number) and not isinstance(kind, types.Boolean)
+        return number or name == "lr" or (name == self.either and isinstance(kind, types.NoneType))
 
     def _chosen(self, key: str, otherwise: Source) -> Source:
         """Where a number comes from that may stand in the options."""
@@ -230,71 +242,130 @@ class Method:
             source = Source(0, path, types.unliteral(kind))
         return self._chosen(name, source) if options else source
 
-    def _tolerances(self, tol: Any) -> list[tuple[str, Source]]:
-        own, found = {**LIMITS, **getattr(self.cls, "defaults", {})}, []
-        for key in ("gtol", "ftol", "xtol"):
-            source = Source(None, own[key])
-            if not absent(tol) and key in getattr(self.cls, "tolerances", ("gtol",)):
-                source = Source(2, (), types.unliteral(tol))
-            found.append((key, self._chosen(key, source)))
-        return found
+    def _tolerance(self, name: str, otherwise: Source) -> Source:
+        """Where a number comes from that may be a tolerance of the method's."""
+        told = not absent(self.tol) and name in getattr(self.cls, "tolerances", ("gtol",))
+        return self._chosen(name, Source(2, (), types.unliteral(self.tol)) if told else otherwise)
+
+    def _tolerances(self) -> list[tuple[str, Source]]:
+        own = {**LIMITS, **getattr(self.cls, "defaults", {})}
+        return [(key, self._tolerance(key, Source(None, own[key]))) for key in ("gtol", "ftol", "xtol")]
 
     def _maxiter(self) -> Source:
         own = getattr(self.cls, "defaults", {}).get("maxiter", MAXITER)
         return self._chosen("maxiter", Source(None, math.nan if callable(own) else own))
 
 
-class Search(Method):
-    """A method whose loop is settled by numbers, as those that search along a line."""
+class Planned(Method):
+    """A method whose loop is settled by numbers of its own (`solvers._solver.PlannedSteps`)."""
 
     def _own(self, classes: tuple[Any, ...]) -> list[tuple[str, Source]]:
         solver = self.cls.solver
-        plan = solver.plan(self.cls, FLOAT64)
-        free, within = solver.room(False), solver.room(True)
-        self.loops = tuple(linked(room.loop, types.void(*descent.signature(FLOAT64))) for room in (free, within))
+        plan = solver.plan(self.cls, self.dtype)
+        kinds = descent.signature(self.dtype)
+        free, within = solver.room(False), solver.room(self.bounded)
+        self.loops = tuple(linked(room.loop, types.void(*kinds)) for room in (free, within))
         few, some, count = jit_inside(free.sizes), jit_inside(within.sizes), len(plan)
+        other, where = plan.index(self.either) if self.either else -1, count + len(LIMITS) - 1
+        memory = plan.index(solver.memory) if solver.memory else 0
 
         def sizes(n, numbers, bounded):
-            return some(n, int(numbers[count - 1])) if bounded else few(n, int(numbers[count - 1]))
+            return some(n, int(numbers[memory])) if bounded else few(n, int(numbers[memory]))
 
         def arrange(method, options, numbers):
             settings = np.empty(count, np.int64)
             store(numbers[:count], settings)
-            return Work(settings, np.empty(0, np.int64), np.empty(0))
+            if other >= 0 and numbers[where] == numbers[where] and numbers[other] != numbers[other]:
+                settings[other] = bits(math.inf)
+            return Work(settings, np.empty(0, np.int64), np.empty(0, np.float64))
 
-        self.sizes, self.arrange, self.ready = jit_inside(sizes), jit_inside(arrange), jit_inside(lambda: 0)
-        return [(item, self._field(item, 0, self.cls, True)) if isinstance(item, str) else ("", Source(None, item))
-                for item in plan]  # fmt: skip
+        self.sizes, self.arrange = jit_inside(sizes), jit_inside(arrange)
+        self.way, self.rates = jit_inside(lambda method, options, bounded: int(bounded)), (none, none)
+        return [(item, self._number(item)) if isinstance(item, str) else ("", Source(None, item)) for item in plan]
+
+    def _number(self, name: str) -> Source:
+        field = self._field(name, 0, self.cls, False)
+        return self._tolerance(name, Source(None, math.nan) if isinstance(field.kind, types.NoneType) else field)
 
 
 class Rule(Method):
     """A rule, or a chain of transforms and a rule."""
 
     def _own(self, classes: tuple[Any, ...]) -> list[tuple[str, Source]]:
-        last, program = len(classes) - 1, program_of(classes, FLOAT64)
+        last, program, lr = len(classes) - 1, program_of(classes, self.dtype), self._rate(len(classes) - 1)
+        if not _is_automatic(lr.kind):
+            _check_rate(lr.kind)
         found = [(name, self._field(name, k, part, k == last)) for k, part in enumerate(classes)
                  for name in part._fields]  # fmt: skip
-        lr = self._field("lr", last, self.cls, True)
-        _check_rate(lr.kind)
-        pick, width, rows, count = picker(lr), program.width, len(self.cls.slots), len(found)
-        loop = linked(descent.descend, types.void(*descent.signature(FLOAT64)))
+        rows, count = len(self.cls.slots), len(found)
         fill, sweep = linked(program.fill, PREPARE), linked(program.sweep, ADVANCE)
-        self.loops, self.ready = (loop, loop), linked(_ready(lr.kind), READY)
-        words, coefficients, rates = count_words(lr.kind), count, count + AHEAD * width
+        words, coefficients, rates = count_words(lr.kind), count, count + AHEAD * program.width
         size, fields = rates + PIECE, len(descent.Settings._fields)
+        pick, numbers_of = picker(lr), jit_inside(_automatic if _is_automatic(lr.kind) else _defaults)
 
         def arrange(method, options, numbers):
             settings, schedule, room = np.empty(fields, np.int64), np.empty(words, np.int64), np.empty(size)
             for k in range(count):
                 room[k] = numbers[k]
-            store((pick(method, options),), schedule)
+            lr = pick(method, options)
+            for k, number in enumerate(numbers_of(lr)):  # where the rate is to be found; else rates take their place
+                room[rates + k] = number
+            store((lr,), schedule)
             store((pointer(room), pointer_to(room, rates), 0, pointer_to(room, coefficients), AHEAD, fill(), sweep()),
                   settings)  # fmt: skip
             return Work(settings, schedule, room)
 
-        self.sizes, self.arrange = jit_inside(lambda n, numbers, bounded: (rows, 0)), jit_inside(arrange)
-        return [(name, source if isinstance(source.kind, (types.Number, types.Boolean)) else Source(None, 0.0))
+        finds = self._choose(lr, pick)
+        more, extra = (1, automatic.NUMBERS) if finds else (0, 0)
+        self.sizes, self.arrange = jit_inside(lambda n, numbers, bounded: (rows + more, extra)), jit_inside(arrange)
+        zero = Source(None, 0.0)
+        return [(name, zero if not isinstance(source.kind, (types.Number, types.Boolean)) else
+                 source if name != "lr" or not finds else lr._replace(otherwise=zero) if lr.argument else zero)
                 for name, source in found]  # fmt: skip
+
+    def _rate(self, last: int) -> Source:
+        """Where the rate stands, as `arguments.settle_rate` says; NaN where it is to be found."""
+        named, untold = self.instance is None, Source(None, math.nan)
+        if "lr" not in self.options and (named or "lr" in self.given):
+            return untold
+        return self._chosen("lr", untold if named else self._field("lr", last, self.cls, False))
+
+    def _choose(self, lr: Source, pick: Any) -> bool:
+        """Set the ways: with a rate that is told, or one that is found; returns whether the second is possible."""
+        found = _is_automatic(lr.kind) or (lr.argument is None and math.isnan(lr.path))
+        open_to_both = not found and lr.otherwise is not None and lr.otherwise.argument is None
+        told = (descent.descend, _ready(lr.kind)) if not found else (automatic.descend, None)
+        ways = told, (automatic.descend, None) if open_to_both else told
+        kinds = types.void(*descent.signature(self.dtype))
+        self.loops = tuple(linked(loop, kinds) for loop, _ in ways)
+        self.rates = tuple(none if ready is None else linked(ready, READY) for _, ready in ways)
+
+        def way(method, options, bounded):
+            return int(np.isnan(pick(method, options)))
+
+        self.way = jit_inside(way if open_to_both else lambda method, options, bounded: 0, fastmath=())
+        return found or open_to_both
+
+
+@native(lambda: 0)
+def none(typing_context):
+    """An address that is none."""
+    return types.intp(), lambda context, builder, signature, values: context.get_constant(types.intp, 0)
+
+
+def _automatic(lr):
+    return lr.steps, lr.block, lr.shrink
+
+
+UNTOLD = tuple(Automatic._field_defaults.values())
+
+
+def _defaults(lr):
+    return UNTOLD
+
+
+def _is_automatic(kind: Any) -> bool:
+    return getattr(kind, "instance_class", None) is Automatic
 
 
 def _check_rate(kind: Any) -> None:
@@ -333,12 +404,21 @@ def _classes_of(method: Any) -> tuple[tuple[Any, ...], bool, Any]:
         return (known[name],), False, None
     if isinstance(method, types.BaseNamedTuple) and "parts" in method.fields:
         return tuple(part.instance_class for part in method.types[0]), True, method
-    cls = getattr(method, "instance_class", None)
+    cls: Any = getattr(method, "instance_class", None)
     if not (hasattr(cls, "update") or hasattr(cls, "solver")):
         raise TypeError(f"method must be an optimizer such as numbaopt.Adam() or a literal name, not {method}")
+    if hasattr(cls, "solver") and not hasattr(cls.solver, "plan"):
+        raise ValueError(f"method {cls.__name__} is not possible in compiled code; use LBFGS, BFGS or a rule, for "
+                         "residuals numbaopt.least_squares")  # fmt: skip
     return (cls,), False, method
 
 
-def method_of(method: Any, options: Any, tol: Any, bounded: bool) -> Method:
-    """The method of Numba types."""
-    return (Search if hasattr(_classes_of(method)[0][-1], "solver") else Rule)(method, options, tol, bounded)
+def needs_gradient(method: Any) -> bool:
+    """Whether a method of Numba types needs gradients."""
+    return getattr(_classes_of(method)[0][-1], "gradient", True)
+
+
+def method_of(method: Any, options: Any, tol: Any, bounded: bool, dtype: np.dtype) -> Method:
+    """The method of Numba types, for unknowns of ``dtype``."""
+    kind = Planned if hasattr(_classes_of(method)[0][-1], "solver") else Rule
+    return kind(method, options, tol, bounded, dtype)

@@ -107,6 +107,11 @@ def least_squares(fun, x0, jac=None, bounds=UNBOUNDED, method=None, ftol=1e-8, x
 
     Notes
     -----
+    Inside functions jitted by Numba, also in ``prange`` and in threads, the same call gives the same numbers, as a
+    NamedTuple with ``x``, ``cost``, ``fun``, ``jac``, ``grad``, ``optimality``, ``nfev``, ``njev``, ``nit``, ``status``
+    and ``success``.  There ``fun``, and ``jac`` if it is a function, are jitted, ``method`` is None, "lm" or an `LM`,
+    ``loss`` a literal name.  Unknowns are float64, whatever ``x0`` is.
+
     A trial whose residuals are not finite shortens the radius.  Steps come from the normal equations of scaled columns,
     so what has a condition number above some 1e8 is only seen as far as that; the gradient always is exact.
 

@@ -17,6 +17,7 @@ from ._threads import workers
 from .arguments import (
     HISTORY_ROWS,
     count,
+    dtype_of,
     limits_of,
     nonnegative,
     settings_of,
@@ -33,6 +34,7 @@ from .loops.state import RECORD, Run, new_run
 from .minimize import minimize, named
 from .optimizers._program import parts_of
 from .optimizers._rule import OPTIMIZERS
+from .problems.evaluation import MisshapenError
 from .problems.function import Function, needed
 from .result import optimize_result
 from .run import Limits
@@ -62,7 +64,7 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
         ``fun(x, *args) -> float`` of one problem, jitted or such as Numba can compile; with ``method="lm"``
         (Levenberg-Marquardt, see `least_squares`) a vector of residuals: the result tells half their sum of squares.
     X0 : array of shape (k, n)
-        The starts; (n,): the same for all.
+        The starts; (n,): the same for all.  A float32 array asks for float32, as in `minimize`.
     args : tuple
         Further arguments of ``fun`` and ``jac``.
     batched : bool, or tuple of bool
@@ -129,9 +131,12 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     if hasattr(opt, "problem"):
         problem = _residuals(opt, fun, jac, starts, args, which, box, settings["jit"])
     else:
-        problem = Function(fun, jac, _of(0, args, which), starts.shape[1], *box, settings["jit"])
+        problem = Function(fun, jac, _of(0, args, which), starts.shape[1], *box, settings["jit"],
+                           starts.dtype)  # fmt: skip
         if hasattr(opt, "check"):
             opt.check(opt, problem, None, len(lower) > 0)
+        if problem.compiled:
+            _check_shape(problem, starts[0])
     if not problem.compiled:
         return _one_by_one(fun, starts, args, which, opts, jac, (lower, upper), tol, options, settings)
     return _Solution(problem, opts, starts, args, which, lower, upper, settings).solve()
@@ -170,8 +175,8 @@ def _starts(X0: Any, args: tuple, batched: Any, methods: int | None) -> tuple[np
         told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise ValueError(f"the number of problems is not clear: {told}")
     if X0.ndim < 2:
-        X0 = np.broadcast_to(unknowns(X0), (next(iter(lengths.values())), max(X0.size, 1)))
-    return np.ascontiguousarray(X0, np.float64), which
+        X0 = np.broadcast_to(unknowns(X0, single=True), (next(iter(lengths.values())), max(X0.size, 1)))
+    return np.ascontiguousarray(X0, dtype_of(X0)), which
 
 
 def _of(problem: int, args: tuple, which: tuple[bool, ...]) -> tuple:
@@ -241,7 +246,7 @@ def _residuals(opt, fun, jac, starts, args, which, box, jit) -> Any:
     errors: list[Exception] = []
     for i in range(min(len(starts), FIRST)):
         try:
-            problem = opt.problem(fun, jac, _of(i, args, which), starts[i], *box, jit)
+            problem = opt.problem(fun, jac, _of(i, args, which), starts[i].astype(float), *box, jit)
         except Exception as error:
             errors.append(error)
             continue
@@ -250,6 +255,17 @@ def _residuals(opt, fun, jac, starts, args, which, box, jit) -> Any:
                              "objective take another method")  # fmt: skip
         return problem
     raise errors[0]
+
+
+def _check_shape(problem: Function, start: np.ndarray) -> None:
+    """Raise where a user's gradient has not the shape of x: in the loops it would be an exception of every problem."""
+    if problem.jac is True or callable(problem.jac):
+        try:
+            problem.value_and_grad(start)
+        except MisshapenError:
+            raise
+        except Exception:  # of this problem: the others need not care
+            return
 
 
 def _whole(opt: Any) -> bool:
@@ -317,7 +333,8 @@ class _Solution:
         from concurrent.futures import wait
 
         threads = max(1, min(numba.get_num_threads(), self.size))
-        jobs = [workers().submit(self._work, *self._solvers()) for _ in range(threads)]
+        solvers = [self._solvers() for _ in range(threads)]
+        jobs = [workers().submit(self._work, *mine) for mine in solvers]
         bar = _bar(self.size) if self.progress else None
         try:
             while wait(jobs, 0.05 if bar else 0.2).not_done:
@@ -325,7 +342,9 @@ class _Solution:
                     bar.update(self.done - bar.n)
         except KeyboardInterrupt as interrupt:
             self.tasks.stop[0] = 1
-            wait(jobs)
+            while wait(jobs, 0.01).not_done:  # a loop looks at its status before every step
+                for (solver, *_), _ in solvers:  # which share a run
+                    solver.job.run.now[0].status = STOPPED
             interrupt.result = self.result()
             raise
         finally:

@@ -51,11 +51,12 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     Parameters
     ----------
     fun : callable, LinearModel or FiniteSum
-        ``fun(x, *args) -> float`` with x a float64 vector that is only lent: to keep it, copy it.  Functions jitted by
+        ``fun(x, *args) -> float`` with x a vector that is only lent: to keep it, copy it.  Functions jitted by
         Numba run compiled throughout; plain ones are compiled if they can be, with indices checked, else called back
         from the compiled loop, and a warning says why.
     x0 : array of shape (n,)
-        Where to start; never written to.  For a LinearModel None means zeros.
+        Where to start; never written to.  For a LinearModel None means zeros.  The unknowns are float64; where x0 is a
+        float32 array and ``fun`` takes such x, float32, unless the gradient is found by differences (see Notes).
     args : tuple
         Further arguments of ``fun`` and ``jac``.
     method : str or optimizer
@@ -144,13 +145,18 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
 
     Notes
     -----
+    In float32 are x, the gradients, the state of a method and ``res.x`` and ``res.jac``; the objective's value, inner
+    products and coefficients are float64.  What rounding lets a gradient of float32 reach, some 1e-7 of its terms, may
+    be more than ``gtol``: then the run ends with status 3.  SciPy's methods work in float64.
+
     Inside functions jitted by Numba, also in ``prange`` and in threads, the same call gives the same numbers, as a
     NamedTuple with ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``status`` and ``success``.  There ``fun``, and ``jac``
     if it is a function, are jitted; ``x0`` is a vector, a list or a tuple of numbers; ``method`` an optimizer or a
-    literal name of a rule, of L-BFGS, BFGS or CG; ``bounds`` a tuple or list of pairs, or an array of shape (n, 2);
-    ``options`` the method's fields, ``maxiter``, ``gtol``, ``ftol`` and ``xtol``.  Both modes of the exact gradient are
-    compiled, as the number of unknowns is not known: ``jac="forward"`` or ``"reverse"`` spares one.  Options of which
-    the first is an integer and another is not, ``{"maxiter": 100, "gtol": 1e-8}``, compile far sooner than others.
+    literal name of a rule, of L-BFGS(-B), BFGS, CG, trust-ncg or Nelder-Mead (whose ``jac`` is NaN); ``bounds`` a tuple
+    or list of pairs, or an array of shape (n, 2); ``options`` the method's fields, ``maxiter``, ``gtol``, ``ftol`` and
+    ``xtol``.  Both modes of the exact gradient are compiled, as the number of unknowns is not known: ``jac="forward"``
+    or ``"reverse"`` spares one.  Options of which the first is an integer and another is not, ``{"maxiter": 100,
+    "gtol": 1e-8}``, compile far sooner than others.
     What cannot be done is told when the caller is compiled.  Ctrl-C waits until the caller returns.
 
     Methods are local: out of a bad minimum lead `numbaopt.multistart`, SciPy's ``basinhopping`` and ``dual_annealing``
@@ -189,7 +195,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
         raise ValueError(f"unknown method {method!r}; {nearest(name, ['auto', *OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
     model = hasattr(fun, "n_terms")
-    x0 = start_of(fun, x0) if model else unknowns(x0, fun)
+    x0 = start_of(fun, x0) if model else unknowns(x0, fun, single=True)
     lower, upper = limits_of(bounds, x0)
     if not isinstance(args, tuple):
         args = (args,)
@@ -197,7 +203,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         raise ValueError(f"{'args' if args else 'jac'}: a {type(fun).__name__} has its own data and gradient")
     if known and not model:
         jac = needed(ours, jac)
-    problem = _problem_of(fun, jac, args, x0.size, lower, upper, options.get("jit"))
+    problem = _problem_of(fun, jac, args, x0.size, lower, upper, options.get("jit"), x0.dtype if known else None)
     if automatic:
         name, defaults = choose(problem, lower.size > 0)
         options = {**defaults, **options}
@@ -207,7 +213,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     if not known or (callable(method) and not hasattr(method, "slots")):
         if options.get("weight_norm"):
             raise ValueError(f"weight_norm=True needs a first-order rule such as method='adam', not {method!r}")
-        return hand_on(problem, x0, method, hess, hessp, bounds, constraints, tol, callback, options)
+        return hand_on(problem, x0.astype(float), method, hess, hessp, bounds, constraints, tol, callback, options)
     for key, value in (("hess", hess), ("hessp", hessp)):
         if value is not None:
             warn(f"method {method!r} does not use {key}")
@@ -229,11 +235,11 @@ def _default(cls):
     return cls()
 
 
-def _problem_of(fun, jac, args, n, lower, upper, jit):
-    """What a run with ``n`` unknowns works on."""
+def _problem_of(fun, jac, args, n, lower, upper, jit, dtype=None):
+    """What a run with ``n`` unknowns works on; a function in ``dtype`` if that is possible."""
     if hasattr(fun, "bind"):
         return fun.bind(n, lower, upper, jit)
-    return fun if hasattr(fun, "pack") else Function(fun, jac, args, n, lower, upper, jit)
+    return fun if hasattr(fun, "pack") else Function(fun, jac, args, n, lower, upper, jit, dtype)
 
 
 def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
@@ -361,7 +367,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
     problem = _problem_of(fun, jac, args if isinstance(args, tuple) else (args,), run.x.size,
-                          run.lower.astype(float), run.upper.astype(float), options.get("jit"))  # fmt: skip
+                          run.lower.astype(float), run.upper.astype(float), options.get("jit"),
+                          run.x.dtype)  # fmt: skip
     problem = WeightNorm(problem) if remember.get("weight_norm") is True else problem
     batches = Batches(*remember["batches"]) if remember["batches"] is not None else None
     found = (problem.n, str(problem.dtype), batches.n if batches else None)

@@ -284,8 +284,10 @@ class Driver:
         if now.step == 0:
             return f"Diverged: at the starting point (step 0) {what}."
         rate = float(now.lr) or (float(self.lr[0]) if self.lr.size else 0.0)
-        return (f"Diverged at step {now.step}: {what} (the learning rate was {rate:g}). Try a smaller rate, such as "
-                f"{rate / 10:g}, or clip the gradient (transforms.ClipByNorm). x is the best finite point, from step "
+        advice = "" if hasattr(self.opt, "solver") else (
+            f" (the learning rate was {rate:g}). Try a smaller rate, such as {rate / 10:g}, or clip the gradient "
+            "(transforms.ClipByNorm)")  # fmt: skip
+        return (f"Diverged at step {now.step}: {what}{advice}. x is the best finite point, from step "
                 f"{now.best_step}.")  # fmt: skip
 
 

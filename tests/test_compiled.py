@@ -25,6 +25,7 @@ def rosen_grad(x, a, shift):
 ARGS = (100.0, np.array([0.25]))
 START = np.array([-1.2, 1.0])
 CLIPPED = no.transforms.chain(no.transforms.ClipByNorm(1.0), no.Momentum(lr=0.01))
+FOUND = no.schedules.Automatic(steps=10, block=50)
 BOX = np.array([[-2.0, 0.5], [-np.inf, np.inf]])
 
 CASES = {
@@ -37,6 +38,13 @@ CASES = {
                                          options={"maxiter": 3000, "lr": 0.02, "gtol": 1e-3}),
     "schedule": lambda x0, args: no.minimize(rosen, x0, args, no.Nesterov(lr=no.schedules.Cosine(1e-3, 2000)),
                                              "3-point", options={"maxiter": 2500, "gtol": 1e-12}),
+    "simplex": lambda x0, args: no.minimize(rosen, x0, args, "Nelder-Mead", tol=1e-6, options={"maxiter": 70,
+                                                                                               "adaptive": True}),
+    "trust": lambda x0, args: no.minimize(rosen, x0, args, no.TrustNCG(), rosen_grad, options={"gtol": 1e-9}),
+    "found": lambda x0, args: no.minimize(rosen, x0, args, "adam", rosen_grad, options={"maxiter": 400}),
+    "asked": lambda x0, args: no.minimize(rosen, x0, args, no.RMSprop(), rosen_grad,
+                                          options={"maxiter": 300, "lr": None, "gtol": 1e-3}),
+    "found so": lambda x0, args: no.minimize(rosen, x0, args, no.Nesterov(lr=FOUND), rosen_grad, bounds=BOX),
     "chain": lambda x0, args: no.minimize(rosen, x0, args, CLIPPED, rosen_grad, options={"ftol": 1e-5, "xtol": 1e-4}),
 }  # fmt: skip
 
@@ -44,7 +52,7 @@ CASES = {
 def equal(inside, outside):
     assert isinstance(inside, Result)
     for name in Result._fields:
-        np.testing.assert_array_equal(getattr(inside, name), getattr(outside, name), err_msg=name)
+        np.testing.assert_array_equal(getattr(inside, name), outside.get(name, np.nan), err_msg=name)  # a simplex's jac
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -123,6 +131,25 @@ def test_exceptions_come_out_and_harm_nothing():
     assert never(0.0).nit == 0
 
 
+def test_numbers_that_do_not_fit_each_other():
+    @numba.njit
+    def run(c1, radius, most):
+        found = no.minimize(raising, (0.0,), 9.0, "nelder-mead", options={"maxfev": most})
+        no.minimize(raising, (0.0,), 9.0, "bfgs", "2-point", options={"c1": c1, "c2": 0.3})
+        no.minimize(raising, (0.0,), 9.0, no.TrustNCG(initial_trust_radius=radius), "2-point")
+        return found
+
+    outside = no.minimize(raising, [0.0], 9.0, "nelder-mead", options={"maxfev": 21})
+    equal(run(0.1, 1.0, 21), outside)
+    assert outside.nfev < 25
+    with pytest.raises(ValueError, match="c1 must be below c2"):
+        run(0.4, 1.0, 9)
+    with pytest.raises(ValueError, match="initial_trust_radius must be below max_trust_radius"):
+        run(0.1, 1e4, 9)
+    with pytest.raises(ValueError, match=r"maxfev must be in \[1, inf\]"):
+        run(0.1, 1.0, 0)
+
+
 def test_options_in_a_typed_dictionary_and_lengths():
     @numba.njit
     def run(x0, low, key):
@@ -134,6 +161,8 @@ def test_options_in_a_typed_dictionary_and_lengths():
         run(np.zeros(1), 0.0, "rate")
     with pytest.raises(ValueError, match="bounds are not of the length of x0"):
         run(np.zeros(2), 0.0, "lr")
+    found = no.minimize(raising, [0], 9.0, "adam", "2-point", bounds=[(0.0, 2.0)], options={"eps": 0.5})
+    equal(run(np.zeros(1), 0.0, "eps"), found)  # whose rate nobody tells
     with pytest.raises(ValueError, match="bounds: a lower one exceeds the upper one"):
         run(np.zeros(1), 3.0, "lr")
     with pytest.raises(ValueError, match="x0 is empty"):
@@ -155,6 +184,7 @@ NAME = "adam"
         (lambda x: no.minimize(rosen, x, ARGS, "adm"), "method 'adm' is none of those .*; did you mean 'adam'"),
         (lambda x: no.minimize(rosen, x, ARGS, "newton"), "method 'newton' is none of those"),
         (lambda x: no.minimize(rosen, x, ARGS, no.Newton()), "method Newton is not possible in compiled code"),
+        (lambda x: no.minimize(rosen_grad, x, ARGS, no.LM()), "method LM is not possible .* numbaopt.least_squares"),
         (lambda x: no.minimize(rosen, x, ARGS, "cg" if x[0] > 0 else "sgd"), "method must be a literal name"),
         (lambda x: no.minimize(rosen, x, ARGS, Other(0.1)), "method must be an optimizer such as"),
         (lambda x: no.minimize(rosen, x, ARGS, PLATEAU), "lr=ReduceOnPlateau follows one run from Python"),

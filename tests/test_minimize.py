@@ -98,7 +98,7 @@ def test_start_of_any_dtype_adds_no_compile_and_is_not_written_to():
     before = len(bowl.signatures), len(bowl_grad.signatures), len(descent.compiled(np.dtype(float)).signatures)
     frozen = np.zeros(2)
     frozen.flags.writeable = False
-    starts = [[0, 0], np.zeros(2, np.float32), np.zeros(2, ">f8"), np.zeros(4)[::2], frozen, (0, 0), np.zeros(2, int)]
+    starts = [[0, 0], [np.float32(0)] * 2, np.zeros(2, ">f8"), np.zeros(4)[::2], frozen, (0, 0), np.zeros(2, int)]
     runs = [no.minimize(bowl, x0, method="adam", jac=bowl_grad, options={"lr": 0.1}) for x0 in starts]
     assert all((res.x == runs[0].x).all() for res in runs)
     assert (frozen == 0).all()

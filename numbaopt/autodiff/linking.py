@@ -92,8 +92,20 @@ class Library(JITCodeLibrary):
         return self.recursive or super().has_dynamic_globals
 
     def _get_module_for_linking(self):
+        if self.waiting and not self.recursive:
+            return self._joined_module()
         self._need()
         return super()._get_module_for_linking()
+
+    def _joined_module(self) -> Any:
+        """A copy of this function and all it calls, for another one: optimised there, and nowhere else."""
+        below: list[Any] = []
+        _collect(self, below, set())
+        module = self._callable_module()
+        for library in reversed(below):
+            part = library._get_module_for_linking() if not _waits(library) else library._callable_module()
+            module.link_in(part, preserve=not _waits(library))
+        return module
 
     def _get_compiled_object(self):
         self._need()

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._jit import invoke, invoke_value, jit, pointer, pointer_to
+from .._jit import invoke, invoke_value, jit, jit_inside, pointer, pointer_to
 from .._packed import store
-from ..status import CONVERGED, MESSAGES, NOT_FINITE, RUNNING, STEP_LIMIT
+from ..status import CONVERGED, MESSAGES, NO_PROGRESS, NOT_FINITE, RUNNING, STEP_LIMIT
 from .descent import Settings
-from .state import NOW, RECORD, Run, clipped, new_run
+from .least_squares import HEAD, JACOBIANS, sizes
+from .state import NOW, RECORD, Run, clipped, inlined, new_run
 
 PIECE = 1024  # steps whose rates are computed at a time
 FIRST = Settings._fields.index("first")
@@ -37,6 +38,22 @@ class Result(NamedTuple):
         return MESSAGES[int(self.status)]
 
 
+class Fit(NamedTuple):
+    """What `numbaopt.least_squares` returns inside compiled code; the fields mean what they mean in its result."""
+
+    x: np.ndarray
+    cost: float
+    fun: np.ndarray
+    jac: np.ndarray
+    grad: np.ndarray
+    optimality: float
+    nfev: int
+    njev: int
+    nit: int
+    status: int
+    success: bool
+
+
 class Work(NamedTuple):
     """The arrays that a method needs besides those of the run: made by the caller, who keeps them."""
 
@@ -45,15 +62,26 @@ class Work(NamedTuple):
     room: Any  # float64, of which the last ``PIECE`` are rates
 
 
-@jit
-def solve(start, lower, upper, rows, extra, calm_steps, limits, loop, evaluate, data, per_unknown, ready, work):
-    """Minimize from ``start``; ``limits`` are maxiter, gtol, ftol, xtol.
+@jit_inside
+def finite(state):
+    """Whether all numbers of a matrix are."""
+    for row in range(state.shape[0]):
+        for i in range(state.shape[1]):
+            if not math.isfinite(state[row, i]):
+                return False
+    return True
+
+
+@inlined
+def go(start, lower, upper, rows, extra, calm_steps, limits, loop, evaluate, data, ready, work):
+    """The run from ``start`` when it has ended; ``limits`` are maxiter, gtol, ftol, xtol.
 
     ``loop``, ``evaluate`` and ``ready`` are addresses, the last one of ``ready(schedule, rates, first, count)``, which
-    computes the rates of some steps, or 0.  A gradient takes ``per_unknown`` evaluations of the objective an unknown.
+    computes the rates of some steps, or 0.
     """
-    n, (maxiter, gtol, ftol, xtol) = start.size, limits
-    run = Run(start, np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n if xtol > 0.0 else 0), np.zeros((rows, n)),
+    n, (maxiter, gtol, ftol, xtol), zero = start.size, limits, start.dtype.type(0)
+    run = Run(start, np.zeros_like(start), np.zeros_like(start), np.zeros_like(start),
+              np.zeros(n if xtol > 0.0 else 0, start.dtype), np.zeros((rows, n), start.dtype),
               np.zeros(extra), lower, upper, np.zeros(1, NOW), np.zeros(2, RECORD))  # fmt: skip
     words, now_words = np.empty(RUN_WORDS, np.int64), run.now.view(np.int64)
     store(run, words)
@@ -70,14 +98,22 @@ def solve(start, lower, upper, rows, extra, calm_steps, limits, loop, evaluate, 
         if ready != 0 and steps > PIECE:
             steps = PIECE
         if steps <= 0 and now.awaiting == 0:
-            now.status = STEP_LIMIT
+            now.status = STEP_LIMIT if work.schedule.size == 0 or finite(run.state) else NOT_FINITE
             break
         if ready != 0:
             rates = pointer_to(work.room, work.room.size - PIECE)
             invoke(ready, (pointer(work.schedule), rates, now.step, steps))
             work.settings[FIRST] = now.step
-        invoke(loop, (pointer(words), 0.0, steps, pointer(words), 0, pointer(work.settings), evaluate, pointer(data),
+        invoke(loop, (pointer(words), zero, steps, pointer(words), 0, pointer(work.settings), evaluate, pointer(data),
                       gtol, ftol, xtol))  # fmt: skip
+    return run
+
+
+@jit
+def solve(start, lower, upper, rows, extra, calm_steps, limits, loop, evaluate, data, per_unknown, ready, work):
+    """Minimize; see `go`.  A gradient takes ``per_unknown`` evaluations of the objective an unknown."""
+    run = go(start, lower, upper, rows, extra, calm_steps, limits, loop, evaluate, data, ready, work)
+    now, n = run.now[0], start.size
     fun, evaluations = now.best_fun, now.evaluations
     if fun == math.inf:  # no finite point was ever seen
         fun = now.fun
@@ -86,3 +122,26 @@ def solve(start, lower, upper, rows, extra, calm_steps, limits, loop, evaluate, 
         evaluations += 1
     return Result(run.best, fun, run.g, now.step, evaluations * (1 + per_unknown * n), now.status,
                   now.status == CONVERGED)  # fmt: skip
+
+
+size_of = jit_inside(sizes)
+
+
+@jit
+def fit(start, lower, upper, m, settings, limits, loop, evaluate, data):
+    """Fit by `loops.least_squares`, whose settings these are; see `go`."""
+    rows, extra = size_of(start.size, m)
+    empty = np.empty(0, np.int64)
+    run = go(start, lower, upper, rows, extra, 0, limits, loop, evaluate, data, 0,
+             Work(settings.view(np.int64), empty, np.empty(0)))  # fmt: skip
+    now, n = run.now[0], start.size
+    r, jac, first = np.empty(m), np.empty((m, n)), HEAD + 3 * m
+    for i in range(m):
+        r[i] = run.extra[HEAD + i]
+        for j in range(n):
+            jac[i, j] = run.extra[first + j * m + i]
+    status = 0 if now.status == STEP_LIMIT else (-3 if now.status == NO_PROGRESS else -4)
+    if now.status == CONVERGED:
+        status = 1 if now.reason == 1 else now.reason - 9  # in SciPy's numbers
+    return Fit(run.best, now.fun, r, jac, run.g, now.grad_norm, now.evaluations, int(run.extra[JACOBIANS]), now.step,
+               status, status > 0)  # fmt: skip

@@ -12,10 +12,18 @@ from .line_search import OUT_OF_EVALUATIONS
 from .state import clipped, inlined, judge, open_run
 
 CENTER, TRIAL, SECOND, VERTICES = range(4)  # rows of the state; the vertices, n + 1, are the last ones
-XATOL, FATOL, MAX_EVALUATIONS, REFLECT, EXPAND, CONTRACT, SHRINK, SETTINGS = range(8)  # of the settings
+XATOL, FATOL, MAX_EVALUATIONS, ADAPTIVE, SETTINGS = range(5)  # of the settings; evaluations: NaN for the default
 # Extra numbers: n + 1 objectives, the rows of the vertices from best to worst, n + 1 objectives of a smaller simplex
 FLAT = 7  # see status.py
 RELATIVE, ABSOLUTE = 0.05, 0.00025  # sides of the first simplex: parts of an unknown, or where that is 0
+
+
+PER_UNKNOWN = 200  # evaluations, and steps, where neither is limited
+
+
+def sizes(n: int, memory: int) -> tuple[int, int]:
+    """Rows of the state; extra numbers."""
+    return VERTICES + n + 1, 3 * (n + 1)
 
 
 exactly = functools.partial(inlined, fastmath=EXACT)  # SciPy's steps, up to rounding in the objective
@@ -126,8 +134,11 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
     now, x, g, work, state, extra = run.now[0], run.x, run.g, run.work, run.state, run.extra
     best, previous, lower, upper, history, n = run.best, run.previous, run.lower, run.upper, run.history, run.x.size
     center, trial, second, noted = state[CENTER], state[TRIAL], state[SECOND], 0
+    most, wide = settings[MAX_EVALUATIONS], settings[ADAPTIVE] > 0.0
+    most = most if most == most else float(PER_UNKNOWN * n)
+    expand, contract, by = (1.0 + 2.0 / n, 0.75 - 0.5 / n, 1.0 - 1.0 / n) if wide else (2.0, 0.5, 0.5)
     if now.awaiting:
-        first = begin(x, work, g, lower, upper, state, extra, evaluate, data, settings[MAX_EVALUATIONS])
+        first = begin(x, work, g, lower, upper, state, extra, evaluate, data, most)
         note(now, x, g, best, previous, lower, upper, history, state, extra, ftol, xtol, first)
         if room > 0:
             values[0], noted = now.fun, 1
@@ -136,23 +147,23 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
             now.status, now.reason = CONVERGED, FLAT
         if now.status != RUNNING:
             return
-        left = settings[MAX_EVALUATIONS] - now.evaluations  # what a step finds when they end, it keeps
+        left = most - now.evaluations  # what a step finds when they end, it keeps
         if left <= 0:
             now.status, now.reason = STEP_LIMIT, OUT_OF_EVALUATIONS
             return
-        worst, most = int(extra[2 * n + 1]), extra[int(extra[2 * n + 1])]
+        worst, top = int(extra[2 * n + 1]), extra[int(extra[2 * n + 1])]
         least, middle = extra[int(extra[n + 1])], extra[int(extra[2 * n])]
         for i in range(n):
             total = 0.0
             for v in range(n):
                 total += float(state[VERTICES + int(extra[n + 1 + v]), i])
             center[i] = total / n
-        between(state, trial, worst, n, settings[REFLECT])
+        between(state, trial, worst, n, 1.0)
         value, looked, shrink = look(trial, work, g, lower, upper, evaluate, data), 1, False
         if value < middle and (value >= least or left < 2):
             replace(state, extra, n, TRIAL, value)
         elif value < least:
-            between(state, second, worst, n, settings[REFLECT] * settings[EXPAND])
+            between(state, second, worst, n, expand)
             farther = look(second, work, g, lower, upper, evaluate, data)
             looked = 2
             if farther < value:
@@ -160,11 +171,11 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
             else:
                 replace(state, extra, n, TRIAL, value)
         elif left >= 2:
-            outside = value < most
-            between(state, second, worst, n, settings[REFLECT] * settings[CONTRACT] if outside else -settings[CONTRACT])
+            outside = value < top
+            between(state, second, worst, n, contract if outside else -contract)
             nearer = look(second, work, g, lower, upper, evaluate, data)
             looked = 2
-            shrink = not (nearer <= value if outside else nearer < most)
+            shrink = not (nearer <= value if outside else nearer < top)
             if not shrink:
                 replace(state, extra, n, SECOND, nearer)
         if shrink:
@@ -172,12 +183,12 @@ def loop(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xtol)
             for place in range(1, n + 1):  # all are looked at before any is moved: an objective may raise
                 if looked < left:
                     v = int(extra[n + 1 + place])
-                    shrunk(second, point, state[VERTICES + v], settings[SHRINK])
+                    shrunk(second, point, state[VERTICES + v], by)
                     extra[2 * n + 2 + v] = look(second, work, g, lower, upper, evaluate, data)
                     looked += 1
             for place in range(1, looked - 1):
                 v = int(extra[n + 1 + place])
-                shrunk(state[VERTICES + v], point, state[VERTICES + v], settings[SHRINK])
+                shrunk(state[VERTICES + v], point, state[VERTICES + v], by)
                 bring_in(state[VERTICES + v], lower, upper)
                 extra[v] = extra[2 * n + 2 + v]
             for place in range(1, n + 1):

@@ -21,6 +21,11 @@ POOR, GOOD = 0.25, 0.75  # parts of the promised decrease below which the region
 SMALLEST = 1e-15  # of a radius, in parts of the length of x
 
 
+def sizes(n: int, memory: int) -> tuple[int, int]:
+    """Rows of the state; extra numbers."""
+    return ROWS, NUMBERS
+
+
 @inlined
 def multiply(x, g, work, d, product, there, sizes, evaluate, data, rounding):
     """The Hessian at ``x`` times ``d``, as a difference of gradients; overwrites ``there``."""

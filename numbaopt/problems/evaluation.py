@@ -92,7 +92,8 @@ def _kept(function: Any) -> bool:
 
 def return_type(function: Any, kinds: tuple) -> Any:
     _, kinds = function.fold_argument_types(kinds, {})
-    function.compile(kinds)
+    if kinds not in function.overloads:  # one with signatures of its own compiles no other
+        function.compile(kinds)
     return function.overloads[kinds].signature.return_type
 
 
@@ -173,8 +174,12 @@ def _with_differences(fun, jac, unpack, vector):
     return evaluate
 
 
+class MisshapenError(ValueError):
+    """What a user's function returned has not the shape that x asks for."""
+
+
 def mend_message(error: ValueError) -> ValueError:
     """Fill the numbers into a message that compiled code could only raise apart from them."""
     if error.args and error.args[0] in UNFILLED:
-        return ValueError(error.args[0].format(*error.args[1:]))
+        return MisshapenError(error.args[0].format(*error.args[1:]))
     return error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import warnings
+from collections.abc import Hashable
 from typing import Any
 
 import numba
@@ -45,6 +47,8 @@ class Evaluated:
         Bounds that differences must respect, or empty.
     jit : bool, optional
         True: what cannot be compiled is an error. False: do not try. None: try, else warn and run from Python.
+    dtype : dtype, optional
+        Of the unknowns, if ``fun`` takes it and no differences are needed; else float64.
 
     Attributes
     ----------
@@ -56,10 +60,11 @@ class Evaluated:
     """
 
     dtype = FLOAT64
+    insists = True  # on its dtype, where differences would need float64
     what = "objective"
 
     def __init__(self, fun: Any, jac: Any, args: tuple, n: int, lower: np.ndarray, upper: np.ndarray,
-                 jit: bool | None = None):  # fmt: skip
+                 jit: bool | None = None, dtype: np.dtype | None = None):  # fmt: skip
         if not callable(fun):
             streams = "; numbaopt.stream.minimize takes it" if hasattr(fun, "steps_per_epoch") else ""
             raise TypeError(f"fun must be callable or a problem such as LinearModel, not {type(fun).__name__}{streams}")
@@ -68,6 +73,8 @@ class Evaluated:
         if callable(self.jac):
             check_call("jac", self.jac, args)
         self.lower, self.upper = lower, upper
+        if dtype is not None and self._may_be(dtype, jit):
+            self.dtype, self.insists = np.dtype(dtype), False
         self.data: Packed | None = None
         self.callback: Callback | None = None
         self.compiled = jit is not False and not numba.config.DISABLE_JIT and self._compile(jit)
@@ -97,7 +104,19 @@ class Evaluated:
         except TypeError:
             return None
 
+    def _may_be(self, dtype: np.dtype, jit: bool | None) -> bool:
+        """Whether the objective takes unknowns of ``dtype``, and its gradient needs no differences."""
+        given = self.jac is True or callable(self.jac) or self.jac == WITHOUT
+        if not given and (jit is False or self.jac not in (None, *EXACT)):
+            return False
+        kinds = numba.typeof(native_layout(self.args))
+        if jit is False or numba.config.DISABLE_JIT or takes(self.fun, dtype, kinds):
+            return True
+        return given and not takes(self.fun, FLOAT64, kinds)  # it runs from Python
+
     def _use_differences(self) -> None:
+        if not self.insists:
+            self.dtype = FLOAT64
         if self.dtype != FLOAT64:
             raise ValueError(f"dtype={self.dtype}: gradients by differences need float64; give a gradient")
         self.jac = "3-point"
@@ -184,14 +203,13 @@ class Function(Evaluated):
 
     def value_and_grad(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Objective and gradient at ``x``, for callers in Python."""
-        g = np.empty(self.n)
+        x, g = np.ascontiguousarray(x, self.dtype), np.empty(self.n, self.dtype)
         if self.data is not None:
-            x = np.ascontiguousarray(x, np.float64)
             try:
                 return evaluate_at(self.evaluate, x, np.empty_like(x), g, self.data.address), g
             except ValueError as error:
                 raise mend_message(error) from None
-        return self._in_python(x, np.empty(self.n), g, self.n, None), g
+        return self._in_python(x, np.empty_like(x), g, self.n, None), g
 
     def value(self, x: np.ndarray) -> float:
         """Objective at ``x``, for callers in Python."""
@@ -225,14 +243,20 @@ class Function(Evaluated):
 
 def check_call(name: str, function: Any, args: tuple) -> None:
     """Raise where a function cannot be called with x and these arguments."""
+    check = _check_count if isinstance(function, Hashable) else _check_count.__wrapped__
+    check(name, function, len(args))
+
+
+@functools.lru_cache(maxsize=256)
+def _check_count(name: str, function: Any, count: int) -> None:
     try:
         signature = inspect.signature(getattr(function, "py_func", function))
     except (TypeError, ValueError):
         return
     try:
-        signature.bind(None, *args)
+        signature.bind(*(None,) * (1 + count))
     except TypeError as error:
-        raise TypeError(f"{name}{signature} cannot be called with x and {len(args)} args: {error}") from None
+        raise TypeError(f"{name}{signature} cannot be called with x and {count} args: {error}") from None
 
 
 def _size(arg: Any) -> Any:
@@ -300,13 +324,21 @@ def native_layout(args: tuple) -> tuple:
     return tuple(one(*item) for item in enumerate(args))
 
 
+def takes(fun: Any, dtype: Any, kinds: Any) -> bool:
+    """Whether ``fun`` can be called with unknowns of ``dtype`` and arguments of these Numba types."""
+    try:
+        return_type(as_dispatcher(fun), (array(dtype), *kinds))
+    except Exception:  # see above
+        return False
+    return True
+
+
 def _fails(function: Any, dtype: Any, args: tuple) -> bool:
     """Whether a jitted function cannot be called with these arguments, from Python no more than from here."""
     try:
-        return_type(function, (array(dtype), *numba.typeof(native_layout(args))))
-    except Exception:  # see above
+        return not takes(function, dtype, numba.typeof(native_layout(args)))
+    except TypeError:  # which names the argument
         return True
-    return False
 
 
 def frames_inside() -> int:

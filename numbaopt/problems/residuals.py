@@ -17,7 +17,7 @@ from .._packed import unpacker
 from ..differences import SCHEMES
 from ..loops.least_squares import LOSSES, RESIDUALS, jacobian_at
 from .callback import Callback
-from .evaluation import JACOBIAN_SHAPE, MODES, RESIDUALS_COUNT, RefusedError, as_dispatcher, return_type
+from .evaluation import FLOAT64, JACOBIAN_SHAPE, MODES, RESIDUALS_COUNT, RefusedError, as_dispatcher, return_type
 from .function import Evaluated, native_layout
 
 REAL = (types.Float, types.Integer, types.Boolean)
@@ -91,12 +91,7 @@ class Residuals(Evaluated):
         _require_vector(kind)
 
     def _evaluation(self, jac: Any, packed: Any) -> tuple[Any, Any]:
-        rules = 0
-        if jac in MODES:
-            from ..exact import stamp
-
-            rules = stamp()
-        return _compile_residuals(as_dispatcher(self.fun), as_dispatcher(jac) if callable(jac) else jac, packed, rules)
+        return compiled_residuals(self.fun, jac, packed)
 
     def _call_back(self) -> Callback:
         return Callback(self._in_python, self.dtype, RESIDUALS, _of_residuals)
@@ -152,15 +147,28 @@ def _require_matrix(kind: Any) -> None:
         raise RefusedError(f"jac must return a matrix of real numbers; it returns {kind}")
 
 
-@functools.lru_cache(maxsize=256)
-def _compile_residuals(fun: Any, jac: Any, packed: Any, rules: int) -> Any:
-    """``residuals`` as `loops.least_squares.RESIDUALS` says and its address, compiled once a function and types."""
-    kinds = (array(np.float64), *packed[0])
+def compiled_residuals(fun: Any, jac: Any, packed: Any, dtype: np.dtype = FLOAT64) -> tuple[Any, Any]:
+    """``residuals`` as `loops.least_squares.RESIDUALS` says, and its address; "ad" is the forward mode."""
+    rules, jac = 0, MODES[0] if jac == "ad" else jac
+    if jac in MODES:
+        from ..exact import stamp
+
+        rules = stamp()
+    return _compile_residuals(as_dispatcher(fun), as_dispatcher(jac) if callable(jac) else jac, packed, rules)
+
+
+def vector_function(fun: Any, kinds: tuple) -> Any:
+    """``fun``, or a function that makes an array of the numbers, or the only one, that it returns."""
     kind = return_type(fun, kinds)
     _require_vector(kind)
+    return fun if isinstance(kind, types.Array) else _as_array(fun, _is_sequence(kind))
+
+
+@functools.lru_cache(maxsize=256)
+def _compile_residuals(fun: Any, jac: Any, packed: Any, rules: int) -> Any:
+    kinds = (array(np.float64), *packed[0])
     on_disk = all(not isinstance(f._cache, NullCache) for f in (fun, jac) if isinstance(f, Dispatcher))
-    if not isinstance(kind, types.Array):
-        fun = _as_array(fun, _is_sequence(kind))
+    fun = vector_function(fun, kinds)
     if isinstance(jac, Dispatcher):
         _require_matrix(return_type(jac, kinds))
         derive = _by_jac(jac)

@@ -25,8 +25,10 @@ Methods that SciPy has too mean by options and defaults what SciPy means:
     SciPy's names of our options; options for which SciPy's own method is called,
 ``with_hessian``
     whether that is called for ``hess`` and ``hessp``, too,
-``complete(options)``
-    adds the options that follow from others.
+``ascending``
+    two fields of which the first must be below the second,
+``either``
+    the field that is a limit like ``maxiter``: one that is given lifts the other.
 
 All that a run depends on stands in the arrays of `Run` (``state``: vectors like x, ``extra``: float64 numbers), so it
 can be cut anywhere between steps, saved and resumed bit for bit.
@@ -42,13 +44,15 @@ from .._fields import called_by_scipy, checked_namedtuple
 from .._interrupts import Interrupts
 from .._jit import address_of
 from .._packed import Packed
+from ..loops import descent
 from ..loops.state import CALM_STEPS, Run, run_type
 from ..problems.whole import Whole
 
 SMALLEST = 1e-6  # part of the first objective, that counts as nothing
 DEFAULTS: dict[str, Any] = {
     "incremental": False, "bounded": False, "gradient": True, "defaults": {}, "tolerances": ("gtol",),
-    "calm_steps": CALM_STEPS, "translates": {}, "elsewhere": (), "with_hessian": False,
+    "calm_steps": CALM_STEPS, "translates": {}, "elsewhere": (), "with_hessian": False, "either": None,
+    "ascending": (),
 }  # fmt: skip
 SOLVERS: dict[str, Any] = {}  # methods that are no rules, by each of their names
 
@@ -150,6 +154,41 @@ class WholeSteps(Solver):
         limits, (where, _keep) = self.job.limits, self.settings_for(rates, int(self.job.run.now[0].step))
         self.loop(self.packed_run.address, self.zero, steps, address_of(values), values.size, where, self.evaluate,
                   self.where, limits.gtol, limits.ftol, limits.xtol)  # fmt: skip
+
+
+class PlannedSteps(WholeSteps):
+    """A solver whose settings are numbers of the method: also compiled code can make them (`numbaopt.inside`).
+
+    Subclasses give ``room(bounded)``, ``plan`` and ``memory``, the method's field that counts the pairs it keeps.
+    """
+
+    memory = ""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        opt, dtype = job.opt, job.problem.dtype
+        low, high = (getattr(opt, name) for name in opt.ascending or ("lr", "lr"))
+        if opt.ascending and not low < high:
+            raise ValueError(f"{opt.ascending[0]}={low} must be below {opt.ascending[1]}={high}")
+        self.loop = descent.compiled(dtype, self.room(job.run.lower.size > 0).loop)
+        self.settings = np.array([getattr(opt, item) if isinstance(item, str) else item
+                                  for item in self.plan(type(opt), dtype)], np.float64)  # fmt: skip
+
+    @staticmethod
+    def room(bounded: bool) -> Any:
+        """The module of `numbaopt.loops` that has the loop and its ``sizes(n, memory)``."""
+        raise NotImplementedError
+
+    @classmethod
+    def plan(cls, method: Any, dtype: Any) -> tuple[Any, ...]:
+        """The settings of the loop, in their order: names of fields of the method (None is NaN), or numbers."""
+        raise NotImplementedError
+
+    @classmethod
+    def sizes(cls, opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
+        """What the loop asks for."""
+        found: tuple[int, int] = cls.room(bounded).sizes(problem.n, int(getattr(opt, cls.memory, 0)))
+        return found
 
 
 def enough(job: Job, fun: float, gap: float) -> bool:

@@ -66,7 +66,8 @@ class BFGS(NamedTuple):
     calm_steps = 1
     translates = {"xrtol": "xtol"}
     elsewhere = SCIPY_ONLY
+    ascending = ("c1", "c2")
 
     @staticmethod
     def check(opt, problem, batches, bounded):
-        refuse("bfgs", problem, bounded, opt)
+        refuse("bfgs", problem, bounded)

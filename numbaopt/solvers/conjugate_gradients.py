@@ -59,7 +59,8 @@ class CG(NamedTuple):
     defaults = {"gtol": 1e-5, "maxiter": lambda n: 200 * n}
     calm_steps = 1
     elsewhere = SCIPY_ONLY
+    ascending = ("c1", "c2")
 
     @staticmethod
     def check(opt, problem, batches, bounded):
-        refuse("cg", problem, bounded, opt)
+        refuse("cg", problem, bounded)

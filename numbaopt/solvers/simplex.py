@@ -6,28 +6,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..loops import descent, simplex
+from ..loops import simplex
 from ._searching import refuse
-from ._solver import Job, WholeSteps, method
-
-PER_UNKNOWN = 200  # steps and evaluations, where neither is limited
+from ._solver import PlannedSteps, method
 
 
-class NelderMeadSteps(WholeSteps):
+class NelderMeadSteps(PlannedSteps):
     """Steps of `NelderMead`."""
 
-    def __init__(self, job: Job):
-        super().__init__(job)
-        opt, n = job.opt, job.problem.n
-        self.loop = descent.compiled(job.problem.dtype, simplex.loop)
-        most = PER_UNKNOWN * n if opt.maxfev is None else opt.maxfev
-        sides = (1.0, 1.0 + 2.0 / n, 0.75 - 0.5 / n, 1.0 - 1.0 / n) if opt.adaptive else (1.0, 2.0, 0.5, 0.5)
-        self.settings = np.array([opt.xatol, opt.fatol, most, *sides])
-
     @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
-        """The vertices and three points of scratch; their objectives and order."""
-        return simplex.VERTICES + problem.n + 1, 3 * (problem.n + 1)
+    def room(bounded: bool) -> Any:
+        """The only one."""
+        return simplex
+
+    @classmethod
+    def plan(cls, method: Any, dtype: Any) -> tuple[Any, ...]:
+        """The method's own fields."""
+        return method._fields
 
     @staticmethod
     def fits(opt: Any, run: Any) -> bool:
@@ -80,20 +75,13 @@ class NelderMead(NamedTuple):
 
     solver = NelderMeadSteps
     ranges = {"xatol": "[0, inf)", "fatol": "[0, inf)", "maxfev": "[1, inf]"}
-    defaults = {"maxiter": lambda n: PER_UNKNOWN * n, "gtol": 0.0}
+    defaults = {"maxiter": lambda n: simplex.PER_UNKNOWN * n, "gtol": 0.0}
     tolerances = ("xatol", "fatol")
     elsewhere = ("initial_simplex", "return_all")
     bounded = True
     gradient = False
     unknown_to = ("gtol", "run")  # a simplex belongs to one problem
-
-    @staticmethod
-    def complete(options):
-        """One limit that is given lifts the other."""
-        if "maxiter" in options:
-            options.setdefault("maxfev", float("inf"))
-        elif options.get("maxfev") is not None:
-            options.setdefault("maxiter", 2**62 - 1)
+    either = "maxfev"
 
     @staticmethod
     def check(opt, problem, batches, bounded):

@@ -6,25 +6,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..loops import descent, trust_region
+from ..loops import trust_region
 from ._searching import SCIPY_ONLY, refuse
-from ._solver import Job, WholeSteps, method
+from ._solver import PlannedSteps, method
 
 
-class TrustNCGSteps(WholeSteps):
+class TrustNCGSteps(PlannedSteps):
     """Steps of `TrustNCG`; threads share passes over large tables."""
 
-    def __init__(self, job: Job):
-        super().__init__(job)
-        opt, dtype = job.opt, job.problem.dtype
-        self.loop = descent.compiled(dtype, trust_region.loop)
-        self.settings = np.array([opt.initial_trust_radius, opt.max_trust_radius, opt.eta,
-                                  8 * float(np.finfo(dtype).eps), opt.maxfun])  # fmt: skip
-
     @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
-        """What conjugate gradients need, and the radius."""
-        return trust_region.ROWS, trust_region.NUMBERS
+    def room(bounded: bool) -> Any:
+        """The only one."""
+        return trust_region
+
+    @classmethod
+    def plan(cls, method: Any, dtype: Any) -> tuple[Any, ...]:
+        """The method's own fields, and what counts as rounding."""
+        return "initial_trust_radius", "max_trust_radius", "eta", 8 * float(np.finfo(dtype).eps), "maxfun"
 
 
 @method("trust-ncg", "trustncg")
@@ -73,10 +71,8 @@ class TrustNCG(NamedTuple):
     calm_steps = 1
     elsewhere = SCIPY_ONLY
     with_hessian = True
+    ascending = ("initial_trust_radius", "max_trust_radius")
 
     @staticmethod
     def check(opt, problem, batches, bounded):
         refuse("trust-ncg", problem, bounded)
-        if not 0 < opt.initial_trust_radius < opt.max_trust_radius:
-            raise ValueError(f"initial_trust_radius={opt.initial_trust_radius} must be below "
-                             f"max_trust_radius={opt.max_trust_radius}")  # fmt: skip
