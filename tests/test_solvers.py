@@ -359,6 +359,10 @@ def test_auto_chooses_by_problem():
         (no.LinearModel(X, labels, loss="multinomial", l1=0.1), False, no.Nesterov),
         (no.LinearModel(X, labels, loss="hinge"), False, no.SSNAL), (no.LinearModel(X, y), True, no.LBFGS),
         (no.LinearModel(X, y, l1=0.1), True, no.Nesterov),
+        (no.LinearModel(X, labels, loss="hinge", l2=10.0, intercept_l2=10.0), False, no.SDCA),
+        (no.LinearModel(X, labels, loss="hinge", l2=10.0), False, no.SSNAL),  # the intercept is free
+        (no.LinearModel(sp.csr_array(X), y, loss="quantile", l2=1.0, fit_intercept=False), False, no.SDCA),
+        (no.LinearModel(X, y, loss="quantile", l2=1e-8, fit_intercept=False), False, no.SSNAL),
     ]  # fmt: skip
     wide = no.LinearModel(np.ones((1200, 300)), np.arange(1200) % 3, loss="multinomial")
     assert isinstance(choose(wide, False)[0], no.Newton)

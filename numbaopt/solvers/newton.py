@@ -38,6 +38,7 @@ class NewtonSteps(Solver):
         super().__init__(job)
         self.model = job.problem
         self.curvature = Curvature(self.model)
+        self.quadratic = getattr(self.model.loss, "quadratic", False)
         self.sizes_of_samples = self._samples()
         order = epoch_order(self.model.n_terms, 0, 0) if len(self.sizes_of_samples) > 1 else None
         whole = np.arange(self.model.n_terms)
@@ -68,14 +69,18 @@ class NewtonSteps(Solver):
 
     @property
     def lasting(self) -> bool:
-        """Whether a matrix is made for several steps: conjugate gradients make up for what has changed since."""
-        return self.dense and not self.model.l1 and self.model.rows[0].size * self.model.n >= LARGE
+        """Whether a matrix is made for several steps: conjugate gradients make up for what has changed since.
+
+        Where second derivatives jump they change too much, and a matrix of the rows where they are not zero is cheap.
+        """
+        large = self.model.rows[0].size * self.model.n >= LARGE
+        return self.dense and not self.model.l1 and large and not getattr(self.model.loss, "jumps", False)
 
     def _samples(self) -> list[int]:
         """Numbers of rows of the stages: a quarter each time, while a sample says something about the unknowns."""
         model, opt, sizes = self.model, self.job.opt, [self.model.n_terms]
         least = max(SMALLEST_SAMPLE, 10 * min(model.n, opt.max_dense))
-        exact = self.dense and not self.lasting and getattr(model.loss, "quadratic", False)  # the first matrix will do
+        exact = self.dense and not self.lasting and self.quadratic  # the first matrix will do
         while opt.sampling and not exact and sizes[-1] // 4 >= least:
             sizes.append(sizes[-1] // 4)
         return sizes[::-1]
@@ -287,7 +292,8 @@ class NewtonSteps(Solver):
         inside = ((marked[:penalised] != 0) & (size > SLACK * self.model.l1)) | support
         outside = np.flatnonzero(~inside & (size > self.model.l1))
         held = int(inside.sum())
-        room = min(max(GROWTH, held), max(most - held, 0))
+        growth = 2 * GROWTH if self.quadratic else GROWTH  # squares meet a column's second derivatives once
+        room = min(max(growth, held), max(most - held, 0))
         if outside.size > room:
             outside = outside[np.argpartition(-size[outside], room - 1)[:room]] if room else outside[:0]
         marked[:penalised] = inside
