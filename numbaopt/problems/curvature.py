@@ -48,8 +48,8 @@ MULTIPLICATIONS = 16  # of second derivatives, that take as long as one stored n
 
 # (out, count, data): weighted second derivatives of a tile, float64, as many numbers as its rows have margins
 CURVATURES = types.void(*(types.intp,) * 3)
-# (h, order, count, matrix, columns, where, own, w, n, data): add h_i x_i x_i' on w of n columns to the first own rows of
-# a matrix, where not left of the diagonal
+# (h, order, count, matrix, columns, where, own, w, n, data): add h_i x_i x_i' on w of n columns to the first own rows
+# of a matrix, where not left of the diagonal
 OUTER = types.void(*(types.intp,) * 10)
 
 
