@@ -178,6 +178,17 @@ def test_seeds_and_rests():
     assert res.nfev < 0.6 * res.nit  # epochs are judged by the number of terms they visit
 
 
+def test_epochs_go_on_with_the_terms_that_move():
+    X, y, _ = data_for("hinge", rows=1000, columns=20)
+    model = no.LinearModel(X, y, "hinge", l2=1 / 1000, fit_intercept=False)
+    res = no.minimize(model, method="sdca", tol=1e-6, options={"maxiter": 5000})
+    exact = no.minimize(model, method="ssnal", tol=1e-9)
+    assert res.success
+    assert 0 <= res.fun - exact.fun <= 1e-6 * exact.fun
+    assert res.nit < 1000  # some 2000 where every epoch is one visit of the terms that do not rest
+    assert res.nfev < 80
+
+
 @pytest.mark.parametrize("penalties", [{"l2": 0.01, "fit_intercept": False}, {"l2": 0.01}, {}])
 def test_a_tolerance_out_of_reach_ends_the_run(penalties):
     X, y, _ = data_for("hinge", rows=200)

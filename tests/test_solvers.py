@@ -15,7 +15,7 @@ from sklearn.preprocessing import scale
 
 import numbaopt as no
 from numbaopt.problems.curvature import Curvature
-from numbaopt.solvers import choose, newton, preconditioner
+from numbaopt.solvers import choose, newton, preconditioner, quadratic
 from numbaopt.solvers.quadratic import lasso_step, solve_system
 
 BENT = ["squared", "huber", "logistic", "squared_hinge", "poisson", "gamma"]
@@ -101,6 +101,27 @@ def test_second_derivatives(dtype, storage):
     assert (abs(curvature.matrix(columns) - again).diagonal() > 1e-4).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_second_derivatives_of_squares_grow_with_their_columns(dtype, storage, weighted, monkeypatch):
+    X, y, weights = data_for("logistic", rows=500)
+    model = no.LinearModel(storage((X * (X > 0)).astype(dtype)), y, l2=0.1, sample_weight=weights if weighted else None)
+    made, summed = [], Curvature._sum
+    monkeypatch.setattr(Curvature, "_sum", lambda self, columns, own: made.append(own) or summed(self, columns, own))
+    grown, order, full = Curvature(model), np.arange(500), np.c_[X * (X > 0), np.ones(500)].astype(dtype)
+    matrix = full.T * (weights if weighted else 1.0) @ full / 500 + 0.1 * np.diag(np.r_[np.ones(6), 0])
+    for columns, fresh in (([1, 4, 6], 3), ([0, 1, 4, 6], 1), ([1, 4], 0), ([2, 3, 4], 2), (range(7), 1)):
+        anew, columns = Curvature(model), np.array(columns)
+        for one in (grown, anew):
+            one.slopes(np.zeros(7), order, model.l2)
+        made.clear()
+        found = grown.matrix(columns)
+        assert sum(made) == (columns.size if weighted else fresh)
+        np.testing.assert_array_equal(found, anew.matrix(columns))
+        np.testing.assert_allclose(found, matrix[np.ix_(columns, columns)], rtol=1e-6 if dtype == np.float32 else 1e-12)
+
+
 def digits(storage=np.asarray, dtype=np.float64, **options):
     X, y = load_digits(return_X_y=True)
     return no.LinearModel(storage((X / 16).astype(dtype)), y, loss="multinomial", **options)
@@ -166,6 +187,37 @@ def test_lasso_step_is_optimal():
     y, bent = x + d, g + matrix @ d
     assert (abs(bent + weights * np.sign(y))[y != 0] < 1e-10).all()
     assert (abs(bent)[y == 0] <= weights[y == 0] + 1e-10).all()
+
+
+def test_a_lasso_step_on_columns_that_are_much_alike_takes_few_systems(monkeypatch):
+    solved, solve = [], quadratic.solve_system
+    monkeypatch.setattr(quadratic, "solve_system", lambda *args: solved.append(0) or solve(*args))
+    rng = np.random.default_rng(0)
+    B = rng.standard_normal((300, 200)) + 2 * rng.standard_normal((300, 1))
+    matrix, g, weights = B.T @ B / 300, B.T @ rng.standard_normal(300) / 300, np.full(200, 0.03)
+    y = lasso_step(matrix, g, np.zeros(200), weights)
+    bent = g + matrix @ y
+    assert 20 < np.count_nonzero(y) < 200
+    assert len(solved) <= 10
+    assert (abs(bent + weights * np.sign(y))[y != 0] < 1e-10).all()
+    assert (abs(bent)[y == 0] <= weights[y == 0] + 1e-10).all()
+
+
+def test_lasso_of_more_columns_than_rows(tmp_path):
+    from sklearn.linear_model import Lasso
+
+    rng, path = np.random.default_rng(0), tmp_path / "run.npz"
+    X = sp.random_array((300, 1000), density=0.1, format="csr", rng=rng)
+    y = X[:, :100] @ rng.standard_normal(100) + 0.1 * rng.standard_normal(300)
+    model = no.LinearModel(X, y, l1=1e-3, fit_intercept=False)
+    once = no.minimize(model, method="newton", tol=1e-12)
+    told = Lasso(1e-3, fit_intercept=False, tol=1e-13, max_iter=100_000).fit(X, y)
+    assert once.success
+    assert once.nit <= 8  # every step is on what the gradient before it asks for
+    np.testing.assert_allclose(once.x, told.coef_, atol=1e-6)
+    for steps in (1, 3):
+        no.minimize(model, method="newton", tol=1e-12, options={"checkpoint": path}, callback=Stop(steps))
+        same(no.resume(path, model), once)
 
 
 @pytest.mark.parametrize("method", ["newton", "lbfgs"])
@@ -307,6 +359,10 @@ def test_auto_chooses_by_problem():
         (no.LinearModel(X, labels, loss="multinomial", l1=0.1), False, no.Nesterov),
         (no.LinearModel(X, labels, loss="hinge"), False, no.SSNAL), (no.LinearModel(X, y), True, no.LBFGS),
         (no.LinearModel(X, y, l1=0.1), True, no.Nesterov),
+        (no.LinearModel(X, labels, loss="hinge", l2=10.0, intercept_l2=10.0), False, no.SDCA),
+        (no.LinearModel(X, labels, loss="hinge", l2=10.0), False, no.SSNAL),  # the intercept is free
+        (no.LinearModel(sp.csr_array(X), y, loss="quantile", l2=1.0, fit_intercept=False), False, no.SDCA),
+        (no.LinearModel(X, y, loss="quantile", l2=1e-8, fit_intercept=False), False, no.SSNAL),
     ]  # fmt: skip
     wide = no.LinearModel(np.ones((1200, 300)), np.arange(1200) % 3, loss="multinomial")
     assert isinstance(choose(wide, False)[0], no.Newton)

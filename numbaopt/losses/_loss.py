@@ -13,9 +13,9 @@
     The numbers that the functions get as the tuple ``c``, by default the fields.  They come in the dtype of z:
     functions that take all constants from c, and write no literals, keep float32 data in float32 throughout.
 
-Beside these a class may say what its targets are (``takes``, see ``targets.py``) and a bound on its curvature
-(``lipschitz(loss)``), from which the incremental gradient methods take their step.  From this follow all loops over
-rows, for every storage and dtype.
+Beside these a class may say what its targets are (``takes``, see ``targets.py``), that its curvature is the same
+everywhere (``quadratic = True``), and a bound on its curvature (``lipschitz(loss)``), from which the incremental
+gradient methods take their step.  From this follow all loops over rows, for every storage and dtype.
 """
 
 from __future__ import annotations

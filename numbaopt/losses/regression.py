@@ -11,6 +11,8 @@ from ._loss import loss
 class Squared(NamedTuple):
     r""":math:`\tfrac12 r^2`."""
 
+    quadratic = True
+
     def value(c, z, y):
         return 0.5 * (z - y) * (z - y)
 

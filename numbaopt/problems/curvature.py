@@ -48,8 +48,9 @@ MULTIPLICATIONS = 16  # of second derivatives, that take as long as one stored n
 
 # (out, count, data): weighted second derivatives of a tile, float64, as many numbers as its rows have margins
 CURVATURES = types.void(*(types.intp,) * 3)
-# (h, order, count, matrix, columns, where, w, n, data): add h_i x_i x_i' on w of n columns to the matrix
-OUTER = types.void(*(types.intp,) * 9)
+# (h, order, count, matrix, columns, where, own, w, n, data): add h_i x_i x_i' on w of n columns to the first own rows
+# of a matrix, where not left of the diagonal
+OUTER = types.void(*(types.intp,) * 10)
 
 
 @functools.cache
@@ -73,9 +74,9 @@ def curvatures_of(loss: type, dtype: np.dtype, count: int) -> tuple[Any, Any]:
 
 
 def _rank_update(block, h, rows, matrix):
-    """matrix += block' diag(h) block in the upper triangle; ``rows`` is a multiple of 8."""
-    w = matrix.shape[0]
-    for a in range(w):
+    """matrix += block' diag(h) block on and above the diagonal; ``rows`` is a multiple of 8."""
+    own, w = matrix.shape
+    for a in range(own):
         target = matrix[a]
         for r in range(0, rows, 8):
             s0, s1, s2, s3 = (h[r] * block[r, a], h[r + 1] * block[r + 1, a], h[r + 2] * block[r + 2, a],
@@ -98,20 +99,21 @@ def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
     """The address of what adds the second derivatives of rows to a matrix, and its function."""
     unpack, doubles, numbers = unpacker(data_type(dtype, storage)), array_at(np.float64), array_at(np.int64)
 
-    def outer_dense(h, order, count, matrix, columns, where, w, n, data):
+    def outer_dense(h, order, count, matrix, columns, where, own, w, n, data):
         _, rows = unpack(data)
-        h, order, columns = doubles(h, count), numbers(order, count), numbers(columns, w)
-        matrix = doubles(matrix, w * w).reshape(w, w)
+        h, order, columns, where = doubles(h, count), numbers(order, count), numbers(columns, w), numbers(where, n)
+        matrix = doubles(matrix, own * w).reshape(own, w)
         X, block, weight = rows.X, np.zeros((BLOCK, w)), np.zeros(BLOCK)
-        own = w - 1 if columns[w - 1] == X.shape[1] else w  # the intercept's column is of ones
+        shift = where[n - 1] if n > X.shape[1] else -1  # the intercept's column is of ones
         for first in range(0, count, BLOCK):
             size = min(BLOCK, count - first)
             for j in range(size):
                 row = X[order[first + j]]
-                for k in range(own):
-                    block[j, k] = row[columns[k]]
-                if own < w:
-                    block[j, own] = 1.0
+                for k in range(w):
+                    if k != shift:
+                        block[j, k] = row[columns[k]]
+                if shift >= 0:
+                    block[j, shift] = 1.0
                 weight[j] = h[first + j]
             whole = (size + 7) // 8 * 8
             for j in range(size, whole):
@@ -120,27 +122,38 @@ def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
                     block[j, k] = 0.0
             rank_update(block, weight, whole, matrix)
 
-    def outer_sparse(h, order, count, matrix, columns, where, w, n, data):
+    def outer_sparse(h, order, count, matrix, columns, where, own, w, n, data):
         p, rows = unpack(data)
-        h, order, columns, where = doubles(h, count), numbers(order, count), numbers(columns, w), numbers(where, n)
-        matrix = doubles(matrix, w * w).reshape(w, w)
-        values, places = np.zeros(w), np.zeros(w, np.int64)
-        shift = columns[w - 1] == p.n_columns
+        h, order, where = doubles(h, count), numbers(order, count), numbers(where, n)
+        matrix = doubles(matrix, own * w).reshape(own, w)
+        values, places = np.zeros(w + 1), np.zeros(w + 1, np.int64)
+        shift = where[n - 1] if n > p.n_columns else -1
         for j in range(count):
             if h[j] == 0:
                 continue
             i, used = order[j], 0
-            for k in range(rows.starts[i], rows.starts[i + 1]):
-                place = where[rows.columns[k]]
-                if place >= 0:
-                    places[used], values[used] = place, rows.values[k]
-                    used += 1
-            if shift:
-                places[used], values[used] = w - 1, 1.0
+            begin, end = np.uint64(rows.starts[i]), np.uint64(rows.starts[i + 1])
+            for k in range(begin, end):
+                place = where[np.uint32(rows.columns[k])]
+                places[used], values[used] = place, rows.values[k]
+                used += np.uint64(place) < np.uint64(own)  # -1 is large
+            if 0 <= shift < own:
+                places[used], values[used] = shift, 1.0
                 used += 1
+            if used == 0:
+                continue
+            known = used
+            if own < w:
+                for k in range(begin, end):
+                    place = where[np.uint32(rows.columns[k])]
+                    places[known], values[known] = place, rows.values[k]
+                    known += place >= own
+                if shift >= own:
+                    places[known], values[known] = shift, 1.0
+                    known += 1
             for a in range(used):
                 s, target = h[j] * values[a], matrix[places[a]]
-                for b in range(a, used):
+                for b in range(a, known):
                     target[places[b]] += s * values[b]
 
     made = jit_for_address(outer_dense if storage is DenseRows else outer_sparse, fastmath=FUSED)
@@ -192,11 +205,12 @@ def passes(dtype: np.dtype, bend: Any = _scale) -> tuple[Any, Any, Any, Any]:
             add_up(p, g, total, n, here, rows, by_tile, data)
         return fun
 
-    def second(order, count, h, matrix, columns, where, w, n, outer, data):
+    def second(order, count, h, matrix, columns, where, own, w, n, outer, data):
         p, order, h = unpack(data), numbers(order, count), doubles(h, count)
         for begin in range(0, count, p.target.size):
             rows = min(p.target.size, count - begin)
-            invoke(outer, (pointer_to(h, begin), pointer_to(order, begin), rows, matrix, columns, where, w, n, data))
+            invoke(outer, (pointer_to(h, begin), pointer_to(order, begin), rows, matrix, columns, where, own, w, n,
+                           data))  # fmt: skip
 
     def product(v, g, total, n, order, count, h, by_tile, data):
         p, order, h, many = unpack(data), numbers(order, count), doubles(h, count), unpack(data).outputs
@@ -225,7 +239,7 @@ def passes(dtype: np.dtype, bend: Any = _scale) -> tuple[Any, Any, Any, Any]:
 
     whole, flag = types.intp, types.boolean
     return (precompile(jit(slopes), (*(whole,) * 9, flag, whole), final=True),
-            precompile(jit(second), (whole,) * 10, final=True),
+            precompile(jit(second), (whole,) * 11, final=True),
             precompile(jit(product), (*(whole,) * 7, flag, whole), final=True),
             precompile(jit(along), (whole, whole, types.float64, *(whole,) * 3), final=True))  # fmt: skip
 
@@ -262,7 +276,8 @@ class Curvature:
         self._data = [model.pack() for _ in range(numba.get_num_threads())]
         self._g = np.zeros((len(self._data), model.n), model.dtype)
         self._h = np.zeros(0)
-        self._made: tuple[np.ndarray, ...] | None = None  # the last sum of `matrix`, and what it is of
+        self._of = np.zeros(0), np.zeros(0)  # second derivatives and order that the sums of `matrix` are of
+        self._known, self._sums = np.zeros(0, np.int64), np.zeros((0, 0))  # columns of these sums, in their order
 
     def _parts(self, order: np.ndarray, w: int) -> list[slice]:
         """The parts of an order, whatever the number of threads."""
@@ -306,31 +321,51 @@ class Curvature:
 
     def matrix(self, columns: np.ndarray) -> np.ndarray:
         """The second derivatives at the point of the last `slopes`, on ``columns``: sorted unknowns."""
-        what = self._h, self._order, columns
-        if self._made is None or not all(map(np.array_equal, self._made, what)):  # of squares they stay what they are
-            self._made = *what, self._sum(columns)
-        matrix = self._made[-1] / self._order.size
+        same, ones = all(map(np.array_equal, self._of, (self._h, self._order))), bool(np.all(self._h == 1))
+        if not same or self._known.size > 2 * columns.size or not (ones or np.array_equal(self._known, columns)):
+            self._of, self._known, self._sums = (self._h, self._order), columns[:0], np.zeros((0, 0))
+        fresh = np.setdiff1d(columns, self._known, assume_unique=True)
+        if fresh.size:
+            self._extend(fresh)
+        matrix = self._sums
+        if not np.array_equal(columns, self._known):
+            order = np.argsort(self._known)
+            places = order[np.searchsorted(self._known, columns, sorter=order)]
+            matrix = matrix[np.ix_(places, places)]
+        matrix = matrix / self._order.size
         matrix[np.diag_indices_from(matrix)] += self.penalty[columns]
         return matrix
 
-    def _sum(self, columns: np.ndarray) -> np.ndarray:
+    def _extend(self, fresh: np.ndarray) -> None:
+        """Sums for more columns, which come before those that are known.
+
+        Of squares the second derivatives stay what they are, so a working set that grows costs what is new; and as all
+        are one, products do not depend on the order of their factors: no bit tells which columns were known before.
+        """
+        columns, own = np.concatenate((fresh, self._known)), fresh.size
+        block = self._sum(columns, own)
+        sums = np.empty((columns.size, columns.size))
+        sums[:own] = block
+        sums[:own, :own] = np.triu(block[:, :own]) + np.triu(block[:, :own], 1).T
+        sums[own:, :own], sums[own:, own:] = block[:, own:].T, self._sums
+        self._known, self._sums = columns, sums
+
+    def _sum(self, columns: np.ndarray, own: int) -> np.ndarray:
         w, n, order = columns.size, self.model.n, self._order
-        parts = self._parts(order, w)
+        parts = self._parts(order, n if np.all(self._h == 1) else w)  # or a bit would tell how many were known
         where = np.full(n, -1)
         where[columns] = np.arange(w)
-        matrices = np.zeros((len(parts), w, w))
+        matrices = np.zeros((len(parts), own, w))
 
         def work(k: int, thread: int) -> Iterator[None]:
             for piece in self._pieces(parts[k], w):
                 rows = order[piece]
-                self._second(at(rows), rows.size, at(self._h[piece]), at(matrices[k]), at(columns), at(where), w, n,
-                             self.outer, self._data[thread].address)  # fmt: skip
+                self._second(at(rows), rows.size, at(self._h[piece]), at(matrices[k]), at(columns), at(where), own, w,
+                             n, self.outer, self._data[thread].address)  # fmt: skip
                 yield
 
-        if w > 0:
-            share_out(work, len(parts), len(self._data))
-        matrix = matrices.sum(axis=0)
-        return np.triu(matrix) + np.triu(matrix, 1).T
+        share_out(work, len(parts), len(self._data))
+        return matrices.sum(axis=0)
 
     def along(self, start: Found, end: Found, length: float) -> float:
         """The mean of the losses between two points of the last order, ``length`` of the way; no penalties."""

@@ -152,7 +152,7 @@ class Smooth(NamedTuple):
         return np.inf
 
 
-Smooth.names = ("envelope",)
+Smooth.names, Smooth.jumps = ("envelope",), True
 
 
 class Envelope(LinearModel):

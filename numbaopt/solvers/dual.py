@@ -24,6 +24,8 @@ HEAD = 7
 STRENGTHS = slice(3, 5)
 LESS, PATIENCE = 0.99, 300  # judgements, none of which finds this part of the least distance, nor a better objective
 EXACT = 0.1  # how large the gap may be, of what a proximal step has brought, before the next one
+JUDGED = 2  # times as many visits as there are terms, between two judgements
+SETTLED = 8  # an epoch makes at least this part of the visits of a whole one, if terms still move
 RESTORED = 50  # epochs after which the point is made anew from the slopes, whose rounding errors add up
 WEAKER, WEAKEST = 2.0, 2.0**-40  # by which a proximal strength falls with every step; the part of the first to be left
 
@@ -45,7 +47,7 @@ class DualSteps(Solver):
         self.implicit, self._loss = dual.implicit_of(kind, shared, len(constants(model.loss)))
         self.functions = dual.functions(model.dtype, storage, shared)
         found = dual.passes(model.dtype, shared)
-        self._begin, self._restore, self._certify, self._choose, self._visit = found
+        self._begin, self._restore, self._certify, self._choose, self._settle, self._visit = found
         self.by_tile = sums_by_tile(type(model.rows), model.dtype)
         self.squares = np.zeros(n)
         own = dual.Terms(dual.Dual(self.where, self.implicit, self.squares, strengths, *self.vectors), rows)
@@ -88,13 +90,20 @@ class DualSteps(Solver):
                     now.status, now.fun = NOT_FINITE, np.nan
                     return
                 extra[1] += count
-            now.step, now.lr, extra[2] = now.step + 1, 1.0, extra[2] + extra[0]
+            more = self._settle(self.functions.sweep, self.packed_run.address, self.own.address, int(extra[0]),
+                                int(self.job.opt.seed), int(now.step),
+                                min(n // SETTLED, self.rows_at_once) - int(extra[0]))  # fmt: skip
+            if np.isnan(more):
+                now.status, now.fun = NOT_FINITE, np.nan
+                return
+            now.step, now.lr, extra[2] = now.step + 1, 1.0, extra[2] + extra[0] + more
             extra[:2] = 0.0
             if now.step % RESTORED == 0:
                 self._restore(self.packed_run.address, self.own.address, self.by_tile)
-            if extra[2] >= n or now.step >= self.job.limits.maxiter:
+            due = extra[2] >= JUDGED * n
+            if due or now.step >= self.job.limits.maxiter:
                 self._judge()
-                extra[2] = 0.0
+                extra[2] *= not due  # what a run does that goes on after its limit does not depend on that
 
     def _start(self) -> None:
         """Strengths of all penalties, and slopes to begin with."""

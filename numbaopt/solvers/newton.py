@@ -38,15 +38,15 @@ class NewtonSteps(Solver):
         super().__init__(job)
         self.model = job.problem
         self.curvature = Curvature(self.model)
-        self.sizes_of_samples = _samples(self.model, job.opt, self.dense)
+        self.quadratic = getattr(self.model.loss, "quadratic", False)
+        self.sizes_of_samples = self._samples()
         order = epoch_order(self.model.n_terms, 0, 0) if len(self.sizes_of_samples) > 1 else None
         whole = np.arange(self.model.n_terms)
         # sorted: memory hands out the rows it has passed sooner
         self.orders = [np.sort(order[:size]) if order is not None else whole for size in self.sizes_of_samples[:-1]]
         self.orders.append(whole)
         # a sample may be separable where the whole is not: its coefficients are held together a little
-        self.square = _mean_square(self.model)
-        self.ridges = [self.square / order.size for order in self.orders[:-1]] + [0.0]
+        self.ridges = [_mean_square(self.model) / order.size for order in self.orders[:-1]] + [0.0]
         self.blocks: Any = (ClassBlocks(self.model, epoch_order(self.model.n_terms, 0, 0)) if self.model.many else
                             Earlier(self._matrix_at) if self.lasting else None)  # fmt: skip
         self.known: tuple[bytes, int, Found] | None = None  # the last pass: where, of what
@@ -69,8 +69,21 @@ class NewtonSteps(Solver):
 
     @property
     def lasting(self) -> bool:
-        """Whether a matrix is made for several steps: conjugate gradients make up for what has changed since."""
-        return self.dense and not self.model.l1 and self.model.rows[0].size * self.model.n >= LARGE
+        """Whether a matrix is made for several steps: conjugate gradients make up for what has changed since.
+
+        Where second derivatives jump they change too much, and a matrix of the rows where they are not zero is cheap.
+        """
+        large = self.model.rows[0].size * self.model.n >= LARGE
+        return self.dense and not self.model.l1 and large and not getattr(self.model.loss, "jumps", False)
+
+    def _samples(self) -> list[int]:
+        """Numbers of rows of the stages: a quarter each time, while a sample says something about the unknowns."""
+        model, opt, sizes = self.model, self.job.opt, [self.model.n_terms]
+        least = max(SMALLEST_SAMPLE, 10 * min(model.n, opt.max_dense))
+        exact = self.dense and not self.lasting and self.quadratic  # the first matrix will do
+        while opt.sampling and not exact and sizes[-1] // 4 >= least:
+            sizes.append(sizes[-1] // 4)
+        return sizes[::-1]
 
     @property
     def stage(self) -> int:
@@ -98,12 +111,13 @@ class NewtonSteps(Solver):
         run, model, stage = self.job.run, self.model, self.stage
         now, whole = run.now[0], stage == len(self.orders) - 1
         solve = self._preconditioner()
-        here, x, columns = self._at(run.x), run.x.astype(float), self._columns()
+        here, x = self._at(run.x), run.x.astype(float)
+        marked = self._working_set(x, here)
+        columns = self._columns(marked)
         direction, promised = self._direction(x, here, columns, solve)
         if not np.isfinite(promised):
             now.status, now.step = NOT_FINITE, now.step + 1
             return
-        marked = self._working_set(x, here)
         fun, length, found = here.fun + self._l1(x), 1.0, False
         noise = 8 * np.finfo(model.dtype).eps * max(1.0, abs(fun))
         for _ in range(HALVINGS):
@@ -121,13 +135,12 @@ class NewtonSteps(Solver):
             length = self._shorter(x, here, length * direction, there, length)
         now.step, now.lr = now.step + 1, length
         run.state[1], run.extra[1:] = self.made[0], (self.products, self.made[1])
+        run.state[0] = marked
         if found:
-            run.x[:], run.state[0] = trial, marked
-        elif whole and np.array_equal(marked, run.state[0]):
+            run.x[:] = trial
+        elif whole:
             now.status, now.reason = (CONVERGED, 1) if now.grad_norm <= self.job.limits.gtol else (NO_PROGRESS, 0)
             return
-        else:
-            run.state[0] = marked
         if whole:
             now.awaiting = 1  # until a pass has judged it, which Ctrl-C may end
             self._judge(self._at(run.x))
@@ -171,13 +184,13 @@ class NewtonSteps(Solver):
     def _l1(self, x: np.ndarray) -> float:
         return self.model.l1 * float(np.abs(x[: self.model.n_penalised]).sum()) if self.model.l1 else 0.0
 
-    def _columns(self) -> np.ndarray:
+    def _columns(self, marked: np.ndarray) -> np.ndarray:
         """The unknowns that the matrix is made for, sorted."""
         if not self.dense:
             return np.zeros(0, np.int64)
         if not self.model.l1:
             return np.arange(self.model.n)
-        inside = self.job.run.state[0] != 0
+        inside = marked != 0
         inside[self.model.n_penalised :] = True
         return np.flatnonzero(inside)
 
@@ -193,7 +206,7 @@ class NewtonSteps(Solver):
     def _matrix_at(self, x: np.ndarray, stage: int) -> np.ndarray:
         """The matrix of all unknowns."""
         self._at(x, stage)
-        return self.curvature.matrix(self._columns())
+        return self.curvature.matrix(np.arange(self.model.n))
 
     def _direction(self, x: np.ndarray, at: Found, columns: np.ndarray, solve: Any) -> tuple[np.ndarray, float]:
         """Where to go, and by how much the objective changes to first order."""
@@ -206,8 +219,7 @@ class NewtonSteps(Solver):
             made = self.curvature.matrix(columns)
         if not np.all(np.isfinite(made)):
             return np.zeros(x.size), np.nan
-        ridge, size = 0.0, self.square * min(lipschitz(self.model.loss), 1.0)
-        size = max(size, float(np.trace(made)) / max(columns.size, 1), 1e-12)
+        ridge = 0.0
         for power in range(12):  # where the matrix is singular or not positive, more and more of a gradient step
             matrix = made + ridge * np.eye(columns.size)
             direction = np.zeros(x.size)
@@ -221,8 +233,12 @@ class NewtonSteps(Solver):
             promised = dot(at.g, direction) + self._l1(x + direction) - self._l1(x)
             if solved and promised <= 0.0 and np.all(np.isfinite(direction)):
                 break
-            ridge = 1e-3 * size * 10.0**power
+            ridge = 1e-3 * self._typical_curvature(made) * 10.0**power
         return direction, promised if np.isfinite(promised) else np.nan
+
+    def _typical_curvature(self, matrix: np.ndarray) -> float:
+        size = _mean_square(self.model) * min(lipschitz(self.model.loss), 1.0)
+        return max(size, float(np.trace(matrix)) / max(len(matrix), 1), 1e-12)
 
     def _conjugate_gradients(self, g: np.ndarray, solve: Any) -> np.ndarray:
         """An approximate solution of H d = -g; ``solve`` is the preconditioner."""
@@ -276,20 +292,13 @@ class NewtonSteps(Solver):
         inside = ((marked[:penalised] != 0) & (size > SLACK * self.model.l1)) | support
         outside = np.flatnonzero(~inside & (size > self.model.l1))
         held = int(inside.sum())
-        room = min(max(GROWTH, held), max(most - held, 0))
+        growth = 2 * GROWTH if self.quadratic else GROWTH  # squares meet a column's second derivatives once
+        room = min(max(growth, held), max(most - held, 0))
         if outside.size > room:
             outside = outside[np.argpartition(-size[outside], room - 1)[:room]] if room else outside[:0]
         marked[:penalised] = inside
         marked[outside] = 1
         return marked
-
-
-def _samples(model: Any, opt: Any, dense: bool) -> list[int]:
-    """Numbers of rows of the stages: a quarter each time, while a sample still says something about the unknowns."""
-    sizes, least = [model.n_terms], max(SMALLEST_SAMPLE, 10 * min(model.n, opt.max_dense))
-    while opt.sampling and sizes[-1] // 4 >= least:
-        sizes.append(sizes[-1] // 4)
-    return sizes[::-1]
 
 
 def _mean_square(model: Any) -> float:
@@ -313,7 +322,7 @@ class Newton(NamedTuple):
     gradients.  Without l1 an H of a large table serves several steps, as what conjugate gradients are preconditioned
     with; it is made anew when they have multiplied about as often as takes the same time.  The first steps are taken on
     random samples of the rows, a quarter of the next one each, as long as a sample still tells something about the
-    unknowns.
+    unknowns; of squares the first matrix tells all, and a working set that grows costs only what is new.
 
     Parameters
     ----------

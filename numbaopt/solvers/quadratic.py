@@ -6,6 +6,8 @@ import numpy as np
 
 from .._jit import jit
 
+SWEEPS = 10  # of coordinates, between two solutions of a linear system
+
 
 def solve_system(matrix: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The solution of a symmetric system, in any units of the unknowns; of least norm where it is singular."""
@@ -23,23 +25,36 @@ def solve_system(matrix: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def lasso_step(matrix: np.ndarray, g: np.ndarray, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The d that minimizes g'd + d'Hd/2 + sum_j weights_j |x_j + d_j|."""
-    y = x.copy()
-    slope = g.copy()  # g + H (y - x)
-    scale = max(float(np.abs(g).max(initial=0.0)), 1e-300)
+    y, slope = x.copy(), g.copy()  # slope: g + H (y - x)
+    enough = 1e-12 * max(float(np.abs(g).max(initial=0.0)), 1e-300)
     diagonal = np.ascontiguousarray(np.diagonal(matrix))
     for _ in range(200):
-        left = sweep(matrix, diagonal, slope, y, weights, 20, 1e-12 * scale)
-        if left <= 1e-12 * scale:
+        if sweep(matrix, diagonal, slope, y, weights, SWEEPS, enough) <= enough:
             break
-        free = np.flatnonzero((y != 0) | (weights == 0))  # with the signs known, the rest is a linear system
-        sign = np.sign(y[free]) * weights[free]
-        exact = x[free] + solve_system(np.ascontiguousarray(matrix[np.ix_(free, free)]),
-                                 -(g[free] + sign) + matrix[np.ix_(free, np.flatnonzero((y == 0) & (weights != 0)))]
-                                 @ x[(y == 0) & (weights != 0)])  # fmt: skip
-        if np.all((np.sign(exact) == np.sign(y[free])) | (weights[free] == 0)):
-            y[free] = exact
-            slope = g + matrix @ (y - x)
+        y = _with_signs(matrix, slope, y, weights)
+        slope = g + matrix @ (y - x)
     return y - x
+
+
+def _with_signs(matrix: np.ndarray, slope: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A better point than ``y``, or itself: with the signs of y the problem is a linear system.
+
+    Where the solution has other signs, these unknowns stop at zero; if that is no better, all go as far as the first.
+    """
+    free = np.flatnonzero((y != 0) | (weights == 0))
+    here, weights = y[free], weights[free]
+    part = np.ascontiguousarray(matrix[np.ix_(free, free)])
+    slope = slope[free] + np.sign(here) * weights
+    move = solve_system(part, -slope)
+    crossed = (here * (here + move) < 0) & (weights > 0)
+    stopped, to = np.where(crossed, -here, move), y.copy()
+    if crossed.any() and slope @ stopped + 0.5 * stopped @ (part @ stopped) >= 0:
+        over = np.flatnonzero(crossed)
+        first = over[np.argmin(np.abs(here[over] / move[over]))]
+        stopped = move * abs(here[first] / move[first])
+        stopped[first] = -here[first]
+    to[free] = here + stopped
+    return to
 
 
 @jit
