@@ -9,6 +9,7 @@ from files import written
 import numbaopt as no
 from numbaopt.experiments import ExperimentError, load
 from numbaopt.experiments.build import build
+from numbaopt.experiments.config import presentation
 from numbaopt.schedules import Cosine
 from numbaopt.transforms import ClipByNorm, chain
 
@@ -95,6 +96,16 @@ class TestGrids:
             "net-hidden_4_5-activation_relu", "cancer-l2_0.01", "cancer-l2_1e_06"]  # fmt: skip
         assert trials[2].problem.hidden == [4, 5]
 
+    def test_names_of_problems_fit_into_file_names_and_differ(self, tmp_path):
+        text = "[methods]\na = {{ method = 'gd' }}\n[problems.p]\nproblem = 'network'\nhidden = {{ grid = {} }}"
+        names = [trial.name for trial in study(tmp_path, text.format([[4] * 60, [4] * 61])).trials]
+        assert len(set(names)) == 2
+        assert max(map(len, names)) == 100
+        text = "[methods]\na = { method = 'gd' }\n[problems.p]\nproblem = 'saddle'\n[problems.p-dimension_2]\n" \
+               "problem = 'saddle'\n[problems.p2]\nproblem = 'rastrigin'\ndimension = [2, 3]\n"
+        assert "two problems, or values of a grid, have this name" in refused(
+            tmp_path, text.replace("[problems.p2]", "[problems.q]").replace("p-dimension_2", "q-dimension_2"))
+
     @pytest.mark.parametrize(("field", "message"), [
         ("lr = []", "methods.a.lr = []: a grid needs values"),
         ("lr = [0.1, 0.1]", "names a value twice"),
@@ -115,6 +126,26 @@ class TestGrids:
     ])  # fmt: skip
     def test_faults(self, tmp_path, field, message):
         assert message in refused(tmp_path, f"[methods]\na = {{ method = 'adam', {field} }}{SADDLE}")
+
+
+class TestPresentation:
+    TEXT = "[methods]\na = { method = 'gd' }" + SADDLE + "metrics = ['above']\n"
+
+    def test_it_is_read_without_data(self, tmp_path):
+        text = self.TEXT + "[output]\nformats = ['svg']\nagainst = ['epoch']\nquantiles = [0.1, 0.9]\n"
+        output, metrics = presentation(text)
+        assert (output.formats, output.against, output.quantiles) == (["svg"], ["epoch"], [0.1, 0.9])
+        assert metrics == {"p": ("above",)}
+        assert study(tmp_path, text).output == output
+
+    @pytest.mark.parametrize(("line", "message"), [
+        ("format = ['svg']", "unknown key 'output.format'; did you mean 'formats'?"),
+        ("formats = ['sgv']", "output.formats.0 = 'sgv' is not known; did you mean 'svg'?"),
+        ("formats = []", "output.formats = []: "), ("quantiles = [0.9, 0.1]", "output: quantiles = [0.9, 0.1]"),
+        ("quantiles = [0.1, 0.5, 0.9]", "output.quantiles = "),
+    ])  # fmt: skip
+    def test_faults(self, tmp_path, line, message):
+        assert message in refused(tmp_path, f"{self.TEXT}[output]\n{line}")
 
 
 class TestSeeds:
@@ -180,7 +211,7 @@ class TestBuild:
         assert (first.method, first.options) == (no.LBFGS(memory=5), {"epochs": 1, "seed": 0})
         assert auto.method == "auto"
         assert last.options == {"epochs": 1, "seed": 0}  # not our ftol, but SciPy's
-        assert no.minimize(first.task.fun, first.task.x0, method="auto").success
+        assert first.task.solved_by(first.method, first.options).nit == 1
 
     @pytest.mark.parametrize(("method", "problem", "message"), [
         ("method = 'lbfgs', batch_size = 3", CANCER, "methods.a.batch_size: method 'lbfgs' has no use for it"),
@@ -192,6 +223,16 @@ class TestBuild:
         ("method = 'lookahead', opt = { method = 'adam' }, k = 0", SADDLE, "methods.a: "),
         ("method = 'lookahead'", SADDLE, "methods.a: Lookahead() missing 1 required positional argument: 'opt'"),
         ("method = 'auto', clip_norm = 1.0", SADDLE, "takes no clip_norm"),
+        ("method = 'trust-ncg', max_trust_radius = inf", SADDLE, "methods.a.max_trust_radius = inf: numbers must be"),
+        ("method = 'adam', target = { relativ = 1.0 }", SADDLE, "unknown key 'target.relativ'; did you mean 'relati"),
+        ("method = 'adam', target = { relative = 2.0 }", SADDLE, "target.relative = 2.0: input should be less than 1"),
+        ("method = 'adam'", SADDLE + "start = 'rnd'", "problems.p.start = 'rnd' must be a valid list or 'random'"),
+        ("method = 'adam'", CANCER + "standardize = 'larges'", "= 'larges' must be a valid boolean or 'largest'"),
+        ("method = 'adam'", CANCER + "average = 'plyak'", "average = 'plyak' is not known; did you mean 'polyak'?"),
+        ("method = 'adam'", CANCER.replace("logistic_regression'", "linear_model'\nloss = 'hubre'"),
+         "problems.p: loss = 'hubre' is not a known loss; did you mean 'huber'?"),
+        ("method = 'adam'", CANCER.replace("logistic_regression'", "linear_model'\nloss = { loss = 'huber', dlt = 1 }"),
+         "problems.p: loss: Huber has no field 'dlt'; did you mean 'delta'?"),
     ])  # fmt: skip
     def test_methods_that_do_not_fit(self, tmp_path, method, problem, message):
         assert message in refused(tmp_path, f"[methods]\na = {{ {method} }}{problem}")

@@ -4,7 +4,7 @@ Needs ``numbaopt[all]``: pydantic checks the files, matplotlib draws, scikit-lea
 """
 
 from .build import build
-from .config import Experiment, ExperimentError, Study, load
+from .config import ExperimentError, Study, load
 from .estimates import estimate
 from .functions import function
 from .registry import problem
@@ -13,6 +13,6 @@ from .store import Store
 from .task import Task
 
 __all__ = [
-    "Experiment", "ExperimentError", "How", "Store", "Study", "Task", "build", "estimate", "function", "load",
+    "ExperimentError", "How", "Store", "Study", "Task", "build", "estimate", "function", "load",
     "problem", "resume", "run",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 A file names methods once and lists, under each problem, those that run on it and what they change::
 
-    title = "Two methods, one problem"
+    title = "Two methods, two valleys"
     seeds = 10
 
     [methods]
@@ -12,25 +12,29 @@ A file names methods once and lists, under each problem, those that run on it an
     [problems.valley]
     problem = "rosenbrock"
     dimension = [2, 10]
+    start = "random"
     maxiter = 500
 
     [problems.valley.methods]
     momentum = { clip_norm = 1.0 }
     Adam = {}
 
-Settings of a problem hold for its methods unless they set them themselves; a problem without ``methods`` runs them all.
-What problems, or the first table, say of batches has no effect on functions and on methods that know no batches.
-``clip_norm`` and ``clip_value`` of a method clip the gradient before its rule.  Lists and ranges are grids (`grids`);
-those of a problem's own fields make a problem of each value.
+A method is a name that `numbaopt.minimize` knows, with all its fields, ``clip_norm`` and ``clip_value``, or made of
+others: ``{ method = "switch", first = { method = "adam", lr = 0.01 }, second = { method = "sgd" }, at = 500 }`` and
+``{ method = "lookahead", opt = { method = "adam" } }``.  A problem without ``methods`` runs them all; its settings hold
+for its methods unless they set them themselves.  What problems, or the first table, say of batches has no effect on
+functions and on methods that know no batches.  Lists and ranges are grids (`grids`); those of a problem's own fields
+make a problem of each value, and ``data`` (`data`) may name a table under ``[data.NAME]``.
 
 ``seeds = 10`` makes every run ten times, with seeds 0 to 9; a list names them.  A run's seed decides the order of its
 batches, and where it starts if the problem starts at random (networks; functions with ``start = "random"``).  A
 problem's own ``seed`` decides its data (noise, which rows are held out) and is the seed of runs where there are no
 ``seeds``.  What has nothing random in it runs once.
 
-``max_evaluations``, ``max_seconds`` and ``target`` (an objective, or ``{ relative = 1e-6 }``: of the way from start to
-minimum) are budgets besides ``maxiter`` and ``epochs``.  ``metrics`` of a problem chooses columns of its table, and
-``[output]`` says what is drawn.
+``maxiter``, ``epochs``, ``max_evaluations``, ``max_seconds`` and ``target`` (an objective, or ``{ relative = 1e-6 }``:
+of the way from start to minimum) end runs.  ``metrics`` of a problem chooses columns of its table; ``[output]`` says
+what is drawn: ``formats`` ("png", "svg", "pdf"), ``against`` ("step", "evaluation", "epoch", "second") and two
+``quantiles`` over seeds.
 
 Names come from registries: nothing in a file is imported or evaluated (`registry`).
 """
@@ -42,7 +46,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .build import Method, files_of, method_of, problem_of
 from .grids import MAX_RUNS
@@ -58,6 +62,13 @@ class Output(Strict):
     formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = ["png"]
     against: list[Literal["step", "evaluation", "epoch", "second"]] | None = None
     quantiles: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.25, 0.75]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Any:
+        low, high = self.quantiles
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"quantiles = {self.quantiles!r} must be two numbers from 0 to 1, the lower one first")
+        return self
 
 
 class Trial(NamedTuple):
@@ -96,14 +107,11 @@ class Study(NamedTuple):
         return len(self.jobs)
 
 
-Experiment = Study
-
-
 class _File(Strict):
     title: str = ""
     seeds: Any = None
     search_seed: Count = 0
-    output: Output = Output()
+    output: dict[str, Any] = {}
     data: dict[str, dict[str, Any]] = {}
     methods: dict[str, dict[str, Any]]
     problems: dict[str, dict[str, Any]]
@@ -144,6 +152,16 @@ def load(file: str | Path, data: str | Path | None = None, plugins: Sequence[str
         raise ExperimentError(f"{file}: {(error.strerror or str(error)).lower()}") from None
 
 
+def presentation(source: str) -> tuple[Output, dict[str, tuple[str, ...]]]:
+    """How a study's file, given as text, wants to be shown: its ``[output]``, and the metrics that its problems chose.
+
+    Neither data nor plugins are needed.  The problems that the grid of ``valley`` makes are called ``valley-...``.
+    """
+    told = tomllib.loads(source)
+    metrics = {name: tuple(table["metrics"]) for name, table in told["problems"].items() if "metrics" in table}
+    return check(Output, told.get("output", {}), "output"), metrics
+
+
 def _data_option(data: str | Path) -> str:
     path = Path(data).expanduser().absolute()
     if not path.exists():
@@ -159,6 +177,7 @@ def _data_of(told: Any, declared: _File, places: dict[str, Any]) -> Any:
 
 
 def _study(declared: _File, file: Path, places: dict[str, Any]) -> Study:
+    output = check(Output, declared.output, "output")
     tables = [ProblemTable(name, table, declared) for name, table in declared.problems.items()]
     if places["data"] is not None and not any("data" in table.cls.model_fields for table in tables):
         able = (name for name, kind in PROBLEMS.items() if "data" in kind.model_fields)
@@ -178,5 +197,5 @@ def _study(declared: _File, file: Path, places: dict[str, Any]) -> Study:
             jobs += [job for several in made for job in several]
     names = [trial.name for trial in trials]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ExperimentError(f"problems.{twice}: the grid of another problem has a problem of this name")
-    return Study(declared.title or file.stem, file, trials, jobs, declared.output)
+        raise ExperimentError(f"problems.{twice}: two problems, or values of a grid, have this name")
+    return Study(declared.title or file.stem, file, trials, jobs, output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 from .._fields import nearest
@@ -105,6 +106,8 @@ def make(table: dict[str, Any], where: str) -> Any:
 
 def _part(value: Any, where: str) -> Any:
     """A field's value: a number, a schedule's table, or that of a rule within a combined one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ExperimentError(f"{where} = {value}: numbers must be finite")
     if not isinstance(value, dict):
         return tuple(value) if isinstance(value, list) else value
     if "method" not in value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,11 +16,12 @@ from .schema import Batches, ExperimentError, Limits, check, unknown
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 MAX_SEEDS = 10_000
+LONGEST_NAME = 100
 OWN_KEYS = ("problem", "methods", "seeds", "metrics")  # of a problem's table, besides its fields
 
 
 class Plan(NamedTuple):
-    """A method on a problem before its grid is made."""
+    """A method on a problem, before its grid is made."""
 
     where: str
     label: str
@@ -74,7 +76,7 @@ class ProblemTable:
             check(self.cls, {**fields, **plain}, self.where, OWN_KEYS)
             name = "-".join([self.name, *(f"{key}_{_word(value)}" for key, value in chosen.items())])
             seed = {"seed": plain["seed"]} if "seed" in plain else {}
-            yield name, {"problem": self.kind, **fields, **seed}
+            yield _short(name), {"problem": self.kind, **fields, **seed}
 
     def _takes_list(self, keys: tuple[str, ...]) -> bool:
         return "list[" in str(self.cls.model_fields[keys[0]].annotation)
@@ -151,8 +153,15 @@ class ProblemTable:
 
 def _word(value: Any) -> str:
     """A value as a part of a file's name."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:.12g}" if isinstance(value, float) else str(value)
     return re.sub(r"[^A-Za-z0-9.]+", "_", text.replace("+", "")).strip("_")
+
+
+def _short(name: str) -> str:
+    """A name that fits into that of a file, the end of a long one made a hash."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 9]}-{zlib.crc32(name.encode()):08x}"
 
 
 def seeds_of(told: Any, where: str) -> list[int] | None:

@@ -51,6 +51,11 @@ class Limits(Strict):
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     target: float | Relative | None = None
 
+    @field_validator("target", mode="before")
+    @classmethod
+    def _relative(cls, value: Any) -> Any:
+        return check(Relative, value, "target") if isinstance(value, dict) else value
+
     @classmethod
     def starts_at_random(cls, fields: dict[str, Any]) -> bool:
         """Whether a problem with these fields has another start for every seed."""
@@ -94,20 +99,32 @@ def check(model: type[Table], table: dict[str, Any], where: str, also: tuple[str
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        fault = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-        key = ".".join([where, *map(str, fault["loc"])] if where else map(str, fault["loc"]))
-        if fault["type"] == "extra_forbidden":
-            raise unknown("key", key, str(fault["loc"][-1]), [*model.model_fields, *also]) from None
-        if fault["type"] == "missing":
-            raise ExperimentError(f"{key!r} is missing") from None
-        if fault["type"] == "literal_error":
-            valid = re.findall("'([^']*)'", fault["ctx"]["expected"])
-            told = fault["input"]
-            raise ExperimentError(f"{key} = {told!r} is not known; {nearest(str(told), valid)}") from None
-        if fault["type"] == "value_error":
-            shown = f"{key} = {fault['input']!r}" if fault["loc"] else where
-            raise ExperimentError(f"{shown}: {fault['ctx']['error']}") from None
-        raise ExperimentError(f"{key} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}") from None
+        raise _told(error, model, table, where, also) from None
+
+
+def _told(error: ValidationError, model: type[Strict], table: dict[str, Any], where: str,
+          also: tuple[str, ...]) -> ExperimentError:  # fmt: skip
+    """One sentence on one fault; of keys that are not known first."""
+    faults = error.errors(include_url=False)
+    fault = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
+    path, told = fault["loc"], fault["input"]
+    key = ".".join([where, *map(str, path)] if where else map(str, path))
+    if fault["type"] == "extra_forbidden":
+        return unknown("key", key, str(path[-1]), [*model.model_fields, *also])
+    if fault["type"] == "missing":
+        return ExperimentError(f"{key!r} is missing")
+    if fault["type"] == "value_error":
+        reason = fault["ctx"]["error"]
+        return ExperimentError(f"{key} = {told!r}: {reason}" if path and not isinstance(reason, ExperimentError)
+                               else f"{where}: {reason}" if where else str(reason))  # fmt: skip
+    same = [one for one in faults if one["loc"][:1] == path[:1] and len(one["loc"]) > 1]
+    if len(same) > 1 and all(isinstance(one["loc"][1], str) for one in same):  # none of several types
+        wanted = " or ".join(one["msg"].removeprefix("Input should be ") for one in same)
+        return ExperimentError(f"{where}.{path[0]} = {table[str(path[0])]!r} must be {wanted}")
+    if fault["type"] == "literal_error":
+        valid = re.findall("'([^']*)'", fault["ctx"]["expected"])
+        return ExperimentError(f"{key} = {told!r} is not known; {nearest(str(told), valid)}")
+    return ExperimentError(f"{key} = {told!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}")
 
 
 def unknown(what: str, key: str, word: str, valid: Any) -> ExperimentError:
