@@ -276,8 +276,15 @@ class TestSummary:
         assert few.said.startswith("Not tested: with 3 seeds no difference could be significant")
         assert few.said.endswith("it takes 6.")
 
+    def test_those_that_never_reach_the_target_are_worse(self, tmp_path):
+        """A ends at once, B never gets there, each time at another place."""
+        runs = [("p", "A", {}, 0, run([8.0, 0.0])), *(("p", "B", {}, seed, run([8, 1 + seed])) for seed in range(7))]
+        found = against_best(read(stored(tmp_path / "s", runs)).problems[0], ["A", "B"])
+        assert found.p_values == {"B": 2 / 2**7}
+
     def test_seeds_that_change_nothing_are_no_evidence(self, tmp_path):
-        runs = [("p", name, {}, seed, run([8.0, *[4.0] * k, 0.0])) for k, name in enumerate("AB") for seed in range(10)]
+        runs = [("p", name, {}, seed, run([8.0, *[4.0] * k, 0.0], seconds=seconds))
+                for k, name in enumerate("AB") for seed in range(10) for seconds in [np.arange(k + 2.0) * (1 + seed)]]
         found = against_best(read(stored(tmp_path / "s", runs)).problems[0], ["A", "B"])
         assert found.p_values == {}
         assert "nothing is tested" in found.said

@@ -145,9 +145,9 @@ def _state(study: Study) -> dict[str, Any]:
 
 def _environment(study: Study) -> Iterator[tuple[str, str]]:
     """What the runs say of where they were made: each fact once."""
-    names = dict.fromkeys(name for row in study.finished for name in row.about)
+    names = dict.fromkeys(name for row in study.finished for name in row.about if name != "timed")
     for name in names:
-        values = Counter(value_of(row.about[name]) for row in study.finished if name in row.about)
+        values = Counter(value_of(row.about[name]) or "unknown" for row in study.finished if name in row.about)
         numbers = [row.about[name] for row in study.finished if is_number(row.about.get(name))]
         if len(values) == 1:
             yield name, next(iter(values))

@@ -82,6 +82,11 @@ class Setting:
         reached = zip(reversed(TOLERANCES), self.merit, strict=False)
         return next((tolerance for tolerance, work in reached if math.isfinite(work)), None)
 
+    @property
+    def draws(self) -> bool:
+        """Whether its runs depend on the seed."""
+        return len({(run.final, *(cost.work for cost in run.costs.values())) for run in self.runs}) > 1
+
     def by_seed(self, seeds: Iterable[int]) -> dict[int, Run]:
         """The runs of those seeds that have one; the only run of a method that draws nothing stands for all."""
         if self.only_one and self.runs:
@@ -203,7 +208,7 @@ def against_best(problem: Problem, methods: Sequence[str]) -> Against:
         seeds = "one seed" if max(sizes) == 1 else f"{max(sizes)} seeds"
         said = f"Not tested: with {seeds} no difference could be significant at 5 %; it takes {need}."
         return Against(best, {}, said)
-    random = {method: pair for method, pair in pairs.items() if (pair != pair[:, :1]).any()}
+    random = {method: pair for method, pair in pairs.items() if leader.draws or problem.chosen(method).draws}
     raw = np.array([signed_rank(*pair) for pair in random.values()])
     told_apart = np.isfinite(raw)
     comparisons = int(told_apart.sum())
