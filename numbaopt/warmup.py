@@ -101,7 +101,7 @@ def _models() -> Iterator[tuple[str, Callable[[], Any]]]:
             for kind in ("dense", "sparse"):
                 def run(loss: str = loss, dtype: Any = dtype, kind: str = kind) -> None:
                     X = rows.astype(dtype)
-                    y = np.arange(20) % (3 if loss == "multinomial" else 2)
+                    y = 1.0 + np.arange(20) % (3 if loss == "multinomial" else 2)
                     model = LinearModel(X if kind == "dense" else sparse.csr_matrix(X), y, loss=loss, l2=0.1)
                     for method in OF_MODELS:
                         try:

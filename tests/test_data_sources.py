@@ -1,13 +1,10 @@
 """Data sets of studies: archives, Parquet, generators, OpenML, and where files are looked for."""
 
-import gzip
-import io
-import tarfile
 import urllib.error
 
 import numpy as np
 import pytest
-from files import written
+from files import idx, mnist_like, written
 from scipy import sparse
 
 from numbaopt.experiments import ExperimentError, build, load
@@ -16,23 +13,6 @@ from numbaopt.experiments.readers import parse_idx, read
 
 X = np.array([[1.0, 0.0, 2.5], [0.0, -1.0, 0.0], [3.0, 0.0, 1e-3], [0.5, 4.0, 0.0]])
 Y = np.array([1.0, -1.0, 1.0, -1.0])
-
-
-def idx(array, kind=8):
-    return bytes([0, 0, kind, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
-
-
-def mnist_like(path, parts=("train", "t10k"), pack=True):
-    rng = np.random.default_rng(0)
-    with tarfile.open(path, "w:gz") as archive:
-        for part in parts:
-            for what, shape in (("images-idx3", (20, 2, 2)), ("labels-idx1", (20,))):
-                content = idx((rng.random(shape) * (256 if len(shape) > 1 else 3)).astype(np.uint8))
-                content = gzip.compress(content) if pack else content
-                member = tarfile.TarInfo(f"data/{part}-{what}-ubyte{'.gz' if pack else ''}")
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-    return path
 
 
 def message_of(call, *arguments, **named):

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import written
+from files import mnist_like, written
+from scipy import sparse
 from typer.testing import CliRunner
 
 from numbaopt import cli
-from numbaopt.experiments import ExperimentError, Store, data, load, report, run
+from numbaopt.experiments import ExperimentError, Store, build, data, load, report, run
 from numbaopt.experiments.progress import Quiet, Tables
 from numbaopt.optimizers import Adam, Momentum
 from numbaopt.schedules import Cosine, Warmup
@@ -90,11 +91,23 @@ class TestFile:
         assert "batch_size" not in first.methods["m"].options
         assert "epochs" not in second.methods["m"].options
 
-    def test_the_shipped_files_are_sound(self):
-        files = sorted((ROOT / "experiments").glob("*.toml"))
-        assert {file.stem for file in files} >= {"tutorial", "logistic"}
-        for file in files:
-            assert load(file).trials
+    def test_the_shipped_files_are_sound_and_their_problems_run(self, tmp_path):
+        mnist_like(tmp_path / "mnist.tgz")
+        words = sparse.random(40, 30, 0.2, "csr", random_state=0)
+        np.savez(tmp_path / "farm_ads.npz", data=words.data, indices=words.indices, indptr=words.indptr,
+                 shape=words.shape, y=np.arange(40) % 2)  # fmt: skip
+        studies = {file.stem: load(file, tmp_path) for file in sorted((ROOT / "experiments").glob("*.toml"))}
+        assert set(studies) >= {"tutorial", "logistic", "which_optimizer", "sparse_text", "mnist", "adam_paper"}
+        assert 10_000 < studies["which_optimizer"].count < 30_000
+        kinds = {}
+        for study in studies.values():
+            for job in study.jobs:
+                kinds.setdefault(job.spec["problem"]["problem"], job)
+        assert set(kinds) >= {"quadratic", "recurrent_unit", "linear_model", "network", "logistic_regression"}
+        for job in kinds.values():
+            built = build(job.spec)
+            few = {"epochs": 1} if "epochs" in built.options else {"maxiter": 3}
+            assert built.task.solved_by(built.method, built.options | few).nit > 0
 
     @pytest.mark.parametrize(("text", "message"), [
         ("a = ", "Invalid value"),

@@ -53,7 +53,7 @@ class TestGrids:
         assert made[1] == no.SGD(lr=Cosine(0.1, 20))
         assert made[5] == no.Switch(no.Adam(lr=0.1), no.SGD(), at=7)
         assert made[7] == chain(ClipByNorm(2.0), no.Lookahead(no.Adam(lr=0.2), k=6))
-        assert jobs[7].settings == {"opt.lr": 0.2}
+        assert jobs[7].settings == {"lr": 0.2}
         assert made[9] == no.SGD(lr=no.schedules.MultiStep(0.1, (3.0, 4.0)))
 
     def test_random_search_draws_the_same_again_and_more(self, tmp_path):

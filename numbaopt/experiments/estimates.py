@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 from ..arguments import EPOCHS, MAXITER
-from ..optimizers import SGD
+from ..optimizers import Adam
 from .build import Built, build
 from .config import Study
 from .jobs import Job
 from .methods import is_rule
 
-STEPS = 200  # of a function that are timed; of a model one pass
+STEPS = 2000  # of a function that are timed; of a model one pass
 LIKELY = 200  # iterations after which methods with line searches and the like have ended
 _COSTS: dict[str, float] = {}  # seconds, by problem and batch size
 
@@ -21,9 +21,10 @@ _COSTS: dict[str, float] = {}  # seconds, by problem and batch size
 def estimate(study: Study) -> float:
     """Seconds that all runs take one after the other, at most: the runs that end early are not known.
 
-    On every problem a few steps of gradient descent, or an epoch for every batch size, are timed once compiled; all
-    rules are taken to cost as much, and methods that are no rules to end after 200 evaluations.  Left out are loading
-    data, compiling (a second or so for each rule, once a machine), and what batched runs and several cores save.
+    On every problem a few steps of Adam, or an epoch for every batch size, are timed once compiled; all rules are taken
+    to cost as much, and methods that are no rules to end after 200 evaluations.  Left out are loading data, compiling
+    (a second or so for each rule, once a machine), and what batched runs and several cores save.  BLAS has one thread
+    meanwhile: products as small as a batch gain nothing from more.
 
     Parameters
     ----------
@@ -80,14 +81,17 @@ def passes(options: dict[str, Any], batch: int | None, rule: bool) -> float:
 
 def seconds_of_pass(built: Built, batch: int | None) -> float:
     """The time of an epoch in batches, or of a step on the whole objective, machine code being there."""
+    from threadpoolctl import threadpool_limits  # with scikit-learn
+
     task, model = built.task, hasattr(built.task.fun, "n_terms")
     steps = 1 if model else STEPS
     options: dict[str, Any] = {"maxiter": steps, "gtol": 0.0}
     if batch is not None:
         options = {"epochs": 1, "batch_size": batch}
-    rule: Any = SGD
-    for _ in range(2):
-        began = time.perf_counter()
-        task.solved_by(rule(lr=0.0), options)
-        seconds = time.perf_counter() - began
+    rule: Any = Adam
+    with threadpool_limits(1, "blas"):
+        for _ in range(2):
+            began = time.perf_counter()
+            task.solved_by(rule(lr=0.0), options)
+            seconds = time.perf_counter() - began
     return seconds / steps

@@ -161,8 +161,8 @@ def expand(table: dict[str, Any], axes: list[Axis], samples: int | None, name: s
 
 
 def setting(keys: Keys) -> str:
-    """The name of a field in tables and figures: the rate of a schedule is ``lr``, as a plain one."""
-    name = ".".join(keys)
+    """The name of a field in tables and figures: the rate of a schedule, or of the rule in a Lookahead, is ``lr``."""
+    name = ".".join(keys).replace("opt.lr", "lr")
     while name.endswith("lr.lr"):
         name = name.removesuffix(".lr")
     return name

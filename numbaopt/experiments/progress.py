@@ -173,7 +173,10 @@ def table(store: Store, problem: str, echo: Callable[[str], Any] = print) -> Non
         made.row(name, known)
     if len(order) < len(settings):
         echo(f"  ... and {len(settings) - len(order)} other settings")
-    if any(row.status == "done" and not row.about.get("timed", True) for row in rows):
+    shared = [row for row in rows if row.status == "done" and not row.about.get("timed", True)]
+    if any("rounds" in row.about for row in shared):
+        echo("  The machine was busy with something else: these times mean little.")
+    elif shared:
         echo("  Times are of runs that shared the machine, or one call, with others; --timing makes them alone.")
 
 

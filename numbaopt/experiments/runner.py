@@ -313,6 +313,8 @@ def _checkpoints(out: Path, waiting: Sequence[Job]) -> Iterator[Path]:
                 path.unlink()
     except OSError as error:
         raise ExperimentError(f"{error.filename or folder}: {(error.strerror or str(error)).lower()}") from None
-    yield folder
-    if not any(folder.iterdir()):
-        folder.rmdir()
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # where there are some
+            folder.rmdir()

@@ -6,6 +6,7 @@ All three are executors in the sense of `concurrent.futures`, so that nobody els
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import threading
@@ -120,7 +121,8 @@ def _cluster(jobs: int, scheduler: str) -> Iterator[Any]:
         raise ExperimentError("--scheduler needs dask and distributed: pip install 'numbaopt[dask]'") from None
     if scheduler == "local":
         with (dask.config.set({"distributed.nanny.pre-spawn-environ": ONE_THREAD}),
-              LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None) as cluster,
+              LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None,
+                           silence_logs=logging.ERROR) as cluster,
               Client(cluster) as client):  # fmt: skip
             yield client
         return
