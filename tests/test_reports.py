@@ -387,7 +387,7 @@ def checked(text):
     assert len(found.ids) == len(set(found.ids))
     assert all(link.startswith("#") and link[1:] in found.ids for link in found.links)
     assert not re.search(r"@import|url\((?!#)", text)
-    return " ".join("".join(found.text).split())
+    return " ".join(" ".join(found.text).split())
 
 
 class TestPage:
@@ -490,6 +490,19 @@ class TestPage:
         with pytest.raises(ExperimentError, match="figures: file exists"):
             report(folder)
         assert not (folder / "report.html").exists()
+
+
+class TestAgain:
+    def test_the_command_and_what_it_read(self, tmp_path):
+        places = {"data": "/my data/t.csv", "plugins": ["mine.py"], "folder": "."}
+        job = Job("p", "A", {}, 0, {"places": places, "files": {"t.csv": "0123"}})
+        header = Header("Small", "a study.toml", "text", ("p",), ("A",))
+        with Store.create(tmp_path / "s", header, [job]) as store:
+            store.record(job.id, run([8.0, 1.0], about={"timed": True, "rounds": 3, "commit": ""}))
+        text = checked(report(tmp_path / "s").read_text("utf-8"))
+        assert "numbaopt run 'a study.toml' --data '/my data/t.csv' --plugin mine.py --timing --out DIR" in text
+        assert "t.csv SHA-256 0123…" in text
+        assert "commit unknown" in text
 
 
 class TestWords:
