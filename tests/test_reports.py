@@ -194,7 +194,7 @@ class TestSummary:
         study = read(stored(tmp_path / "s", runs))
         (problem,) = study.problems
         assert (problem.best, problem.known, problem.start, problem.unit) == (0.0, False, 100.0, "evaluations")
-        assert "cannot be built" in problem.unbuilt
+        assert "is not built here (KeyError" in problem.unbuilt
         one, two = problem.settings["A"]
         assert [one.costs(0.01)[0].tolist(), two.costs(0.01)[0].tolist()] == [[4.0, 0.375], [3.0, 0.25]]
         assert (one.tolerance, two.tolerance) == (1e-8, 1e-2)
@@ -503,6 +503,22 @@ class TestAgain:
         assert "numbaopt run 'a study.toml' --data '/my data/t.csv' --plugin mine.py --timing --out DIR" in text
         assert "t.csv SHA-256 0123…" in text
         assert "commit unknown" in text
+
+
+    def test_code_of_others_is_not_run(self, tmp_path):
+        """The folder of a study may come from anywhere; its plugin is run only where it is named."""
+        plugin, ran = tmp_path / "mine.py", tmp_path / "ran"
+        plugin.write_text(f"open({str(ran)!r}, 'w').close()\n")
+        spec = {"problem": {"problem": "saddle"}, "files": {}, "method": {"method": "gd", "lr": 0.1}, "seed": 0,
+                "options": {}, "places": {"data": None, "plugins": [str(plugin)], "folder": "."}}  # fmt: skip
+        job = Job("p", "A", {}, 0, spec)
+        with Store.create(tmp_path / "s", Header("Small", "s.toml", "text", ("p",), ("A",)), [job]) as store:
+            store.record(job.id, run([8.0, 1.0]))
+        text = checked(report(tmp_path / "s").read_text("utf-8"))
+        assert "mine.py, which is only run where it is named, by --plugin" in text
+        assert not ran.exists()
+        report(tmp_path / "s", plugins=[plugin])
+        assert ran.exists()
 
 
 class TestWords:

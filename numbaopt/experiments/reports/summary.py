@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ...status import NOT_FINITE
-from ..build import build
+from ..schema import ExperimentError
 from ..store import Header, Row, Store
 from .profiles import first_hit
 from .statistics import Comparison, compare, fewest_pairs, holm, quantiles, signed_rank
@@ -250,7 +250,7 @@ class Study:
         From a run's spec to what it is made of.
     """
 
-    def __init__(self, store: Store, build: Callable[[dict[str, Any]], Any] = build):
+    def __init__(self, store: Store, build: Callable[[dict[str, Any]], Any]):
         self.header: Header = store.header
         self.rows = store.runs()
         self.finished = [row for row in self.rows if row.status in ("done", "failed")]
@@ -314,8 +314,8 @@ def _built(row: Row, build: Callable[[dict[str, Any]], Any]) -> tuple[Any, str]:
     try:
         return build(row.spec).task, ""
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        return None, f"This problem cannot be built here ({why}), so its optimum and contours are missing."
+        why = str(error) if isinstance(error, ExperimentError) else f"{type(error).__name__}: {error}"
+        return None, f"This problem is not built here ({why}), so its optimum and contours are missing."
 
 
 def _optimum(task: Any, found: float) -> tuple[float, bool]:
