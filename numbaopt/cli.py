@@ -165,12 +165,12 @@ def warm_up(parts: list[str] | None) -> None:
     print(f"{count} pieces in {time.perf_counter() - began:.0f} s; they are kept in the disk cache.")
 
 
-def report_study(out: Path, formats: list[str]) -> None:
+def report_study(out: Path, formats: list[str], plugins: list[Path]) -> None:
     """What ``numbaopt report`` does."""
     with told():
         from .experiments.reports import report
 
-        print(report(out, formats or ("svg",)))
+        print(report(out, formats or ("svg",), plugins))
 
 
 def list_methods() -> None:
@@ -292,9 +292,10 @@ else:
         kinds: Annotated[
             list[str] | None, typer.Option("--format", help="Of the figures: svg, png, pdf; may be given again.")
         ] = None,
+        plugin: Annotated[list[Path] | None, typer.Option(help="Python file of the study's that may be run.")] = None,
     ) -> None:
         """Write DIR/report.html, one page with all figures in it, and the figures as files into DIR/figures."""
-        report_study(out, kinds or [])
+        report_study(out, kinds or [], plugin or [])
 
     @app.command("warmup")
     def _warmup(

@@ -384,7 +384,7 @@ class TestStudyCommands:
         assert result.stdout.split() == [str(page)]
         text = page.read_text("utf-8")
         assert small[0].header.title in text
-        assert "cannot be built" not in text
+        assert "is not built here" not in text
         assert "objective − optimum" in text
         assert (tmp_path / "s" / "figures" / "valley-step.png").is_file()
         assert "format 'gif' is unknown" in self.invoke("report", folder, "--format", "gif", code=2).stderr
