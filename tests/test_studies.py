@@ -1,6 +1,7 @@
 """Studies: a file becomes jobs, each of which says all that its run needs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +127,15 @@ class TestGrids:
     ])  # fmt: skip
     def test_faults(self, tmp_path, field, message):
         assert message in refused(tmp_path, f"[methods]\na = {{ method = 'adam', {field} }}{SADDLE}")
+
+
+def test_the_study_of_the_readme_is_sound(tmp_path):
+    text = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
+    written(tmp_path, "1,2,0\n3,4,1\n", "a9a.csv")
+    found = study(tmp_path, text.split("```toml\n")[1].split("```")[0])
+    assert [trial.name for trial in found.trials] == ["dents-dimension_2", "dents-dimension_10", "text-data_a9a",
+                                                      "text-data_wide"]  # fmt: skip
+    assert found.count == 4 * 10 * (9 + 40) + 2 * 10 + 2  # L-BFGS has nothing random on data
 
 
 class TestPresentation:
