@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from numbaopt import cli, minimize
 from numbaopt.experiments import ExperimentError, How, Store, build, execute, load, machine, resume, run, runner
 from numbaopt.experiments.lock import Lock
-from numbaopt.experiments.progress import Quiet
+from numbaopt.experiments.progress import Quiet, Tables
 from numbaopt.experiments.schedulers import Here
 
 STUDY = """
@@ -211,6 +211,18 @@ class TestRun:
         assert run(load(written(tmp_path, text.replace("[0.1]", "[0.1, 0.2]"))), out, show=Quiet)["done"] == 2
         with pytest.raises(ExperimentError, match="holds another study"):
             run(load(written(tmp_path, text.replace("[0.1]", "[0.3]"))), out, show=Quiet)
+
+    def test_tables_have_a_row_for_each_setting(self, study, tmp_path):
+        lines = []
+        run(study, tmp_path / "out", How(jobs=1), lambda store: Tables(store, lines.append))
+        assert lines[0].startswith(f"Many: {len(study.jobs)} runs, at most about ")
+        adam = next(line.split() for line in lines if line.startswith("  Adam (lr 0.1)"))
+        with Store.open(tmp_path / "out") as store:
+            rows = [row for row in store.runs(problem="valley", method="Adam") if row.settings["lr"] == 0.1]
+        assert adam[5] == f"{np.median([row.fun for row in rows]):.6g}"
+        at = next(k for k, line in enumerate(lines) if line.startswith("[line]"))
+        assert lines[at + 1].split() == ["method", "objective", "runs", "epochs", "ms/epoch"]
+        assert lines[at + 3].split()[4] == "3"  # Adam (lr 0.001), of three seeds
 
     def test_failed_runs_are_made_again_when_asked(self, plugged, tmp_path):
         code = PLUGIN + ("@function(start=[1.0, 1.0])\ndef later(x):\n    assert os.path.exists(FLAG)\n"
