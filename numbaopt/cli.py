@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,15 +73,29 @@ def told(out: Path | None = None) -> Iterator[None]:
 def make_runs(out: Path, how: dict[str, Any], quiet: bool, lines: bool, study: Callable[[], Any] | None = None) -> None:
     """What ``numbaopt run`` and ``numbaopt resume`` do; exit code 1 if a run failed."""
     with told(out):
+        if not (quiet or lines):  # what draws the report should be known to be there before the work is done
+            import jinja2  # noqa: F401
+            import matplotlib.figure  # noqa: F401
+
         from .experiments import How, progress, resume, run
 
         show = progress.Quiet if quiet else progress.Lines if lines else progress.Tables
         counts = run(study(), out, How(**how), show) if study else resume(out, How(**how), show)
         if not (quiet or lines):
-            print(f"Everything is in {out}: numbaopt list, show and export tell more.")
+            print(f"Everything is in {draw(out)}; numbaopt list, show and export tell more.")
             if counts["failed"]:
                 print(f"{counts['failed']} runs failed: numbaopt list {shlex.quote(str(out))} --status failed")
         raise SystemExit(1 if counts["failed"] else 0)
+
+
+def draw(out: Path) -> Path:
+    """The report of a study, with figures as its file asks for."""
+    from .experiments import Store
+    from .experiments.reports import report
+
+    with Store.open(out) as store:
+        output = tomllib.loads(store.header.source).get("output", {})
+    return report(out, output.get("formats", ("svg",)))
 
 
 def list_runs(out: Path, lines: bool, **filters: Any) -> None:
@@ -150,12 +165,12 @@ def warm_up(parts: list[str] | None) -> None:
     print(f"{count} pieces in {time.perf_counter() - began:.0f} s; they are kept in the disk cache.")
 
 
-def report_study(out: Path, formats: list[str]) -> None:
+def report_study(out: Path, formats: list[str], plugins: list[Path]) -> None:
     """What ``numbaopt report`` does."""
     with told():
         from .experiments.reports import report
 
-        print(report(out, formats or ("svg",)))
+        print(report(out, formats or ("svg",), plugins))
 
 
 def list_methods() -> None:
@@ -277,9 +292,10 @@ else:
         kinds: Annotated[
             list[str] | None, typer.Option("--format", help="Of the figures: svg, png, pdf; may be given again.")
         ] = None,
+        plugin: Annotated[list[Path] | None, typer.Option(help="Python file of the study's that may be run.")] = None,
     ) -> None:
         """Write DIR/report.html, one page with all figures in it, and the figures as files into DIR/figures."""
-        report_study(out, kinds or [])
+        report_study(out, kinds or [], plugin or [])
 
     @app.command("warmup")
     def _warmup(

@@ -261,11 +261,14 @@ class TestCommandLine:
         return CliRunner().invoke(cli.app, list(map(str, arguments)))
 
     def test_run(self, tmp_path):
-        file = written(tmp_path, "[methods]\ngd = {method='gd'}\n[problems.p]\nproblem='saddle'\nmaxiter=5")
+        file = written(tmp_path, "[output]\nformats = ['png']\n[methods]\ngd = {method='gd'}\n"
+                                 "[problems.p]\nproblem='saddle'\nmaxiter=5")  # fmt: skip
         result = self.invoke("run", file, "--out", tmp_path / "out")
+        assert {path.suffix for path in (tmp_path / "out" / "figures").iterdir()} == {".png"}
         assert result.exit_code == 0, result.output
         assert "[p] A saddle between two minima" in result.stdout
-        assert result.stdout.splitlines()[-1].startswith(f"Everything is in {tmp_path / 'out'}")
+        assert result.stdout.splitlines()[-1].startswith(f"Everything is in {tmp_path / 'out' / 'report.html'};")
+        assert "<svg" in (tmp_path / "out" / "report.html").read_text()
 
     def test_run_with_data(self, tmp_path):
         table = written(tmp_path, "".join(f"{k},{k * k % 7},{'ab'[k > 9]}\n" for k in range(20)), "t.csv")
@@ -297,8 +300,15 @@ class TestCommandLine:
         assert max(map(len, lines)) <= 200
         assert self.invoke("methods").exit_code == 0
 
+    def test_warmup(self):
+        result = self.invoke("warmup", "rules")
+        assert result.exit_code == 0, result.output
+        assert "  rule Adam\n" in result.stdout
+        assert result.stdout.splitlines()[-1].endswith("they are kept in the disk cache.")
+        assert "part 'rule' is not known; did you mean 'rules'?" in self.invoke("warmup", "rule").stderr
+
     @pytest.mark.process
-    @pytest.mark.parametrize("package", ["typer", "pydantic", "sklearn"])
+    @pytest.mark.parametrize("package", ["typer", "pydantic", "matplotlib", "sklearn"])
     def test_what_is_not_installed_is_told(self, tmp_path, package):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(f"raise ModuleNotFoundError('no', name={package!r})")
@@ -374,7 +384,7 @@ class TestStudyCommands:
         assert result.stdout.split() == [str(page)]
         text = page.read_text("utf-8")
         assert small[0].header.title in text
-        assert "cannot be built" not in text
+        assert "is not built here" not in text
         assert "objective − optimum" in text
         assert (tmp_path / "s" / "figures" / "valley-step.png").is_file()
         assert "format 'gif' is unknown" in self.invoke("report", folder, "--format", "gif", code=2).stderr

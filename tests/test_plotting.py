@@ -201,3 +201,20 @@ def test_public_functions_are_documented():
     for function in (convergence, trajectories, schedules):
         assert "Examples" in function.__doc__
         assert "ax" in plotting.__dict__[function.__name__].__annotations__
+
+
+def test_trajectories_without_a_function_and_with_looks_of_others():
+    path = np.array([[0.0, 0.0], [1.0, 2.0]])
+    ax = trajectories(None, {"Adam": path}, looks={"Adam": ("#123456", "--")})
+    assert not ax.collections  # no contours
+    line = next(line for line in ax.lines if line.get_label() == "Adam")
+    assert (line.get_color(), line.get_linestyle()) == ("#123456", "--")
+
+
+def test_lines_that_leave_the_picture_are_named_where_they_do():
+    ax = plt.figure().add_subplot()
+    (line,) = ax.plot([0, 1, 2], [1.0, 2.0, 50.0], label="up")
+    ax.set_ylim(0, 10)
+    plotting.label_ends(ax, [line])
+    (end,) = [other for other in ax.lines if other.get_label() == "_end"]
+    assert end.get_xydata().tolist() == [[1.0, 2.0]]

@@ -194,7 +194,7 @@ class TestSummary:
         study = read(stored(tmp_path / "s", runs))
         (problem,) = study.problems
         assert (problem.best, problem.known, problem.start, problem.unit) == (0.0, False, 100.0, "evaluations")
-        assert "cannot be built" in problem.unbuilt
+        assert "is not built here (KeyError" in problem.unbuilt
         one, two = problem.settings["A"]
         assert [one.costs(0.01)[0].tolist(), two.costs(0.01)[0].tolist()] == [[4.0, 0.375], [3.0, 0.25]]
         assert (one.tolerance, two.tolerance) == (1e-8, 1e-2)
@@ -276,8 +276,15 @@ class TestSummary:
         assert few.said.startswith("Not tested: with 3 seeds no difference could be significant")
         assert few.said.endswith("it takes 6.")
 
+    def test_those_that_never_reach_the_target_are_worse(self, tmp_path):
+        """A ends at once, B never gets there, each time at another place."""
+        runs = [("p", "A", {}, 0, run([8.0, 0.0])), *(("p", "B", {}, seed, run([8, 1 + seed])) for seed in range(7))]
+        found = against_best(read(stored(tmp_path / "s", runs)).problems[0], ["A", "B"])
+        assert found.p_values == {"B": 2 / 2**7}
+
     def test_seeds_that_change_nothing_are_no_evidence(self, tmp_path):
-        runs = [("p", name, {}, seed, run([8.0, *[4.0] * k, 0.0])) for k, name in enumerate("AB") for seed in range(10)]
+        runs = [("p", name, {}, seed, run([8.0, *[4.0] * k, 0.0], seconds=seconds))
+                for k, name in enumerate("AB") for seed in range(10) for seconds in [np.arange(k + 2.0) * (1 + seed)]]
         found = against_best(read(stored(tmp_path / "s", runs)).problems[0], ["A", "B"])
         assert found.p_values == {}
         assert "nothing is tested" in found.said
@@ -380,7 +387,7 @@ def checked(text):
     assert len(found.ids) == len(set(found.ids))
     assert all(link.startswith("#") and link[1:] in found.ids for link in found.links)
     assert not re.search(r"@import|url\((?!#)", text)
-    return " ".join("".join(found.text).split())
+    return " ".join(" ".join(found.text).split())
 
 
 class TestPage:
@@ -483,6 +490,35 @@ class TestPage:
         with pytest.raises(ExperimentError, match="figures: file exists"):
             report(folder)
         assert not (folder / "report.html").exists()
+
+
+class TestAgain:
+    def test_the_command_and_what_it_read(self, tmp_path):
+        places = {"data": "/my data/t.csv", "plugins": ["mine.py"], "folder": "."}
+        job = Job("p", "A", {}, 0, {"places": places, "files": {"t.csv": "0123"}})
+        header = Header("Small", "a study.toml", "text", ("p",), ("A",))
+        with Store.create(tmp_path / "s", header, [job]) as store:
+            store.record(job.id, run([8.0, 1.0], about={"timed": True, "rounds": 3, "commit": ""}))
+        text = checked(report(tmp_path / "s").read_text("utf-8"))
+        assert "numbaopt run 'a study.toml' --data '/my data/t.csv' --plugin mine.py --timing --out DIR" in text
+        assert "t.csv SHA-256 0123…" in text
+        assert "commit unknown" in text
+
+
+    def test_code_of_others_is_not_run(self, tmp_path):
+        """The folder of a study may come from anywhere; its plugin is run only where it is named."""
+        plugin, ran = tmp_path / "mine.py", tmp_path / "ran"
+        plugin.write_text(f"open({str(ran)!r}, 'w').close()\n")
+        spec = {"problem": {"problem": "saddle"}, "files": {}, "method": {"method": "gd", "lr": 0.1}, "seed": 0,
+                "options": {}, "places": {"data": None, "plugins": [str(plugin)], "folder": "."}}  # fmt: skip
+        job = Job("p", "A", {}, 0, spec)
+        with Store.create(tmp_path / "s", Header("Small", "s.toml", "text", ("p",), ("A",)), [job]) as store:
+            store.record(job.id, run([8.0, 1.0]))
+        text = checked(report(tmp_path / "s").read_text("utf-8"))
+        assert "mine.py, which is only run where it is named, by --plugin" in text
+        assert not ran.exists()
+        report(tmp_path / "s", plugins=[plugin])
+        assert ran.exists()
 
 
 class TestWords:

@@ -16,9 +16,9 @@ from process import start
 from typer.testing import CliRunner
 
 from numbaopt import cli, minimize
-from numbaopt.experiments import ExperimentError, How, Store, build, execute, load, resume, run, runner
+from numbaopt.experiments import ExperimentError, How, Store, build, execute, load, machine, resume, run, runner
 from numbaopt.experiments.lock import Lock
-from numbaopt.experiments.progress import Quiet
+from numbaopt.experiments.progress import Quiet, Tables
 from numbaopt.experiments.schedulers import Here
 
 STUDY = """
@@ -212,6 +212,18 @@ class TestRun:
         with pytest.raises(ExperimentError, match="holds another study"):
             run(load(written(tmp_path, text.replace("[0.1]", "[0.3]"))), out, show=Quiet)
 
+    def test_tables_have_a_row_for_each_setting(self, study, tmp_path):
+        lines = []
+        run(study, tmp_path / "out", How(jobs=1), lambda store: Tables(store, lines.append))
+        assert lines[0].startswith(f"Many: {len(study.jobs)} runs, at most about ")
+        adam = next(line.split() for line in lines if line.startswith("  Adam (lr 0.1)"))
+        with Store.open(tmp_path / "out") as store:
+            rows = [row for row in store.runs(problem="valley", method="Adam") if row.settings["lr"] == 0.1]
+        assert adam[5] == f"{np.median([row.fun for row in rows]):.6g}"
+        at = next(k for k, line in enumerate(lines) if line.startswith("[line]"))
+        assert lines[at + 1].split() == ["method", "objective", "runs", "epochs", "ms/epoch"]
+        assert lines[at + 3].split()[4] == "3"  # Adam (lr 0.001), of three seeds
+
     def test_failed_runs_are_made_again_when_asked(self, plugged, tmp_path):
         code = PLUGIN + ("@function(start=[1.0, 1.0])\ndef later(x):\n    assert os.path.exists(FLAG)\n"
                          "    return float(x @ x)\n")  # fmt: skip
@@ -259,19 +271,20 @@ class TestRun:
         assert before[0].items() <= after[0].items()
         assert resume(out, How(jobs=1), Quiet)["waiting"] == 0
 
-    def test_ctrl_c_keeps_what_is_done(self, study, serial, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_signals_keep_what_is_done(self, study, serial, tmp_path, monkeypatch, number):
         real, calls = Here.submit, []
 
         def submit(self, function, *arguments):
             calls.append(arguments)
             if len(calls) == 3:
-                raise KeyboardInterrupt
+                signal.raise_signal(number)
             return real(self, function, *arguments)
 
         monkeypatch.setattr(Here, "submit", submit)
         out, file = tmp_path / "out", written(tmp_path, STUDY)
         result = CliRunner().invoke(cli.app, ["run", str(file), "--out", str(out), "--jobs", "1", "--quiet"])
-        assert result.exit_code == 130
+        assert result.exit_code == 128 + number
         assert result.stderr == f"numbaopt: interrupted; what is done is kept, go on with: numbaopt resume {out}\n"
         with Store.open(out) as store:
             assert store.counts()["done"] > 0
@@ -285,6 +298,33 @@ class TestRun:
         with Lock(out), pytest.raises(ExperimentError, match=f"is held by process {os.getpid()} on"):
             run(study, out, show=Quiet)
         assert [path.name for path in out.iterdir()] == ["study.lock"]
+
+
+class TestMachine:
+    @pytest.mark.parametrize(("load", "own", "share", "timed"), [
+        (0.1, 1, 1, True), (3.9, 4, 1, True), (3.9, 1, 1, True), (5.1, 1, 1, False), (0.0, 8, 1, False),
+        (0.1, 1, 5, False)])  # fmt: skip
+    def test_times_under_load_are_marked(self, monkeypatch, load, own, share, timed):
+        monkeypatch.setattr(machine, "load_average", lambda: load)
+        monkeypatch.setattr(machine, "available_cores", lambda: 4)
+        about = machine.about(own, share)
+        assert (about["timed"], about["load"], about["processes"]) == (timed, load, own)
+        assert about.get("batched", 1) == share
+        assert {"numbaopt", "numba", "numpy", "scipy", "python", "cpu", "threads", "started"} <= set(about)
+
+    def test_the_commit_of_a_folder(self, tmp_path):
+        assert machine.commit(str(tmp_path)) == ""
+        git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run([*git, "init", "-q"], check=True)
+        (tmp_path / "file").write_text("1")
+        subprocess.run([*git, "add", "file"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+        machine.commit.cache_clear()
+        name = machine.commit(str(tmp_path))
+        assert len(name) == 40
+        (tmp_path / "file").write_text("2")
+        machine.commit.cache_clear()
+        assert machine.commit(str(tmp_path)) == name + "+"
 
 
 class TestLock:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-FORMATS = {"objective": ".6g", "distance": ".1e", "above": ".1e", "steps": ",d", "epochs": ",d",
+FORMATS = {"objective": ".6g", "distance": ".1e", "above": ".1e", "steps": ",d", "epochs": ",d", "runs": ",d",
            "accuracy": ".4f", "log-loss": ".4f", "R2": ".4f", "RMSE": ".4g", "us/step": ".3f", "ms/epoch": ".3f",
            "first |g|": ".1e", "last |g|": ".1e"}  # fmt: skip
 COLUMN = 10  # least width

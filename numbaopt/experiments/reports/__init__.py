@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..._look import styles
+from ..build import Built, build
 from ..report import write
 from ..schema import ExperimentError
 from ..store import Store
@@ -17,7 +20,9 @@ from .summary import Study
 __all__ = ["report"]
 
 
-def report(directory: str | os.PathLike, formats: Sequence[str] = ("svg",)) -> Path:
+def report(
+    directory: str | os.PathLike, formats: Sequence[str] = ("svg",), plugins: Sequence[str | os.PathLike] = ()
+) -> Path:
     """Write ``report.html`` into a study's folder, and its figures into ``figures`` beside it.
 
     The page needs nothing but itself.  A study that still runs is reported as it stands; the same runs make the same
@@ -29,6 +34,10 @@ def report(directory: str | os.PathLike, formats: Sequence[str] = ("svg",)) -> P
         A study's folder.
     formats : sequence of {"svg", "png", "pdf"}
         Of the files in ``figures``; they are one column of a journal wide (3.4 inches).
+
+    plugins : sequence of path
+        Files with problems of the study's that may be run: a folder may come from somebody else.  Problems of other
+        files are reported without what only they know (their optimum and contours).
 
     Returns
     -------
@@ -45,7 +54,7 @@ def report(directory: str | os.PathLike, formats: Sequence[str] = ("svg",)) -> P
             raise ExperimentError(f"format {kind!r} is unknown; those known are {', '.join(FORMATS)}")
     directory = Path(directory)
     with Store.open(directory) as store:
-        study = Study(store)
+        study = Study(store, partial(_built, frozenset(Path(plugin).resolve() for plugin in plugins)))
     out, folder = directory / "report.html", directory / "figures"
     for place in (out, folder):
         if place.is_symlink():
@@ -56,3 +65,11 @@ def report(directory: str | os.PathLike, formats: Sequence[str] = ("svg",)) -> P
         return write(out, compose(study, styles(study.methods), drawings))
     except OSError as error:
         raise ExperimentError(f"{error.filename or out}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _built(trusted: frozenset[Path], spec: dict[str, Any]) -> Built:
+    """What a spec describes, if that runs no code but ours and what is trusted."""
+    for plugin in spec["places"]["plugins"]:
+        if Path(plugin).resolve() not in trusted:
+            raise ExperimentError(f"its code is in {plugin}, which is only run where it is named, by --plugin")
+    return build(spec)

@@ -121,6 +121,8 @@ def convergence(problem: Problem, settings: Sequence[Setting], x: str, looks: Lo
     across = "steps = evaluations" if x == "step" and one_evaluation_a_step(settings) else AXES[x]
     for method, (at, levels) in bands.items():
         colour, dashes = looks[method]
+        if across_log:
+            at, levels = at[at > 0], levels[:, at > 0]
         low, middle, high = _drawn(levels, bottom, top)
         ax.fill_between(scale * at, low, high, color=colour, alpha=0.13, linewidth=0)
         lines += ax.plot(scale * at, middle, color=colour, linestyle=dashes, linewidth=1.2, label=short(method))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def compose(study: Study, looks: Looks, drawings: Drawings) -> str:
         problems=[_problem(study, problem, looks, drawings) for problem in study.problems],
         failures=_failures(study), divergences=_divergences(study), environment=[*_environment(study)],
         timing=_timing(study), source=study.header.source[:LONGEST_TEXT], seeds=_seeds(study), tolerances=TOLERANCES,
-        infinity=math.inf,
+        command=_command(study), files=_files(study), infinity=math.inf,
     )  # fmt: skip
 
 
@@ -143,11 +144,26 @@ def _state(study: Study) -> dict[str, Any]:
             "seeds": len({row.seed for row in study.rows})}  # fmt: skip
 
 
+def _command(study: Study) -> str:
+    """What made the runs."""
+    places = study.rows[0].spec.get("places", {}) if study.rows else {}
+    options = ["--data", places["data"]] if places.get("data") else []
+    options += [word for plugin in places.get("plugins", ()) for word in ("--plugin", plugin)]
+    options += ["--timing"] if any("rounds" in row.about for row in study.finished) else []
+    return shlex.join(["numbaopt", "run", study.header.file, *options])
+
+
+def _files(study: Study) -> list[tuple[str, str]]:
+    """Files of data and code that the runs read, with the beginnings of their hashes."""
+    found = {(name, value_of(told)) for row in study.rows for name, told in row.spec.get("files", {}).items()}
+    return sorted(found)
+
+
 def _environment(study: Study) -> Iterator[tuple[str, str]]:
     """What the runs say of where they were made: each fact once."""
-    names = dict.fromkeys(name for row in study.finished for name in row.about)
+    names = dict.fromkeys(name for row in study.finished for name in row.about if name != "timed")
     for name in names:
-        values = Counter(value_of(row.about[name]) for row in study.finished if name in row.about)
+        values = Counter(value_of(row.about[name]) or "unknown" for row in study.finished if name in row.about)
         numbers = [row.about[name] for row in study.finished if is_number(row.about.get(name))]
         if len(values) == 1:
             yield name, next(iter(values))

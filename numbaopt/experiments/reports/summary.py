@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ...status import NOT_FINITE
-from ..build import build
+from ..schema import ExperimentError
 from ..store import Header, Row, Store
 from .profiles import first_hit
 from .statistics import Comparison, compare, fewest_pairs, holm, quantiles, signed_rank
@@ -81,6 +81,11 @@ class Setting:
         """Of the strictest target that at least half of the runs reach, if there is one."""
         reached = zip(reversed(TOLERANCES), self.merit, strict=False)
         return next((tolerance for tolerance, work in reached if math.isfinite(work)), None)
+
+    @property
+    def draws(self) -> bool:
+        """Whether its runs depend on the seed."""
+        return len({(run.final, *(cost.work for cost in run.costs.values())) for run in self.runs}) > 1
 
     def by_seed(self, seeds: Iterable[int]) -> dict[int, Run]:
         """The runs of those seeds that have one; the only run of a method that draws nothing stands for all."""
@@ -203,7 +208,7 @@ def against_best(problem: Problem, methods: Sequence[str]) -> Against:
         seeds = "one seed" if max(sizes) == 1 else f"{max(sizes)} seeds"
         said = f"Not tested: with {seeds} no difference could be significant at 5 %; it takes {need}."
         return Against(best, {}, said)
-    random = {method: pair for method, pair in pairs.items() if (pair != pair[:, :1]).any()}
+    random = {method: pair for method, pair in pairs.items() if leader.draws or problem.chosen(method).draws}
     raw = np.array([signed_rank(*pair) for pair in random.values()])
     told_apart = np.isfinite(raw)
     comparisons = int(told_apart.sum())
@@ -245,7 +250,7 @@ class Study:
         From a run's spec to what it is made of.
     """
 
-    def __init__(self, store: Store, build: Callable[[dict[str, Any]], Any] = build):
+    def __init__(self, store: Store, build: Callable[[dict[str, Any]], Any]):
         self.header: Header = store.header
         self.rows = store.runs()
         self.finished = [row for row in self.rows if row.status in ("done", "failed")]
@@ -309,8 +314,8 @@ def _built(row: Row, build: Callable[[dict[str, Any]], Any]) -> tuple[Any, str]:
     try:
         return build(row.spec).task, ""
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        return None, f"This problem cannot be built here ({why}), so its optimum and contours are missing."
+        why = str(error) if isinstance(error, ExperimentError) else f"{type(error).__name__}: {error}"
+        return None, f"This problem is not built here ({why}), so its optimum and contours are missing."
 
 
 def _optimum(task: Any, found: float) -> tuple[float, bool]:
