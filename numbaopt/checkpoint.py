@@ -23,7 +23,6 @@ from .schedules import Plateau
 from .solvers import SOLVERS
 
 FORMAT = "numbaopt-checkpoint-3"
-_TRANSFORMS = {c.__name__.lower(): c for c in (transforms.ClipByValue, transforms.ClipByNorm, transforms.WeightDecay)}
 
 
 def describe(value: Any) -> Any:
@@ -51,7 +50,8 @@ def revive(data: Any) -> Any:
         return transforms.chain(*fields["parts"])
     if name in MAKERS:
         return MAKERS[name](**fields)
-    classes = {**_TRANSFORMS, **AFTER, **SCHEDULES, **OPTIMIZERS, **{c.__name__.lower(): c for c in SOLVERS.values()}}
+    solvers = {cls.__name__.lower(): cls for cls in SOLVERS.values()}
+    classes = {**transforms.TRANSFORMS, **AFTER, **SCHEDULES, **OPTIMIZERS, **solvers}
     if name.lower() not in classes:
         raise ValueError(f"{name!r} is not known here (import the module that defines it); {nearest(name, OPTIMIZERS)}")
     return classes[name.lower()](**fields)

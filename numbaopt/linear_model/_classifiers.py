@@ -225,7 +225,7 @@ class LogisticRegression(ProbabilityClassifier):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_classes, n_features_in_), or (1, n_features_in_) for two classes
+    coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes
     intercept_ : ndarray of shape (n_classes,) or (1,)
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
@@ -267,7 +267,7 @@ class LinearSVC(LinearClassifier):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_classes, n_features_in_), or (1, n_features_in_) for two classes
+    coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes
     intercept_ : ndarray of shape (n_classes,) or (1,)
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
@@ -319,7 +319,7 @@ class SGDClassifier(ProbabilityClassifier):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_classes, n_features_in_), or (1, n_features_in_) for two classes
+    coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes
     intercept_ : ndarray of shape (n_classes,) or (1,)
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
