@@ -1,9 +1,9 @@
 """A solver for benchopt's ``benchmark_logreg_l2``: copy this file into its folder ``solvers``."""
 
 import numpy as np
-from benchopt import BaseSolver
 
 import numbaopt as no
+from benchopt import BaseSolver
 
 
 class Solver(BaseSolver):
