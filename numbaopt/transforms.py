@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from ._fields import called_by_scipy, checked_namedtuple
 
+__all__ = ["Chain", "ClipByNorm", "ClipByValue", "WeightDecay", "chain", "transform"]
+
 TRANSFORMS: dict[str, type] = {}
 
 
