@@ -40,11 +40,15 @@ autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 numpydoc_show_class_members = False  # the template says which
 numpydoc_validation_checks = {"PR01", "PR02", "GL08"}
-autosummary_context = {"members": {  # of the classes whose methods people call
-    "numbaopt.LinearModel": "split, join, value, value_and_grad",
-    "numbaopt.FiniteSum": "value, value_and_grad",
-    "numbaopt.stream.Source": "read, labels, classes, steps_per_epoch",
-    **{f"numbaopt.linear_model.{name}": "" for name in numbaopt.linear_model.__all__},
+numpydoc_validation_exclude = {r"\.[A-Z]\w+\.\w+$"}  # methods, which say in a sentence what they do
+autosummary_context = {"shown": {  # methods that people call; scikit-learn documents its own
+    "numbaopt.LinearModel": ["split", "join", "value", "value_and_grad"],
+    "numbaopt.FiniteSum": ["value", "value_and_grad"],
+    "numbaopt.stream.Source": ["read", "labels", "classes", "steps_per_epoch"],
+    **{f"numbaopt.linear_model.{name}":
+       [key for key in ("fit", "partial_fit", "predict", "predict_proba", "decision_function")
+        if getattr(getattr(getattr(numbaopt.linear_model, name), key, None), "__module__", "").startswith("numbaopt")]
+       for name in numbaopt.linear_model.__all__},
 }}  # fmt: skip
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
