@@ -43,6 +43,16 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
 
     Where a method occurs twice (``"Adam, lr=0.1"``, ``"Adam, lr=0.01"``), it keeps its colour and changes its dashes.
 
+    Parameters
+    ----------
+    names : iterable of str
+        The methods of one picture, in the order of its legend.
+
+    Returns
+    -------
+    dict
+        ``{name: (colour, dashes)}``, dashes as matplotlib's ``linestyle`` takes them.
+
     Examples
     --------
     >>> from numbaopt.plotting import styles

@@ -1,7 +1,7 @@
-"""`minimize` inside compiled code: the same call in functions jitted by Numba, in ``prange`` and in threads.
+"""`numbaopt.minimize` inside compiled code: the same call in functions jitted by Numba, in ``prange`` and in threads.
 
 Loop, objective and rule become parts of the caller's machine code, each compiled on its own before; they meet by
-address (`loops.alone.solve`) as they do for callers in Python, so that the numbers are the same.
+address (``loops/alone.py``) as they do for callers in Python, so that the numbers are the same.
 """
 
 from __future__ import annotations

@@ -326,9 +326,12 @@ def lr_curve(curves: Any, ax: Axes | None = None) -> Axes:
         ax.plot(curve.suggestion, curve.objectives[curve.rates == curve.suggestion][:1].sum(), "o", color=colour)
     ax.axhline(top, color=INK, linewidth=0.8, linestyle=":")
     low = min([top, *(np.nanmin([curve.start, *curve.objectives]) for curve in curves.values())])
-    ax.set(xscale="log", yscale="log" if low > 0 and top > 100 * low else "linear", xlabel="learning rate",
-           ylabel="objective after some steps")  # fmt: skip
-    ax.set_ylim(top=top + 0.1 * (top - low or 1.0))
+    ax.set(xscale="log", xlabel="learning rate", ylabel="objective after some steps")
+    if low > 0 and top > 100 * low:
+        ax.set_yscale("log")
+        ax.set_ylim(low / (top / low) ** 0.1, top * (top / low) ** 0.1)
+    else:
+        ax.set_ylim(low - 0.1 * (top - low or 1.0), top + 0.1 * (top - low or 1.0))
     if len(curves) > 1:
         legend_above(ax)
     return ax

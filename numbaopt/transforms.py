@@ -1,6 +1,7 @@
 """What happens to a gradient before a rule sees it: clipping, weight decay, noise; and `chain`, to put them in front.
 
-A transform is written like a rule (``optimizers/_rule.py``): a NamedTuple with ``prepare(opt, lr, t)``, and
+A transform is written like a rule (``optimizers/_rule.py``), with the decorator `transform`: a NamedTuple with
+``prepare(opt, lr, t)``, and
 
 ``apply(c, x, g, i)``
     the new value and gradient of coordinate ``i``.
@@ -21,15 +22,69 @@ from ._fields import called_by_scipy, checked_namedtuple
 from .loops.shuffle import MASK, mix
 from .optimizers._program import cast_all
 
+__all__ = ["Chain", "ClipByNorm", "ClipByValue", "GradientNoise", "WeightDecay", "chain", "transform"]
+
 TRANSFORMS: dict[str, Any] = {}  # by their names in lower case
 
 
-def _transform(cls: Any) -> Any:
-    TRANSFORMS[cls.__name__.lower()] = cls
-    return checked_namedtuple(cls)
+def transform(kind: Any) -> Any:
+    r"""Class decorator that makes a NamedTuple with ``prepare(opt, lr, t)`` and ``apply(c, x, g, i)`` a transform.
+
+    Parameters
+    ----------
+    kind : type
+        ``apply`` returns a coordinate's new value and gradient from the coefficients ``c`` that ``prepare`` made.  With
+        ``term(c, x, g)`` and ``finish(c, total)`` it gets those that ``finish`` makes of the sum of all terms.
+
+    Returns
+    -------
+    type
+        The class, whose instances may stand in a `chain` and in checkpoints.
+
+    Raises
+    ------
+    TypeError
+        If the class is no NamedTuple or lacks one of the functions.
+    ValueError
+        If its name is another transform's.
+
+    Examples
+    --------
+    Gradients without their length:
+
+    >>> import math
+    >>> from typing import NamedTuple
+    >>> import numpy as np, numbaopt as no
+    >>> @no.transforms.transform
+    ... class Normalize(NamedTuple):
+    ...     eps: float = 1e-12
+    ...     def prepare(opt, lr, t):
+    ...         return (opt.eps,)
+    ...     def term(c, x, g):
+    ...         return g * g
+    ...     def finish(c, total):
+    ...         return (math.sqrt(total) + c[0],)
+    ...     def apply(c, x, g, i):
+    ...         return x, g / c[0]
+    >>> opt, x = no.transforms.chain(Normalize(), no.SGD(lr=1.0)), np.zeros(2)
+    >>> no.step(opt, x, np.array([30.0, -40.0]), no.init_state(opt, x), t=1)
+    >>> x
+    array([-0.6,  0.8])
+    """
+    if not hasattr(kind, "_fields"):
+        raise TypeError(f"{kind.__name__} must be a NamedTuple of the transform's parameters")
+    for need in ("prepare", "apply", *(("term", "finish") if hasattr(kind, "term") or hasattr(kind, "finish") else ())):
+        if not hasattr(kind, need):
+            raise TypeError(f"{kind.__name__} has no {need!r}: a transform needs prepare(opt, lr, t) and "
+                            "apply(c, x, g, i); with a sum over coordinates also term(c, x, g), finish(c, total)")
+    taken = TRANSFORMS.setdefault(kind.__name__.lower(), kind)
+    if (taken.__module__, taken.__qualname__) != (kind.__module__, kind.__qualname__):
+        raise ValueError(f"the name {kind.__name__!r} is taken by {taken.__module__}.{taken.__qualname__}")
+    TRANSFORMS[kind.__name__.lower()] = kind
+    return checked_namedtuple(kind)
 
 
-@_transform
+@transform
 class ClipByValue(NamedTuple):
     r"""Every component of the gradient into :math:`[-c, c]`.
 
@@ -52,7 +107,7 @@ class ClipByValue(NamedTuple):
         return x, (c[0] if g > c[0] else (-c[0] if g < -c[0] else g))
 
 
-@_transform
+@transform
 class ClipByNorm(NamedTuple):
     r"""The whole gradient scaled to Euclidean norm :math:`c` where it is longer: :math:`g \min(1, c / \|g\|)`.
 
@@ -94,7 +149,7 @@ class ClipByNorm(NamedTuple):
         return x, c[0] * g
 
 
-@_transform
+@transform
 class WeightDecay(NamedTuple):
     r"""Coupled weight decay :math:`g + \lambda x`, or decoupled: :math:`x \leftarrow (1 - \eta\lambda) x`.
 
@@ -122,7 +177,7 @@ class WeightDecay(NamedTuple):
         return c[1] * x, g + c[0] * x
 
 
-@_transform
+@transform
 class GradientNoise(NamedTuple):
     r"""Gaussian noise on every component of the gradient, less and less of it: a way out of bad local minima.
 
@@ -187,7 +242,13 @@ class GradientNoise(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """An optimizer made of transforms and, last, a rule; made by `chain`."""
+    """An optimizer made of transforms and, last, a rule; made by `chain`.
+
+    Parameters
+    ----------
+    parts : tuple
+        In the order in which they act.
+    """
 
     parts: tuple[Any, ...]
 

@@ -71,3 +71,19 @@ def test_the_picture_shows_curves_and_suggestions():
     assert single.get_xlabel() == "learning rate"
     assert "Examples" in lr_curve.__doc__
     plt.close("all")
+
+
+@pytest.mark.parametrize("least", [1.0, 90.0, -3.0])
+def test_rates_that_explode_do_not_squeeze_what_matters(least):
+    """All of the picture is for what lies between the start and the least objective."""
+    curve = no.lr_finder(steep, [1.0], "gd", (1.0,), rates=[0.1, 1.0], steps=1)
+    objectives = np.array([100.0, least, 1e150, np.nan])
+    ax = lr_curve(curve._replace(rates=np.geomspace(1e-3, 1, 4), objectives=objectives, start=100.0, suggestion=1e-2))
+    bottom, top = (ax.transData.inverted().transform(ax.transAxes.transform((0, height)))[1] for height in (0, 1))
+    if ax.get_yscale() == "log":
+        least, start, bottom, top = np.log([least, 100.0, bottom, top])
+    else:
+        start = 100.0
+    assert bottom < least < start < top
+    assert start - least > 0.7 * (top - bottom)
+    plt.close("all")

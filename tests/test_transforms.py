@@ -14,7 +14,8 @@ from peers import optax_path, torch_path
 from problems import same
 
 import numbaopt as no
-from numbaopt.transforms import TRANSFORMS, Chain, ClipByNorm, ClipByValue, GradientNoise, WeightDecay, chain
+from numbaopt import checkpoint
+from numbaopt.transforms import TRANSFORMS, Chain, ClipByNorm, ClipByValue, GradientNoise, WeightDecay, chain, transform
 
 BY_VALUE, BY_NORM = partial(naive.clipped_by_value, limit=0.7), partial(naive.clipped_by_norm, limit=1.5)
 COUPLED, DECOUPLED = partial(naive.weight_decayed, rate=0.1), partial(naive.weight_decayed, rate=0.1, decoupled=True)
@@ -284,3 +285,53 @@ def test_equal_numbers_in_other_transforms_are_another_chain():
 def test_misuse_is_named(call, error, text):
     with pytest.raises(error, match=f"^{text}"):
         call()
+
+
+# ---- of a user's own -------------------------------------------------------------------------------------------------
+
+
+class Halved(NamedTuple):
+    """Gradients times a factor."""
+
+    by: float = 0.5
+
+    def prepare(opt, lr, t):
+        return (opt.by,)
+
+    def apply(c, x, g, i):
+        return x, c[0] * g
+
+
+def test_a_transform_of_ones_own_acts_is_compared_and_comes_back_from_a_checkpoint():
+    kept = dict(TRANSFORMS)
+    try:
+        opt = chain(transform(Halved)(by=0.25), ClipByNorm(1e6), no.SGD(1.0))
+        x = np.zeros(2)
+        no.step(opt, x, np.array([4.0, -8.0]), no.init_state(opt, x), 1)
+        assert_array_equal(x, [-1.0, 2.0])
+        assert checkpoint.revive(checkpoint.describe(opt)) == opt
+        with pytest.raises(ValueError, match=r"^the name 'Halved' is taken by test_transforms\.Halved$"):
+            transform(type("Halved", (Halved,), {"__qualname__": "other.Halved"}))
+    finally:
+        TRANSFORMS.clear()
+        TRANSFORMS.update(kept)
+    with pytest.raises(ValueError, match="'Halved' is not known here"):
+        checkpoint.revive(checkpoint.describe(opt))
+
+
+@pytest.mark.parametrize(("given", "missing"), [
+    ({"apply": None}, "'prepare'"), ({"prepare": None}, "'apply'"),
+    ({"prepare": None, "apply": None, "term": None}, "'finish'"),
+    ({"prepare": None, "apply": None, "finish": None}, "'term'"),
+])  # fmt: skip
+def test_a_transform_that_lacks_a_function_is_told(given, missing):
+    class Bare(NamedTuple):
+        rate: float = 1.0
+
+    with pytest.raises(TypeError, match=f"Bare has no {missing}: a transform needs"):
+        transform(type("Bare", (Bare,), given))
+
+
+def test_a_transform_must_be_a_namedtuple():
+    with pytest.raises(TypeError, match="Plain must be a NamedTuple"):
+        transform(type("Plain", (), {}))

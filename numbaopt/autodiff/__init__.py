@@ -9,10 +9,10 @@ The package imports nothing but NumPy and Numba.  Functions may use
 * ``np.linalg``: ``solve``, ``inv``, ``det``, ``slogdet``, ``cholesky``, ``norm``;
 * whatever `derivative_rule` gives a derivative for.
 
-Integers and truth values (``argsort``, ``searchsorted``, comparisons) have no derivative; of kinks and jumps `kinks`
-tells.  Anything else is refused when it is compiled, by a sentence: a derivative is never dropped silently.  It works
-by types (`numbers`): a twin of the function (`clone`) is compiled for numbers that carry derivatives along (`Dual`)
-or note on a `tape` what they were made of (`Taped`).
+Integers and truth values (``argsort``, ``searchsorted``, comparisons) have no derivative; of kinks and jumps
+`numbaopt.autodiff.kinks` tells.  Anything else is refused when it is compiled, by a sentence: a derivative is never
+dropped silently.  It works by types (``numbers.py``): a twin of the function (``clone.py``) is compiled for numbers
+that carry derivatives along (``Dual``) or note on a tape what they were made of (``Taped``).
 """
 
 from . import (  # noqa: F401

@@ -11,10 +11,20 @@ from .gradients import grad
 
 
 class GradientCheck(NamedTuple):
-    """What `check_grad` found; printed, it is a sentence about the worst component."""
+    """What `check_grad` found; printed, it is a sentence about the worst component.
 
-    error: float  # the largest, relative to max(1, the largest derivative)
-    worst: tuple[int, ...]  # index of the component where it is
+    Parameters
+    ----------
+    error : float
+        The largest difference, relative to max(1, the largest derivative).
+    worst : tuple of int
+        Index of the component where it is.
+    gradient, differences : ndarray
+        What was compared, in the shape of x.
+    """
+
+    error: float
+    worst: tuple[int, ...]
     gradient: np.ndarray
     differences: np.ndarray
 

@@ -21,6 +21,15 @@ class Derivative:
     """A function made of another's derivative, for Python and for compiled code.
 
     From Python the mode is chosen by the number of unknowns, and only that one is compiled; compiled code has both.
+    `grad` and its relatives make it; calling it is calling the derivative, with the function's arguments.
+
+    Parameters
+    ----------
+    function : jitted function
+    build : callable
+        Makes the derivative of a function in a mode, for compiled code.
+    mode, tape_bytes
+        As in `value_and_grad`.
     """
 
     def __init__(self, function: Any, build: Any, mode: str | None, tape_bytes: int):

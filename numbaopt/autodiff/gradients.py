@@ -250,6 +250,18 @@ def value_and_grad(fun: Any, mode: str | None = None, tape_bytes: int | None = N
 def grad(fun: Any, mode: str | None = None, tape_bytes: int | None = None) -> Derivative:
     r"""A function that returns the exact gradient of another: `value_and_grad` without the value.
 
+    .. math:: x \mapsto \nabla f(x) = (\partial f / \partial x_1, \dots, \partial f / \partial x_n)
+
+    Parameters
+    ----------
+    fun, mode, tape_bytes
+        As in `value_and_grad`.
+
+    Returns
+    -------
+    Derivative
+        ``(x, *args) -> gradient``, in the shape and precision of ``x``.
+
     Examples
     --------
     >>> import numba, numpy as np, numbaopt as no
@@ -298,6 +310,16 @@ def jacobian(fun: Any, mode: str | None = None, tape_bytes: int | None = None) -
 
 def value_and_jacobian(fun: Any, mode: str | None = None, tape_bytes: int | None = None) -> Derivative:
     """A function that returns ``(values as a vector, jacobian)`` from one run; see `jacobian`.
+
+    Parameters
+    ----------
+    fun, mode, tape_bytes
+        As in `jacobian`.
+
+    Returns
+    -------
+    Derivative
+        ``(x, *args) -> (values, matrix)``.
 
     Examples
     --------

@@ -210,7 +210,7 @@ class LogisticRegression(ProbabilityClassifier):
 
     .. math:: \min_{w, b} \; \frac{1}{\sum_i s_i} \sum_i s_i \log \sum_k e^{z_{ik} - z_{i y_i}}
         + \alpha \Big( \frac{1 - \rho}{2} \|w\|_2^2 + \rho \|w\|_1 \Big),
-        \qquad z_{ik} = x_i^\top w_k + b_k, \quad \rho = \texttt{l1\_ratio}
+        \qquad z_{ik} = x_i^\top w_k + b_k, \quad \rho = \mathtt{l1\_ratio}
 
     where :math:`s_i` is the product of sample and class weight.  Two classes have one row of coefficients,
     :math:`w_1 - w_0`, which is what is penalised.  This is scikit-learn's ``LogisticRegression(C, l1_ratio)`` for
@@ -225,7 +225,7 @@ class LogisticRegression(ProbabilityClassifier):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_classes, n_features_in_), or (1, n_features_in_) for two classes
+    coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes
     intercept_ : ndarray of shape (n_classes,) or (1,)
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
@@ -267,7 +267,7 @@ class LinearSVC(LinearClassifier):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_classes, n_features_in_), or (1, n_features_in_) for two classes
+    coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes
     intercept_ : ndarray of shape (n_classes,) or (1,)
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
@@ -300,7 +300,7 @@ class SGDClassifier(ProbabilityClassifier):
 
     .. math:: \min_{w, b} \; \frac{1}{\sum_i s_i} \sum_i s_i\, \ell(x_i^\top w + b, y_i)
         + \alpha \Big( \frac{1 - \rho}{2} \|w\|_2^2 + \rho \|w\|_1 \Big),
-        \qquad \rho = \texttt{l1\_ratio}
+        \qquad \rho = \mathtt{l1\_ratio}
 
     where :math:`s_i` is the product of sample and class weight.  The objective is that of scikit-learn's
     ``SGDClassifier(alpha, l1_ratio)``, whose ``loss="log_loss"`` is ``"logistic"`` here.  Three or more classes have a
@@ -319,7 +319,7 @@ class SGDClassifier(ProbabilityClassifier):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_classes, n_features_in_), or (1, n_features_in_) for two classes
+    coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes
     intercept_ : ndarray of shape (n_classes,) or (1,)
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.

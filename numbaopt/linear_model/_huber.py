@@ -41,7 +41,7 @@ class HuberRegressor(LinearRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features_in_,)
+    coef_ : ndarray of shape (n_features,)
     intercept_ : float
     scale_ : float
         :math:`\sigma`, in the unit of y.

@@ -70,7 +70,7 @@ n_iter_ : int
     Epochs or iterations done; the most of all models.
 n_features_in_ : int
     Columns of X.
-feature_names_in_ : ndarray of shape (n_features_in_,)
+feature_names_in_ : ndarray of shape (n_features,)
     Their names, where they are all strings.
 history_ : record array
     A row an epoch or iteration: ``output`` (the row of ``coef_``, where each class has its own model), ``epoch``,

@@ -81,7 +81,7 @@ class LinearRegression(LinearRegressor):
 
     .. math:: \min_{w, b} \; \frac1{2n} \sum_i (x_i^\top w + b - y_i)^2
         + \alpha \Big( \frac{1 - \rho}{2} \|w\|_2^2 + \rho \|w\|_1 \Big),
-        \qquad \rho = \texttt{l1\_ratio}
+        \qquad \rho = \mathtt{l1\_ratio}
 
     This is scikit-learn's ``ElasticNet(alpha, l1_ratio)``, its ``Lasso(alpha)`` for ``l1_ratio=1``, its
     ``Ridge(alpha=n * alpha)`` for ``l1_ratio=0``, and its ``LinearRegression`` for ``alpha=0``.  Where X has not full
@@ -95,7 +95,7 @@ class LinearRegression(LinearRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features_in_,)
+    coef_ : ndarray of shape (n_features,)
     intercept_ : float
     <attributes>
 
@@ -125,7 +125,7 @@ class PoissonRegressor(LinearRegressor):
 
     .. math:: \min_{w, b} \; \frac1n \sum_i \big( e^{z_i} - y_i z_i \big)
         + \alpha \Big( \frac{1 - \rho}{2} \|w\|_2^2 + \rho \|w\|_1 \Big),
-        \qquad z_i = x_i^\top w + b, \quad \rho = \texttt{l1\_ratio}
+        \qquad z_i = x_i^\top w + b, \quad \rho = \mathtt{l1\_ratio}
 
     With ``l1_ratio=0`` this is scikit-learn's ``PoissonRegressor(alpha)``.
 
@@ -137,7 +137,7 @@ class PoissonRegressor(LinearRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features_in_,)
+    coef_ : ndarray of shape (n_features,)
     intercept_ : float
     <attributes>
 
@@ -190,7 +190,7 @@ class SGDRegressor(LinearRegressor):
 
     .. math:: \min_{w, b} \; \frac1n \sum_i \ell(x_i^\top w + b, y_i)
         + \alpha \Big( \frac{1 - \rho}{2} \|w\|_2^2 + \rho \|w\|_1 \Big),
-        \qquad \rho = \texttt{l1\_ratio}
+        \qquad \rho = \mathtt{l1\_ratio}
 
     The objective is that of scikit-learn's ``SGDRegressor(alpha, l1_ratio)``, whose ``loss="squared_error"`` is
     ``"squared"`` here.  Each step uses ``batch_size`` rows, each epoch ends with a look at the whole objective.
@@ -206,7 +206,7 @@ class SGDRegressor(LinearRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features_in_,)
+    coef_ : ndarray of shape (n_features,)
     intercept_ : float
     <attributes>
 

@@ -108,7 +108,13 @@ def lipschitz(one: Any) -> float:
 
 
 def as_loss(given: Any) -> Any:
-    """The loss of a name in any case, of a class with default parameters, or an instance."""
+    """The loss of a name in any case, of a class with default parameters, or an instance.
+
+    Parameters
+    ----------
+    given : str, class or loss
+        As ``loss=`` of `numbaopt.LinearModel` takes it.
+    """
     if isinstance(given, str):
         if given.lower() not in LOSSES:
             raise ValueError(f"loss={given!r} is not known; {nearest(given, LOSSES)}")

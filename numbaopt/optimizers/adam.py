@@ -95,8 +95,13 @@ class Adam(NamedTuple):
 
 @rule()
 class AdamW(NamedTuple):
-    r"""Adam with decoupled weight decay, as ``torch.optim.AdamW``: first :math:`x \leftarrow (1 - \eta\lambda) x`,
-    then the step of `Adam`.
+    r"""Adam with decoupled weight decay, as ``torch.optim.AdamW``.
+
+    .. math::
+        x_t = (1 - \eta\lambda)\, x_{t-1}
+              - \frac{\eta}{1-\beta_1^t}\, \frac{m_t}{\sqrt{v_t} / \sqrt{1-\beta_2^t} + \varepsilon}
+
+    with the moments :math:`m_t` and :math:`v_t` of `Adam`.
 
     Parameters
     ----------
@@ -135,9 +140,12 @@ class AdamW(NamedTuple):
 class AMSGrad(NamedTuple):
     r"""Adam whose second moment never decreases, as ``torch.optim.Adam(amsgrad=True)``.
 
-    :math:`M_t = \max(M_{t-1}, v_t)` replaces :math:`v_t` in the step of `Adam`; the maximum is over the raw moment and
-    the correction :math:`1 - \beta_2^t` applies to :math:`M_t` (optax takes the maximum of corrected moments; the paper
-    corrects nothing).
+    .. math::
+        M_t = \max(M_{t-1}, v_t), \qquad
+        x_t = x_{t-1} - \frac{\eta}{1-\beta_1^t}\, \frac{m_t}{\sqrt{M_t} / \sqrt{1-\beta_2^t} + \varepsilon}
+
+    with the moments :math:`m_t` and :math:`v_t` of `Adam`.  The maximum is over the raw moment (optax takes that of
+    corrected moments; the paper corrects nothing).
 
     Parameters
     ----------

@@ -49,7 +49,13 @@ class SwitchedRate(NamedTuple):
 
 
 def Switch(first, second, at=None, at_epoch=None):  # noqa: N802
-    r"""The rule ``first`` for ``at`` steps, then ``second``, which begins afresh: its step :math:`t - \mathrm{at}`.
+    r"""The rule ``first`` for ``at`` steps, then ``second``, which begins afresh.
+
+    .. math::
+        x_t = \begin{cases}
+            \mathrm{first}_t(x_{t-1}, g_t) & \text{where } t \le \mathrm{at} \\
+            \mathrm{second}_{t - \mathrm{at}}(x_{t-1}, g_t) & \text{else}
+        \end{cases}
 
     Each has its own rate; a schedule of the second counts steps from the switch.  `numbaopt.SWATS` chooses the moment
     and the second rate itself.

@@ -54,9 +54,16 @@ class Lion(NamedTuple):
 class Rprop(NamedTuple):
     r"""Resilient backpropagation: a step length per coordinate, steered by the gradient's sign; as PyTorch's.
 
-    While the sign of :math:`g_t g_{t-1}` is positive a coordinate's step grows by :math:`\eta_+`; when it turns
-    negative the step shrinks by :math:`\eta_-`, the coordinate rests, and the remembered gradient is 0.  Made for full
-    gradients: the sign of a minibatch's is noise.
+    .. math::
+        \Delta_t &= \begin{cases}
+            \min(\eta_+ \Delta_{t-1}, \Delta_{\max}) & \text{where } g_t g_{t-1} > 0 \\
+            \max(\eta_- \Delta_{t-1}, \Delta_{\min}) & \text{where } g_t g_{t-1} < 0 \\
+            \Delta_{t-1} & \text{else}
+        \end{cases} \\
+        x_t &= x_{t-1} - \Delta_t\, \mathrm{sign}(g_t)
+
+    with :math:`\Delta_0 = \eta`.  Where the sign turned the coordinate rests, :math:`g_t` being taken and remembered
+    as 0.  Made for full gradients: the sign of a minibatch's is noise.
 
     Parameters
     ----------

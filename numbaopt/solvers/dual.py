@@ -205,7 +205,7 @@ def _check(opt: Any, problem: Any, batches: Any, bounded: bool) -> None:
 class SDCA(NamedTuple):
     r"""Stochastic dual coordinate ascent, for linear models without l1.
 
-    The best slope :math:`s_i` of one loss at a time, in random order, all others fixed (`numbaopt.loops.dual`):
+    The best slope :math:`s_i` of one loss at a time, in random order, all others fixed (``loops/dual.py``):
 
     .. math:: \max_s\; -\frac1n \sum_i \ell_i^*(s_i) - \frac{1}{2 \lambda_2 n^2} \Big\|\sum_i s_i x_i\Big\|^2,
         \qquad \beta = -\frac{1}{\lambda_2 n} \sum_i s_i x_i

@@ -21,7 +21,7 @@ Chunk = tuple[Any, ...]  # (X, y) or (X, y, sample_weight)
 
 
 class Source:
-    """A table in chunks.  A source of one's own has these attributes and `read`; the other methods may stay.
+    """A table in chunks.  A source of one's own has these attributes and ``read``; the other methods may stay.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Source:
     ordered : bool
         Whether chunks can only be read one after the other: their order is then not shuffled, only the rows within.
     recipe : dict or None
-        What `open_source` is to be given to open the same files again; None where the data are no files.
+        What `open` is to be given to open the same files again; None where the data are no files.
     """
 
     n_features: int
