@@ -20,7 +20,8 @@ from numba.extending import overload
 from ._jit import array, jit_inside, linked, native, short_reason
 from ._packed import count_words, store
 from .differences import SCHEMES, evaluations
-from .inside import absent, method_of, needs_gradient
+from .inside import method_of, needs_gradient
+from .inside_numbers import absent
 from .loops.alone import solve
 from .loops.descent import EVALUATE
 from .minimize import minimize

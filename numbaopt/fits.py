@@ -13,7 +13,7 @@ from ._jit import jit_inside, linked
 from ._packed import count_words, store
 from .compiled import OPTIONS, REAL, evaluated, items_in, packer_of, scheme_of, start_of
 from .differences import SCHEMES
-from .inside import Source, absent, picker
+from .inside_numbers import Source, absent, picker
 from .least_squares import EPS, UNBOUNDED, least_squares
 from .loops import descent
 from .loops.alone import fit

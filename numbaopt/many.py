@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-import time
-import warnings
 from typing import Any
 
-import numba
 import numpy as np
 
 from ._fields import nearest
-from ._packed import Packed, count_words
-from ._schedule import rates
-from ._threads import workers
 from .arguments import (
     HISTORY_ROWS,
     count,
     dtype_of,
     limits_of,
-    nonnegative,
     settings_of,
     settle_rate,
     split_options,
@@ -28,25 +20,16 @@ from .arguments import (
     wrong_bound,
 )
 from .automatic import is_automatic
-from .least_squares import STATUS, least_squares
-from .loops import many
-from .loops.state import RECORD, Run, new_run
-from .minimize import minimize, named
+from .minimize import named
 from .optimizers._program import parts_of
 from .optimizers._rule import OPTIMIZERS
+from .pool import MANY_OPTIONS, Pool, arguments_of, one_by_one, result_of
 from .problems.evaluation import MisshapenError
 from .problems.function import Function, needed
-from .result import optimize_result
-from .run import Limits
 from .schedules import plateau_of
-from .solvers import SOLVERS, Job, solver_of
-from .status import CONVERGED, MESSAGES, RAISED, STOPPED
+from .solvers import SOLVERS, solver_of
 
-CHUNK_SECONDS = 0.01  # of problems that a thread takes at a time
-PIECE = 64  # steps of one problem between two looks at Ctrl-C
-FROM_SCIPYS = {theirs: ours for ours, theirs in STATUS.items()}
 FIRST = 10  # problems that are tried to learn how many residuals there are
-MANY_OPTIONS = ("maxiter", "gtol", "ftol", "xtol", "history", "path", "progress", "jit")
 
 
 def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=None, tol=None, options=None):
@@ -124,22 +107,22 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
         warn(f"option {key!r} has no effect in minimize_many; it knows {', '.join(MANY_OPTIONS)}")
     settings = settings_of(opt, tol, options, starts.shape[1])
     if len(starts) == 0:
-        return _result(starts, np.zeros(0), *np.zeros((3, 0), np.int64))
+        return result_of(starts, np.zeros(0), *np.zeros((3, 0), np.int64))
     settings |= {"rows": _rows(options.get("history", path)), "path": path}
     box = (lower[0], upper[0]) if len(lower) else (np.zeros(0), np.zeros(0))
     jac = needed(opt, jac)
     if hasattr(opt, "problem"):
         problem = _residuals(opt, fun, jac, starts, args, which, box, settings["jit"])
     else:
-        problem = Function(fun, jac, _of(0, args, which), starts.shape[1], *box, settings["jit"],
+        problem = Function(fun, jac, arguments_of(0, args, which), starts.shape[1], *box, settings["jit"],
                            starts.dtype)  # fmt: skip
         if hasattr(opt, "check"):
             opt.check(opt, problem, None, len(lower) > 0)
         if problem.compiled:
             _check_shape(problem, starts[0])
     if not problem.compiled:
-        return _one_by_one(fun, starts, args, which, opts, jac, (lower, upper), tol, options, settings)
-    return _Solution(problem, opts, starts, args, which, lower, upper, settings).solve()
+        return one_by_one(fun, starts, args, which, opts, jac, (lower, upper), tol, options, settings)
+    return Pool(problem, opts, starts, args, which, lower, upper, settings).solve()
 
 
 def _starts(X0: Any, args: tuple, batched: Any, methods: int | None) -> tuple[np.ndarray, tuple[bool, ...]]:
@@ -177,11 +160,6 @@ def _starts(X0: Any, args: tuple, batched: Any, methods: int | None) -> tuple[np
     if X0.ndim < 2:
         X0 = np.broadcast_to(unknowns(X0, single=True), (next(iter(lengths.values())), max(X0.size, 1)))
     return np.ascontiguousarray(X0, dtype_of(X0)), which
-
-
-def _of(problem: int, args: tuple, which: tuple[bool, ...]) -> tuple:
-    """The arguments of one problem."""
-    return tuple(arg[problem] if own else arg for arg, own in zip(args, which, strict=True))
 
 
 def _native(arg: Any) -> np.ndarray:
@@ -246,7 +224,7 @@ def _residuals(opt, fun, jac, starts, args, which, box, jit) -> Any:
     errors: list[Exception] = []
     for i in range(min(len(starts), FIRST)):
         try:
-            problem = opt.problem(fun, jac, _of(i, args, which), starts[i].astype(float), *box, jit)
+            problem = opt.problem(fun, jac, arguments_of(i, args, which), starts[i].astype(float), *box, jit)
         except Exception as error:
             errors.append(error)
             continue
@@ -270,203 +248,3 @@ def _check_shape(problem: Function, start: np.ndarray) -> None:
 
 def _whole(opt: Any) -> bool:
     return hasattr(solver_of(opt), "settings_for")
-
-
-class _Solution:
-    """The problems, what solves them, and the answers so far."""
-
-    def __init__(self, problem: Function, opts: list[Any], starts: np.ndarray, args: tuple, which: tuple[bool, ...],
-                 lower: np.ndarray, upper: np.ndarray, settings: dict[str, Any]):  # fmt: skip
-        assert problem.data is not None
-        self.data: Any = problem.data
-        self.problem, self.dtype, self.size, self.opt = problem, np.dtype(problem.dtype), len(starts), opts[0]
-        distinct = {repr(opt): opt for opt in opts}  # not by value: tuples of other classes may be equal
-        self.opts = list(distinct.values())
-        self.maxiter = count("maxiter", 10_000 if settings["maxiter"] is None else settings["maxiter"])
-        self.tolerances = tuple(nonnegative(key, 1e-5 if settings[key] is None else settings[key])
-                                for key in ("gtol", "ftol", "xtol"))  # fmt: skip
-        self.rates = [rates(opt.lr, 0, 0 if hasattr(opt, "solver") else self.maxiter) for opt in self.opts]
-        sizes = {solver_of(opt).sizes(opt, problem, None, len(lower) > 0) for opt in self.opts}
-        if len(sizes) > 1:
-            raise ValueError("method: all must need the same memory, such as the same number of pairs")
-        self.bounded, self.progress = len(lower) > 0, bool(settings["progress"])
-        moving = np.array(list(self._moving(args, which)), np.int64).reshape(-1, 4).T
-        places, bases, strides, lent = map(np.ascontiguousarray, moving)
-        starts, lower, upper = (table.astype(self.dtype, copy=False) for table in (starts, lower, upper))
-        nit, nfev, records = np.zeros((3, self.size), np.int64)
-        order = list(distinct)
-        kinds = np.resize([order.index(repr(opt)) for opt in opts], self.size).astype(np.int64)
-        self.rows, path = settings["rows"], settings["path"] and settings["rows"] > 0
-        kept = (self.size, self.rows + 1) if self.rows else (0, 0)
-        self.tasks = many.Tasks(
-            starts, lower, upper, starts.copy(), np.full(self.size, np.nan), np.full(self.size, STOPPED), nit, nfev,
-            kinds, records, np.zeros(kept, RECORD),
-            np.zeros((*kept, starts.shape[1]) if path else (0, 0, 0), self.dtype), places, bases, strides, lent,
-            self._run().now.view(np.int64), np.zeros(1, np.int64))  # fmt: skip
-        self.packed = Packed(self.tasks, many.tasks_type(self.dtype))
-        self.lock, self.next, self.done = threading.Lock(), 0, 0
-
-    def _run(self) -> Run:
-        """A run that has not begun."""
-        n = self.problem.n
-        slots, extra = solver_of(self.opt).sizes(self.opt, self.problem, None, self.bounded)
-        bounds = np.zeros(n if self.bounded else 0, self.dtype)
-        run = new_run(np.zeros(n, self.dtype), slots, bounds, bounds.copy(), self.rows or 2, self.tolerances[2] > 0,
-                      extra)  # fmt: skip
-        run.now[0].calm_steps = getattr(self.opt, "calm_steps", run.now[0].calm_steps)
-        return run
-
-    def _moving(self, args: tuple, which: tuple[bool, ...]):
-        """The words of arguments that each problem has of its own: place, first address, stride, whether an address."""
-        self.keep, place = [], 0
-        for arg, own, kind in zip(args, which, self.data.type[0], strict=True):
-            if own:
-                lent = arg.ndim > 1
-                if not lent:  # numbers, as they are packed
-                    arg = arg.astype(np.float64 if arg.dtype.kind == "f" else np.int64)
-                self.keep.append(arg)
-                yield place, arg.ctypes.data, arg.strides[0], lent
-            place += count_words(kind)
-
-    def solve(self) -> Any:
-        """Let threads solve all."""
-        from concurrent.futures import wait
-
-        threads = max(1, min(numba.get_num_threads(), self.size))
-        solvers = [self._solvers() for _ in range(threads)]
-        jobs = [workers().submit(self._work, *mine) for mine in solvers]
-        bar = _bar(self.size) if self.progress else None
-        try:
-            while wait(jobs, 0.05 if bar else 0.2).not_done:
-                if bar is not None:
-                    bar.update(self.done - bar.n)
-        except KeyboardInterrupt as interrupt:
-            self.tasks.stop[0] = 1
-            while wait(jobs, 0.01).not_done:  # a loop looks at its status before every step
-                for (solver, *_), _ in solvers:  # which share a run
-                    solver.job.run.now[0].status = STOPPED
-            interrupt.result = self.result()
-            raise
-        finally:
-            if bar is not None:
-                bar.update(self.done - bar.n)
-                bar.close()
-        for job in jobs:
-            job.result()
-        return self.result()
-
-    def _solvers(self) -> tuple[list[Any], np.ndarray]:
-        """Solvers of one thread, one for each kind of problem, with one run and a copy of the arguments' words."""
-        limits, run = Limits(self.maxiter, *self.tolerances), self._run()
-        solvers = [solver_of(opt)(Job(self.problem, opt, run, limits, None, ())) for opt in self.opts]
-        words = self.data.words.copy()
-        if self.problem.per_gradient and self.bounded:  # differences must respect the bounds of each problem
-            place = count_words(self.data.type[0])
-            words[place], words[place + 3] = run.lower.ctypes.data, run.upper.ctypes.data
-        return solvers, words
-
-    def _work(self, solvers: list[Any], words: np.ndarray) -> None:
-        """Take chunks of problems until none is left."""
-        solve, size, first = many.compiled(self.dtype), 1, solvers[0]
-        settled = [solver.settings_for(rates, 0) for solver, rates in zip(solvers, self.rates, strict=True)]
-        where = np.array([address for address, _ in settled], np.int64)
-        loop = many.loop_address(first.loop, self.dtype)
-        piece = 1 if self.tasks.paths.size else PIECE
-        while not self.tasks.stop[0]:
-            with self.lock:
-                low = self.next
-                self.next = high = min(low + size, self.size)
-            if low >= high:
-                return
-            begin = time.perf_counter()
-            solve(self.packed.address, first.packed_run.address, first.zero, low, high, piece, self.maxiter,
-                  first.job.run.now.ctypes.data, words.ctypes.data, loop, where.ctypes.data, self.problem.evaluate,
-                  *self.tolerances)  # fmt: skip
-            took = time.perf_counter() - begin
-            self._stamp(low, high, took)
-            with self.lock:
-                self.done += high - low
-            if took < CHUNK_SECONDS / 4:
-                size = min(4 * size, 1 << 16)
-            elif took > CHUNK_SECONDS:
-                size = max(1, size // 2)
-
-    def _stamp(self, low: int, high: int, took: float) -> None:
-        """Write the time into histories: each problem is given its share by its steps, which are taken as equal."""
-        if not self.rows:
-            return
-        tasks = self.tasks
-        share = took / max(1, int((tasks.nit[low:high] + 1).sum()))
-        for rows, used in zip(tasks.histories[low:high], tasks.records[low:high], strict=True):
-            rows["seconds"][:used] = (rows["step"][:used] + 1) * share
-
-    def result(self) -> Any:
-        """The answers as SciPy tells of one."""
-        tasks = self.tasks
-        tasks.histories["nfev"] *= 1 + self.problem.per_gradient
-        kept = {name: [rows[:size].copy() for rows, size in zip(table, tasks.records, strict=True)]
-                for name, table in (("history", tasks.histories), ("path", tasks.paths)) if len(table)}  # fmt: skip
-        return _result(tasks.x, tasks.fun, tasks.status, tasks.nit, tasks.nfev * (1 + self.problem.per_gradient),
-                       **kept)  # fmt: skip
-
-
-def _result(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray, **kept: Any) -> Any:
-    told = [f"{np.count_nonzero(status == code):,} x {MESSAGES[code]}" for code in np.unique(status).tolist()]
-    return optimize_result(x=x, fun=fun, status=status, success=status == CONVERGED, nit=nit, nfev=nfev,
-                           message=" ".join(told) or "There were no problems.", **kept)  # fmt: skip
-
-
-def _bar(total: int) -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        raise ImportError("progress=True needs tqdm: pip install 'numbaopt[progress]'") from None
-    return tqdm(total=total, unit="problem")
-
-
-def _one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settings) -> Any:
-    """What cannot be compiled is minimized by `minimize`, from Python."""
-    from scipy.optimize import Bounds
-
-    k, (lower, upper) = len(starts), bounds
-    x, fun_values, numbers = starts.copy(), np.full(k, np.nan), np.full((3, k), 0)
-    numbers[0] = STOPPED
-    given = {key: options[key] for key in options if key in MANY_OPTIONS and key != "progress"}
-    given["history"] = settings["rows"] or 2
-    histories: list[np.ndarray] = [np.zeros(0, RECORD)] * k
-    paths: list[np.ndarray] = [np.zeros((0, starts.shape[1]))] * k
-
-    def solve(i: int) -> Any:
-        mine, opt = _of(i, args, which), opts[i % len(opts)]
-        low, high = (lower[i % len(lower)], upper[i % len(upper)]) if len(lower) else (-np.inf, np.inf)
-        if hasattr(opt, "problem"):
-            tolerances = {key: given.get(key, 1e-8 if tol is None else tol) for key in ("ftol", "xtol", "gtol")}
-            found = least_squares(fun, starts[i], jac, (low, high), opt, **tolerances, args=mine,
-                                  max_nfev=given.get("maxiter"))  # fmt: skip
-            found.fun, found.status = found.cost, FROM_SCIPYS.get(found.status, CONVERGED)
-            return found
-        box = Bounds(low, high) if len(lower) else None
-        points = [starts[i].clip(low, high)]
-        found = minimize(fun, starts[i], mine, opt, jac, bounds=box, tol=tol, options=given,
-                         callback=points.append if settings["path"] else None)  # fmt: skip
-        histories[i] = found.history
-        if settings["path"]:
-            paths[i] = np.array(points)[found.history.step]
-        return found
-
-    try:
-        for i in range(k):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # it was said before
-                try:
-                    found = solve(i)
-                except Exception:
-                    numbers[0, i] = RAISED
-                    continue
-            x[i], fun_values[i], numbers[:, i] = found.x, found.fun, (found.status, found.nit, found.nfev)
-    except KeyboardInterrupt as interrupt:
-        interrupt.result = _result(x, fun_values, *numbers)
-        raise
-    kept = {"history": histories if settings["rows"] else None, "path": paths if settings["path"] else None}
-    status, nit, nfev = numbers
-    return _result(x, fun_values, status, nit, nfev, **{name: of for name, of in kept.items() if of is not None})

@@ -22,9 +22,10 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from .. import checkpoint as checkpoints
-from ..many import MANY_OPTIONS, minimize_many
+from ..many import minimize_many
 from ..minimize import resume
 from ..optimizers._program import parts_of
+from ..pool import MANY_OPTIONS
 from ..schedules import plateau_of
 from ..solvers import solver_of
 from ..status import MESSAGES, RAISED
