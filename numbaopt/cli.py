@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -36,7 +36,7 @@ def missing(error: ModuleNotFoundError) -> NoReturn:
 
 
 @contextmanager
-def told(out: Path | None = None) -> Iterator[None]:
+def told(out: Path | None = None, plugins: Sequence[Path] = ()) -> Iterator[None]:
     """Faults of files and arguments as one sentence and exit code 2, Ctrl-C and SIGTERM as 130 and 143."""
     try:
         from .experiments import ExperimentError
@@ -57,7 +57,8 @@ def told(out: Path | None = None) -> Iterator[None]:
     except ModuleNotFoundError as error:
         missing(error)
     except KeyboardInterrupt:
-        kept = f"; what is done is kept, go on with: numbaopt resume {shlex.quote(str(out))}" if out else ""
+        words = ["numbaopt", "resume", str(out), *(word for plugin in plugins for word in ("--plugin", str(plugin)))]
+        kept = f"; what is done is kept, go on with: {shlex.join(words)}" if out else ""
         print(f"numbaopt: interrupted{kept}", file=sys.stderr)
         raise SystemExit(128 + (signals or [signal.SIGINT])[0]) from None
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -70,9 +71,10 @@ def told(out: Path | None = None) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def make_runs(out: Path, how: dict[str, Any], quiet: bool, lines: bool, study: Callable[[], Any] | None = None) -> None:
+def make_runs(out: Path, how: dict[str, Any], quiet: bool, lines: bool, plugins: list[Path],
+              study: Callable[[], Any] | None = None) -> None:  # fmt: skip
     """What ``numbaopt run`` and ``numbaopt resume`` do; exit code 1 if a run failed."""
-    with told(out):
+    with told(out, plugins):
         if not (quiet or lines):  # what draws the report should be known to be there before the work is done
             import jinja2  # noqa: F401
             import matplotlib.figure  # noqa: F401
@@ -80,22 +82,22 @@ def make_runs(out: Path, how: dict[str, Any], quiet: bool, lines: bool, study: C
         from .experiments import How, progress, resume, run
 
         show = progress.Quiet if quiet else progress.Lines if lines else progress.Tables
-        counts = run(study(), out, How(**how), show) if study else resume(out, How(**how), show)
+        counts = run(study(), out, How(**how), show) if study else resume(out, How(**how), show, plugins)
         if not (quiet or lines):
-            print(f"Everything is in {draw(out)}; numbaopt list, show and export tell more.")
+            print(f"Everything is in {draw(out, plugins)}; numbaopt list, show and export tell more.")
             if counts["failed"]:
                 print(f"{counts['failed']} runs failed: numbaopt list {shlex.quote(str(out))} --status failed")
         raise SystemExit(1 if counts["failed"] else 0)
 
 
-def draw(out: Path) -> Path:
+def draw(out: Path, plugins: list[Path]) -> Path:
     """The report of a study, with figures as its file asks for."""
     from .experiments import Store
     from .experiments.reports import report
 
     with Store.open(out) as store:
         output = tomllib.loads(store.header.source).get("output", {})
-    return report(out, output.get("formats", ("svg",)))
+    return report(out, output.get("formats", ("svg",)), plugins)
 
 
 def list_runs(out: Path, lines: bool, **filters: Any) -> None:
@@ -218,12 +220,14 @@ else:
     Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS|local", help="Run on a Dask cluster.")]
     Timing = Annotated[bool, typer.Option("--timing", help="One run at a time, in rounds, for the sake of the times.")]
 
+    Plugin = Annotated[list[Path] | None, typer.Option(help="Python file with problems and rules of yours.")]
+
     @app.command("run")
     def _run(
         file: Annotated[Path, typer.Argument(help="A study's file (TOML).", show_default=False)],
         out: Annotated[Path | None, typer.Option(help="Where to write; runs/<name of FILE> if not given.")] = None,
         data: Annotated[Path | None, typer.Option(help="Folder of data sets, or a file in the place of all.")] = None,
-        plugin: Annotated[list[Path] | None, typer.Option(help="Python file with problems and rules of yours.")] = None,
+        plugin: Plugin = None,
         jobs: Jobs = None,
         scheduler: Scheduler = None,
         timing: Timing = False,
@@ -241,11 +245,12 @@ else:
             return load(file, data, plugin or ())
 
         how = {"jobs": jobs, "scheduler": scheduler, "timing": timing}
-        make_runs(out or Path("runs") / file.stem, how, quiet, lines, study)
+        make_runs(out or Path("runs") / file.stem, how, quiet, lines, plugin or [], study)
 
     @app.command("resume")
     def _resume(
         out: Out,
+        plugin: Plugin = None,
         jobs: Jobs = None,
         scheduler: Scheduler = None,
         timing: Timing = False,
@@ -254,7 +259,8 @@ else:
         lines: Json = False,
     ) -> None:
         """Go on with a study that was interrupted; exit codes are those of run."""
-        make_runs(out, {"jobs": jobs, "scheduler": scheduler, "timing": timing, "retry": retry}, quiet, lines)
+        how = {"jobs": jobs, "scheduler": scheduler, "timing": timing, "retry": retry}
+        make_runs(out, how, quiet, lines, plugin or [])
 
     @app.command("list")
     def _list(
@@ -292,7 +298,7 @@ else:
         kinds: Annotated[
             list[str] | None, typer.Option("--format", help="Of the figures: svg, png, pdf; may be given again.")
         ] = None,
-        plugin: Annotated[list[Path] | None, typer.Option(help="Python file of the study's that may be run.")] = None,
+        plugin: Plugin = None,
     ) -> None:
         """Write DIR/report.html, one page with all figures in it, and the figures as files into DIR/figures."""
         report_study(out, kinds or [], plugin or [])

@@ -232,8 +232,11 @@ class TestRun:
                               "start = [1.0, 1.0]\nmaxiter = 2")  # fmt: skip
         assert run(study, tmp_path / "out", show=Quiet)["failed"] == 1
         (tmp_path / "flag").touch()
-        assert resume(tmp_path / "out", show=Quiet)["failed"] == 1
-        assert resume(tmp_path / "out", How(retry=True), Quiet)["done"] == 1
+        with pytest.raises(ExperimentError, match=r"its code is in .*mine\.py, which is only run where it is named"):
+            resume(tmp_path / "out", How(retry=True), Quiet)  # the folder may be anyone's
+        mine = [tmp_path / "mine.py"]
+        assert resume(tmp_path / "out", show=Quiet, plugins=mine)["failed"] == 1
+        assert resume(tmp_path / "out", How(retry=True), Quiet, mine)["done"] == 1
 
     @pytest.mark.process
     def test_a_process_that_dies_fails_its_run_and_no_other(self, plugged, tmp_path):

@@ -54,6 +54,14 @@ def load_plugins(files: Any = ()) -> None:
             raise ExperimentError(f"--plugin {file}: {(error.strerror or str(error)).lower()}") from None
 
 
+def check_named(plugins: Any, spec: dict[str, Any]) -> None:
+    """Refuse a run, of a folder that may come from anyone, whose code is in files other than these."""
+    named = {Path(plugin).expanduser().resolve() for plugin in plugins}
+    for plugin in spec["places"]["plugins"]:
+        if Path(plugin).resolve() not in named:
+            raise ExperimentError(f"its code is in {plugin}, which is only run where it is named, by --plugin")
+
+
 @functools.cache
 def _load_installed() -> None:
     for point in entry_points(group=GROUP):

@@ -20,7 +20,7 @@ from .estimates import seconds_of
 from .execute import LONG_SECONDS, Place, execute, timed
 from .jobs import Job, Outcome
 from .lock import Lock
-from .registry import PROBLEMS, load_plugins
+from .registry import PROBLEMS, check_named, load_plugins
 from .schedulers import Pool, pool
 from .schema import Batches, ExperimentError
 from .store import CHECKPOINTS, Header, Store, check_places
@@ -97,15 +97,21 @@ def run(study: Study, out: str | os.PathLike, how: How = How(), show: Callable[[
             return _go(store, out, how, show(store), seconds, machine.commit(str(study.file.absolute().parent)))
 
 
-def resume(out: str | os.PathLike, how: How = How(), show: Callable[[Store], Any] = progress.Tables) \
-        -> dict[str, int]:  # fmt: skip  # noqa: B008
-    """Go on with the study in a folder; see `run`."""
+def resume(
+    out: str | os.PathLike,
+    how: How = How(),  # noqa: B008
+    show: Callable[[Store], Any] = progress.Tables,
+    plugins: Sequence[str | os.PathLike] = (),
+) -> dict[str, int]:
+    """Go on with the study in a folder; see `run`.  Its plugins are run only if they are named here, too."""
     out = Path(out)
     Store.open(out).close()
     with Lock(out), Store.open(out, write=True) as store:
+        for row in store.runs():
+            if row.status != "done":
+                check_named(plugins, row.spec)
+        load_plugins(plugins)
         jobs = store.waiting()
-        if jobs:
-            load_plugins(jobs[0].spec["places"]["plugins"])
         seconds = _expected(jobs) if _builds_here(how) else {}
         folder = jobs[0].spec["places"]["folder"] if jobs else "."
         return _go(store, out, how, show(store), seconds, machine.commit(folder))

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..._look import styles
 from ..build import Built, build
+from ..registry import check_named
 from ..report import write
 from ..schema import ExperimentError
 from ..store import Store
@@ -54,7 +55,7 @@ def report(
             raise ExperimentError(f"format {kind!r} is unknown; those known are {', '.join(FORMATS)}")
     directory = Path(directory)
     with Store.open(directory) as store:
-        study = Study(store, partial(_built, frozenset(Path(plugin).resolve() for plugin in plugins)))
+        study = Study(store, partial(_built, tuple(plugins)))
     out, folder = directory / "report.html", directory / "figures"
     for place in (out, folder):
         if place.is_symlink():
@@ -67,9 +68,7 @@ def report(
         raise ExperimentError(f"{error.filename or out}: {(error.strerror or str(error)).lower()}") from None
 
 
-def _built(trusted: frozenset[Path], spec: dict[str, Any]) -> Built:
-    """What a spec describes, if that runs no code but ours and what is trusted."""
-    for plugin in spec["places"]["plugins"]:
-        if Path(plugin).resolve() not in trusted:
-            raise ExperimentError(f"its code is in {plugin}, which is only run where it is named, by --plugin")
+def _built(plugins: Sequence[str | os.PathLike], spec: dict[str, Any]) -> Built:
+    """What a spec describes, if that runs no code but ours and what is named."""
+    check_named(plugins, spec)
     return build(spec)
