@@ -28,7 +28,7 @@ STYLES: dict[str, tuple[str, Any]] = {
     "bfgs": (BLUE, DOT), "lbfgsb": (BLACK, DASH_DOT_DOT), "cg": (GREEN, DASH_DOT_DOT),
     "trust-ncg": (VERMILLION, LONG), "trustncg": (ORANGE, LONG), "nelder-mead": (BLACK, LONG),
     "neldermead": (SKY, LONG), "lm": (BLUE, LONG), "levenberg-marquardt": (GREEN, LONG),
-    "sdca": (PURPLE, DOT), "dual": (PURPLE, DASH_DOT), "ssnal": (ORANGE, DASH_DOT),
+    "swats": (PURPLE, LONG), "sdca": (PURPLE, DOT), "dual": (PURPLE, DASH_DOT), "ssnal": (ORANGE, DASH_DOT),
 }  # fmt: skip
 ALIASES = {"gradient descent": "gd", "heavy ball": "momentum", "stochastic gradient descent": "sgd"}
 DASHES = (SOLID, DASH, DOT, DASH_DOT, DASH_DOT_DOT, LONG)

@@ -134,7 +134,8 @@ def stand_of(driver: Driver):
 
     now = driver.now
     fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
-    nfev = int(now.evaluations) * (1 + getattr(driver.problem, "per_gradient", 0))
+    problem = getattr(driver, "problem", None)  # of a stream there is one a chunk
+    nfev = int(now.evaluations) * (1 + getattr(problem, "per_gradient", 0))
     return OptimizeResult(x=driver.told(driver.point), fun=fun, nit=int(now.step), nfev=nfev)
 
 

@@ -17,6 +17,7 @@ import numbaopt as no
 from numbaopt.losses import LOSSES
 from numbaopt.optimizers import OPTIMIZERS
 from numbaopt.optimizers.combined import MAKERS
+from numbaopt.transforms import TRANSFORMS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -29,8 +30,8 @@ CHECKS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 @pytest.fixture
 def registries():
-    """Rules and losses of a page are gone with it."""
-    kept = [(table, dict(table)) for table in (OPTIMIZERS, LOSSES)]
+    """Rules, losses and transforms of a page are gone with it."""
+    kept = [(table, dict(table)) for table in (OPTIMIZERS, LOSSES, TRANSFORMS)]
     yield
     for table, before in kept:
         table.clear()

@@ -73,7 +73,7 @@ class Evaluated:
         if callable(self.jac):
             check_call("jac", self.jac, args)
         self.lower, self.upper = lower, upper
-        if dtype is not None and self._may_be(dtype, jit):
+        if dtype not in (None, FLOAT64) and self._may_be(dtype, jit):
             self.dtype, self.insists = np.dtype(dtype), False
         self.data: Packed | None = None
         self.callback: Callback | None = None
@@ -109,7 +109,10 @@ class Evaluated:
         given = self.jac is True or callable(self.jac) or self.jac == WITHOUT
         if not given and (jit is False or self.jac not in (None, *EXACT)):
             return False
-        kinds = numba.typeof(native_layout(self.args))
+        try:
+            kinds = numba.typeof(native_layout(self.args))
+        except TypeError:  # it runs from Python
+            return given
         if jit is False or numba.config.DISABLE_JIT or takes(self.fun, dtype, kinds):
             return True
         return given and not takes(self.fun, FLOAT64, kinds)  # it runs from Python
