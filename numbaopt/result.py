@@ -135,7 +135,8 @@ def stand_of(driver: Driver):
     now = driver.now
     fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
     nfev = int(now.evaluations) * (1 + getattr(driver.problem, "per_gradient", 0))
-    return OptimizeResult(x=driver.told(driver.point), fun=fun, nit=int(now.step), nfev=nfev)
+    epoch = {} if driver.batches is None else {"epoch": driver.steps // driver.batches.per_epoch}
+    return OptimizeResult(x=driver.told(driver.point), fun=fun, nit=int(now.step), nfev=nfev, **epoch)
 
 
 def hook_of(callback: Any, told: Callable[[Driver], Any] = stand_of) -> Callable[[Driver], None] | None:
