@@ -17,8 +17,8 @@ from .methods import is_rule
 from .schema import ExperimentError
 
 PRUNERS = ("median", "hyperband", "none")
-REPORTS = 16  # looks at a run
-SHIELDED = 3  # of which the first are not held against it
+REPORTS = 8  # looks at a run: each costs milliseconds
+SHIELDED = 1  # of which so many are not held against it
 STARTUP = 5  # trials before the first that may be pruned
 BUSY_SECONDS = 60.0
 
@@ -59,11 +59,13 @@ def storage(path: Path) -> Iterator[Any]:
 
     try:
         made = storage_in(str(path))
-        yield made
-        with suppress(SQLAlchemyError), made.engine.connect() as connection:  # who still reads keeps it a moment longer
-            connection.exec_driver_sql("PRAGMA busy_timeout = 0")
-            connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
-        made.engine.dispose()
+        try:
+            yield made
+            with suppress(SQLAlchemyError), made.engine.connect() as connection:  # who reads keeps it a moment longer
+                connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+                connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
+        finally:
+            made.engine.dispose()
     except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ or error
         raise ExperimentError(f"{path}: {str(getattr(cause, 'orig', cause)).splitlines()[0]}") from None

@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import time
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -26,7 +27,6 @@ from .jobs import Job
 from .lock import Lock
 from .methods import is_rule
 from .pruning import PRUNERS, REPORTS, Pruning, digest_of, pruner_of, quiet, require_optuna, storage
-from .reports.statistics import quantiles
 from .runner import Source, checkpoints, chunks_of, make_folder, run_all
 from .schedulers import Pool, pool
 from .schema import ExperimentError, unknown
@@ -109,7 +109,7 @@ def tune(file: str | os.PathLike, out: str | os.PathLike, methods: Sequence[str]
     median final objective; where the study has a target, the evaluations (epochs, of a model) that it took to get
     there.  Runs that miss the target count what they were allowed, and of that the part of the way that they left once
     more; those that diverged are infinitely bad.  Optuna's median or hyperband pruner sees the curve of a trial's first
-    run, and the median after each further one.  Every run is in the study's store, all trials are in optuna's storage
+    run, eight times, and the median after each further one; runs of milliseconds are sooner made without.  Every run is in the study's store, all trials are in optuna's storage
     beside it: the same call goes on from there, however the last one ended.
 
     Parameters
@@ -256,12 +256,11 @@ class Tuner:
     @property
     def plan(self) -> str:
         """What is about to be done."""
-        parts = [f"{self.effort.trials} trials" if self.effort.trials else "",
-                 f"{self.effort.seconds:g} seconds" if self.effort.seconds else "",
-                 f"{self.effort.evaluations:,} evaluations" if self.effort.evaluations else ""]  # fmt: skip
+        parts = [f"{value:,g} {name}" for name, value in self.effort._asdict().items()
+                 if name in ("trials", "seconds", "evaluations") and value is not None]  # fmt: skip
         runs = f" of {self.seeds} runs" if self.seeds > 1 else ""
         there = len(self._trials())
-        return (f"{self.case.plan.label} on {self.case.problem}: {' or '.join(filter(None, parts))}{runs}"
+        return (f"{self.case.plan.label} on {self.case.problem}: {' or '.join(parts)}{runs}"
                 f"{f', {there} of them there already' if there else ''}; the {self.measure} over "
                 f"{', '.join(self.space.axes)}")  # fmt: skip
 
@@ -297,7 +296,7 @@ class Tuner:
         if (effort.seconds is not None and now >= self.began + effort.seconds) or self.idle >= IDLE:
             return None
         count = len(self.study.get_trials(deepcopy=False))  # the same draws, whether or not it was interrupted before
-        seed = int(np.random.SeedSequence([effort.seed, count]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([effort.seed, zlib.crc32(self.name.encode()), count]).generate_state(1)[0])
         self.study.sampler = TPESampler(seed=seed, multivariate=True, constant_liar=effort.jobs > 1)
         trial = self.study.ask(self.space.distributions)
         self.idle += 1
@@ -386,7 +385,7 @@ class Attempt:
         return None
 
     def _median(self, rows: Sequence[Row]) -> float:
-        return float(quantiles(np.array([self.tuner.value(row) for row in rows]), (0.5,))[0])
+        return float(np.median([self.tuner.value(row) for row in rows]))
 
 
 class Proposals(Source):
