@@ -109,8 +109,9 @@ def tune(file: str | os.PathLike, out: str | os.PathLike, methods: Sequence[str]
     median final objective; where the study has a target, the evaluations (epochs, of a model) that it took to get
     there.  Runs that miss the target count what they were allowed, and of that the part of the way that they left once
     more; those that diverged are infinitely bad.  Optuna's median or hyperband pruner sees the curve of a trial's first
-    run, eight times, and the median after each further one; runs of milliseconds are sooner made without.  Every run is in the study's store, all trials are in optuna's storage
-    beside it: the same call goes on from there, however the last one ended.
+    run, eight times, and the median after each further one; runs of milliseconds are sooner made without.  Every run is
+    in the study's store, all trials are in optuna's storage beside it: the same call goes on from there, however the
+    last one ended.
 
     Parameters
     ----------
