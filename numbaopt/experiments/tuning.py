@@ -141,6 +141,26 @@ def tune(file: str | os.PathLike, out: str | os.PathLike, methods: Sequence[str]
 
     Bergstra, J., Bardenet, R., Bengio, Y., Kégl, B. (2011). Algorithms for hyper-parameter optimization. Advances in
     Neural Information Processing Systems 24.
+
+    Examples
+    --------
+    Gradient descent on a bowl whose curvatures lie between 1 and 10: the best rate is 2 / 11.
+
+    >>> import pathlib, tempfile
+    >>> from numbaopt.experiments import Effort, tune
+    >>> from numbaopt.experiments.progress import Quiet
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "study.toml").write_text('''
+    ... [methods]
+    ... gd = { method = "gd", lr = { low = 0.01, high = 1.0, scale = "log" } }
+    ... [problems.bowl]
+    ... problem = "quadratic"
+    ... condition = 10.0
+    ... maxiter = 50
+    ... ''')
+    >>> tuned, = tune(folder / "study.toml", folder / "out", effort=Effort(trials=20, pruner="none"), show=Quiet)
+    >>> tuned.trials, 0.15 < tuned.settings["lr"] < 0.2
+    ({'complete': 20, 'pruned': 0, 'failed': 0}, True)
     """
     require_optuna()
     if effort.pruner not in PRUNERS:
