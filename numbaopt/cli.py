@@ -1,4 +1,4 @@
-"""The command line: ``numbaopt run``, ``resume``, ``list``, ``show``, ``export`` and ``methods``."""
+"""The command line: ``numbaopt run``, ``resume``, ``tune``, ``list``, ``show``, ``export``, ``report``, ``methods``."""
 
 from __future__ import annotations
 
@@ -36,8 +36,11 @@ def missing(error: ModuleNotFoundError) -> NoReturn:
 
 
 @contextmanager
-def told(out: Path | None = None, plugins: Sequence[Path] = ()) -> Iterator[None]:
-    """Faults of files and arguments as one sentence and exit code 2, Ctrl-C and SIGTERM as 130 and 143."""
+def told(out: Path | None = None, plugins: Sequence[Path] = (), again: str = "") -> Iterator[None]:
+    """Faults of files and arguments as one sentence and exit code 2, Ctrl-C and SIGTERM as 130 and 143.
+
+    ``again`` is the command that goes on with what was begun in ``out``, ``numbaopt resume`` if not given.
+    """
     try:
         from .experiments import ExperimentError
     except ModuleNotFoundError as error:
@@ -58,7 +61,7 @@ def told(out: Path | None = None, plugins: Sequence[Path] = ()) -> Iterator[None
         missing(error)
     except KeyboardInterrupt:
         words = ["numbaopt", "resume", str(out), *(word for plugin in plugins for word in ("--plugin", str(plugin)))]
-        kept = f"; what is done is kept, go on with: {shlex.join(words)}" if out else ""
+        kept = f"; what is done is kept, go on with: {again or shlex.join(words)}" if out else ""
         print(f"numbaopt: interrupted{kept}", file=sys.stderr)
         raise SystemExit(128 + (signals or [signal.SIGINT])[0]) from None
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -90,7 +93,39 @@ def make_runs(out: Path, how: dict[str, Any], quiet: bool, lines: bool, plugins:
         raise SystemExit(1 if counts["failed"] else 0)
 
 
-def draw(out: Path, plugins: list[Path]) -> Path:
+def tune_methods(file: Path, out: Path, effort: dict[str, Any], quiet: bool, lines: bool, **more: Any) -> None:
+    """What ``numbaopt tune`` does; exit code 1 if a trial failed."""
+    with told(out, again="the same command"):
+        from .experiments import progress
+        from .experiments.tuning import Effort, as_object, tune
+
+        show = progress.Quiet if quiet else progress.Lines if lines else progress.Trials
+        found = tune(file, out, effort=Effort(**effort), show=show, **more)
+        for tuned in found:
+            if lines:
+                print(as_object(tuned))
+            elif not quiet:
+                _tell(tuned)
+        failed = sum(tuned.trials["failed"] for tuned in found)
+        if not (quiet or lines):
+            print(f"\nEverything is in {draw(out, more["plugins"])}; numbaopt list, show and export tell more.")
+            if failed:
+                print(f"{failed} trials failed: numbaopt list {shlex.quote(str(out))} --status failed")
+        raise SystemExit(1 if failed else 0)
+
+
+def _tell(tuned: Any) -> None:
+    """The best settings of a method on a problem, to be pasted into a file."""
+    counts = ", ".join(f"{count} {what}" for what, count in tuned.trials.items() if count)
+    print(f"\n# {tuned.method} on {tuned.problem}: {sum(tuned.trials.values())} trials ({counts or 'none'})")
+    if not tuned.table:
+        print("# none has come to an end without diverging or failing")
+        return
+    before = f", {tuned.before:.6g} before" if tuned.before == tuned.before else ""
+    print(f"# {tuned.measure} {tuned.value:.6g}{before}\n[methods]\n{tuned.toml}")
+
+
+def draw(out: Path, plugins: Sequence[Path]) -> Path:
     """The report of a study, with figures as its file asks for."""
     from .experiments import Store
     from .experiments.reports import report
@@ -261,6 +296,35 @@ else:
         """Go on with a study that was interrupted; exit codes are those of run."""
         how = {"jobs": jobs, "scheduler": scheduler, "timing": timing, "retry": retry}
         make_runs(out, how, quiet, lines, plugin or [])
+
+    @app.command("tune")
+    def _tune(
+        file: Annotated[Path, typer.Argument(help="A study's file (TOML).", show_default=False)],
+        method: Annotated[
+            list[str] | None, typer.Option(help="A label of FILE, or any method; all of FILE if none; again for more.")
+        ] = None,
+        problem: Annotated[list[str] | None, typer.Option(help="Of FILE; all if none; may be given again.")] = None,
+        trials: Annotated[int | None, typer.Option(min=1, help="In all; 50 if nothing else is limited.")] = None,
+        seconds: Annotated[float | None, typer.Option(min=0, help="After which no trial begins.")] = None,
+        evaluations: Annotated[int | None, typer.Option(min=1, help="Of the objective, in all.")] = None,
+        out: Annotated[Path | None, typer.Option(help="Where to; runs/<name of FILE>-tuned if not given.")] = None,
+        data: Annotated[Path | None, typer.Option(help="Folder of data sets, or a file in the place of all.")] = None,
+        plugin: Annotated[list[Path] | None, typer.Option(help="Python file with problems and rules of yours.")] = None,
+        jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
+        pruner: Annotated[str, typer.Option(help="Ends bad trials early: median, hyperband or none.")] = "median",
+        seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+        quiet: Quiet = False,
+        lines: Json = False,
+    ) -> None:
+        """Search for the best settings of methods on each problem of FILE; where DIR holds a beginning of it, go on.
+
+        What a method's table has of lists and ranges is searched, or a range around each of its numbers. Exit code 0:
+        done; 1: some trials failed; 2: something cannot be used; 130, 143: interrupted.
+        """
+        effort = {"trials": trials, "seconds": seconds, "evaluations": evaluations, "jobs": jobs, "pruner": pruner,
+                  "seed": seed}  # fmt: skip
+        tune_methods(file, out or Path("runs") / f"{file.stem}-tuned", effort, quiet, lines, methods=method or (),
+                     problems=problem or (), data=data, plugins=plugin or ())  # fmt: skip
 
     @app.command("list")
     def _list(

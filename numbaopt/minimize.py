@@ -77,7 +77,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         The same as ``gtol``.
     callback : callable
         ``callback(intermediate_result=OptimizeResult)`` or ``callback(x)`` with a copy of x after every step, or after
-        every epoch of minibatches; raising StopIteration ends the run with status 99.
+        every epoch of minibatches; raising StopIteration ends the run with status 99.  One with an attribute
+        ``every`` is called after so many steps, which leaves the steps between to compiled code.
     options : dict
         Every field of the optimizer (``lr`` a number, a schedule or a function of the number of steps taken, 0 before
         the first; where a function is minimized by a rule's name, or with None, it is found on the way,
@@ -301,7 +302,8 @@ def _drive(problem, opt, run, limits, batches, callback, settings, saved, rememb
     patience = None if settings["patience"] is None else count("patience", settings["patience"], 1)
     score = score_of(settings["validation"], getattr(problem, "model", problem).n)
     hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved, score, patience,
-                  nonnegative("min_delta", settings["min_delta"]))  # fmt: skip
+                  nonnegative("min_delta", settings["min_delta"]),
+                  count("callback.every", getattr(callback, "every", 1), 1))  # fmt: skip
     driver = Driver(problem, opt, run, limits, batches, hooks, remember)
     result = solved(driver, checkpoint=saved)
     if settings["disp"]:

@@ -134,9 +134,10 @@ def stand_of(driver: Driver):
 
     now = driver.now
     fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
-    problem = getattr(driver, "problem", None)  # of a stream there is one a chunk
+    problem, batches = getattr(driver, "problem", None), getattr(driver, "batches", None)  # a stream has one a chunk
     nfev = int(now.evaluations) * (1 + getattr(problem, "per_gradient", 0))
-    return OptimizeResult(x=driver.told(driver.point), fun=fun, nit=int(now.step), nfev=nfev)
+    epoch = {} if batches is None else {"epoch": driver.steps // batches.per_epoch}
+    return OptimizeResult(x=driver.told(driver.point), fun=fun, nit=int(now.step), nfev=nfev, **epoch)
 
 
 def hook_of(callback: Any, told: Callable[[Driver], Any] = stand_of) -> Callable[[Driver], None] | None:

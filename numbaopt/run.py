@@ -64,6 +64,7 @@ class Hooks(NamedTuple):
     score: Callable[[np.ndarray], float] | None = None  # of a point, the higher the better, after every epoch
     patience: int | None = None  # epochs without a better score, or objective, before the run ends
     min_delta: float = 0.0  # by how much it must be better to count
+    every: int = 1  # steps from one call of the callback to the next; of batches it sees every epoch
 
 
 class Driver:
@@ -129,7 +130,7 @@ class Driver:
                     fresh = False
                 if bar is not None:
                     bar(now)
-                if hooks.callback is not None and now.step > was and self.within_epoch == 0:
+                if hooks.callback is not None and now.step > was and self._calls:
                     try:
                         hooks.callback(self)
                     except StopIteration:
@@ -166,6 +167,11 @@ class Driver:
     def within_epoch(self) -> int:
         """Steps since the last epoch ended; 0 where there are no batches."""
         return 0 if self.batches is None else self.steps % self.batches.per_epoch
+
+    @property
+    def _calls(self) -> bool:
+        """Whether the callback is called after this step."""
+        return self.within_epoch == 0 if self.batches is not None else self.now.step % self.hooks.every == 0
 
     @property
     def point(self) -> np.ndarray:
@@ -211,7 +217,10 @@ class Driver:
             else:
                 certain = self.stands.horizon(self.plateau) if self.plateau is not None else steps
                 certain -= int(step > 0 and self.now.awaiting)  # is observed first
-                steps = min(steps, certain if self.hooks.callback is None and not self.looks else 1)
+                every = 1 if self.looks else self.hooks.every
+                if self.looks or self.hooks.callback is not None:
+                    certain = 1 if every == 1 else min(certain, every - step % every)
+                steps = min(steps, certain)
         return max(steps, 0)
 
     def _slice(self, steps: int, first: int) -> float:

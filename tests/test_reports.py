@@ -15,7 +15,7 @@ from scipy import stats
 
 from numbaopt.experiments import ExperimentError
 from numbaopt.experiments.jobs import Job, Outcome
-from numbaopt.experiments.reports import figures, page, plates, report, statistics, words
+from numbaopt.experiments.reports import figures, page, plates, rates, report, statistics, words
 from numbaopt.experiments.reports.profiles import data_profile, first_hit, performance_profile
 from numbaopt.experiments.reports.summary import Study, against_best
 from numbaopt.experiments.store import Header, Store
@@ -314,7 +314,7 @@ class TestFigures:
                 for method in ("Adam", "gradient descent"):
                     assert lines[method].get_color() == looks[method][0]
                 assert lines["Adam"].get_linestyle() == "-"
-            for ax, method in zip(figures.sensitivity(valley, study.methods, looks).axes, study.methods, strict=False):
+            for ax, method in zip(rates.sensitivity(valley, study.methods, looks).axes, study.methods, strict=False):
                 assert ax.get_title() == method
                 assert looks[method][0] in {line.get_color() for line in ax.lines}
 

@@ -11,8 +11,9 @@ from .registry import problem
 from .runner import How, resume, run
 from .store import Store
 from .task import Task
+from .tuning import Effort, tune
 
 __all__ = [
-    "ExperimentError", "How", "Store", "Study", "Task", "build", "estimate", "function", "load",
-    "problem", "resume", "run",
+    "Effort", "ExperimentError", "How", "Store", "Study", "Task", "build", "estimate", "function", "load",
+    "problem", "resume", "run", "tune",
 ]  # fmt: skip

@@ -43,7 +43,8 @@ Names come from registries: nothing in a file is imported or evaluated (`registr
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -52,9 +53,10 @@ from pydantic import Field, model_validator
 from .build import Method, files_of, method_of, problem_of
 from .grids import MAX_RUNS
 from .jobs import Job
-from .plans import ProblemTable
+from .methods import known
+from .plans import Plan, ProblemTable
 from .registry import PROBLEMS, load_plugins
-from .schema import Count, ExperimentError, Strict, check
+from .schema import Count, ExperimentError, Strict, check, unknown
 
 
 class Output(Strict):
@@ -142,15 +144,100 @@ def load(file: str | Path, data: str | Path | None = None, plugins: Sequence[str
     """
     file = Path(file)
     load_plugins(plugins)
+    with _told(file):
+        return _study(*read(file, data, plugins), file)
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Faults of a file with its name."""
     try:
-        declared = check(_File, tomllib.loads(file.read_text("utf-8")), "")
-        places = {"folder": str(file.absolute().parent), "data": None if data is None else _data_option(data),
-                  "plugins": [str(Path(plugin).expanduser().absolute()) for plugin in plugins]}  # fmt: skip
-        return _study(declared, file, places)
+        yield
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ExperimentError) as error:
         raise ExperimentError(f"{file}: {error}") from None
     except OSError as error:
         raise ExperimentError(f"{file}: {(error.strerror or str(error)).lower()}") from None
+
+
+def read(file: Path, data: str | Path | None, plugins: Sequence[str | Path]) -> tuple[_File, dict[str, Any]]:
+    """A file's tables, and where what they name is found."""
+    declared = check(_File, tomllib.loads(file.read_text("utf-8")), "")
+    places = {"folder": str(file.absolute().parent), "data": None if data is None else _data_option(data),
+              "plugins": [str(Path(plugin).expanduser().absolute()) for plugin in plugins]}  # fmt: skip
+    return declared, places
+
+
+class Case(NamedTuple):
+    """One method on one problem, its grid not made.
+
+    Attributes
+    ----------
+    problem : str
+    table : ProblemTable
+    plan : Plan
+    common : dict
+        What the specs of all its runs share.
+    said : dict
+        What the file says of the method, here or in general.
+    """
+
+    problem: str
+    table: ProblemTable
+    plan: Plan
+    common: dict[str, Any]
+    said: dict[str, Any]
+
+
+def cases(file: str | Path, methods: Sequence[str] = (), problems: Sequence[str] = (), data: str | Path | None = None,
+          plugins: Sequence[str | Path] = ()) -> tuple[str, list[Case]]:  # fmt: skip
+    """A study's title, and these methods on these problems.
+
+    Parameters
+    ----------
+    file, data, plugins
+        As for `load`.
+    methods : sequence of str
+        Labels of the file, in any case, or names that ``method = `` may have; none: those that the file lists.
+    problems : sequence of str
+        Names of the file's problems; none: all.
+
+    Raises
+    ------
+    ExperimentError
+        As by `load`; or if there is no such method or problem.
+    """
+    file = Path(file)
+    load_plugins(plugins)
+    with _told(file):
+        declared, places = read(file, data, plugins)
+        chosen = dict(_chosen(name, declared.methods) for name in methods)
+        made = []
+        for name, table in declared.problems.items():
+            if chosen and isinstance(own := table.get("methods", {}), dict):
+                table = {**table, "methods": {label: own.get(label, {}) for label in chosen}}
+            made.append(ProblemTable(name, table, declared.model_copy(update={"methods": chosen or declared.methods})))
+        _require_use_of_data(made, places)
+        wanted = {table.name: {name for name, _ in table.variants() if not problems or {name, table.name} & {*problems}}
+                  for table in made}  # fmt: skip
+        for name in problems:
+            if not wanted.get(name) and not any(name in names for names in wanted.values()):
+                raise unknown("problem", name, name, wanted)
+        found = []
+        for name, of, _, common in _variants([one for one in made if wanted[one.name]], declared, places):
+            for plan in of.plans if name in wanted[of.name] else ():
+                said = {**(chosen or declared.methods)[plan.label], **of.entries[plan.label]}
+                found.append(Case(name, of, plan, common, said))
+        return declared.title or file.stem, found
+
+
+def _chosen(name: str, methods: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """The label and table of a method that is named on the command line."""
+    meant = [label for label in methods if label == name] or [one for one in methods if one.lower() == name.lower()]
+    if meant:
+        return meant[0], methods[meant[0]]
+    if name.lower() not in known():
+        raise unknown("method", name, name, [*methods, *known()])
+    return name, {"method": name.lower()}
 
 
 def presentation(source: str) -> tuple[Output, dict[str, tuple[str, ...]]]:
@@ -177,25 +264,35 @@ def _data_of(told: Any, declared: _File, places: dict[str, Any]) -> Any:
     return declared.data.get(told, told) if isinstance(told, str) else told
 
 
-def _study(declared: _File, file: Path, places: dict[str, Any]) -> Study:
-    output = check(Output, declared.output, "output")
-    tables = [ProblemTable(name, table, declared) for name, table in declared.problems.items()]
+def _require_use_of_data(tables: Sequence[ProblemTable], places: dict[str, Any]) -> None:
     if places["data"] is not None and not any("data" in table.cls.model_fields for table in tables):
         able = (name for name, kind in PROBLEMS.items() if "data" in kind.model_fields)
         raise ExperimentError(f"--data has no use here: no problem takes a table; those that do are {', '.join(able)}")
-    if not 0 < (total := sum(table.count for table in tables)) <= MAX_RUNS:
-        raise ExperimentError(f"it declares {total} runs; from 1 to {MAX_RUNS} are possible")
-    trials, jobs = [], []
+
+
+def _variants(tables: Sequence[ProblemTable], declared: _File, places: dict[str, Any]) \
+        -> Iterator[tuple[str, ProblemTable, Any, dict[str, Any]]]:  # fmt: skip
+    """Every problem by its name, with what the specs of its runs share."""
     for table in tables:
         for name, fields in table.variants():
             if "data" in fields:
                 fields = {**fields, "data": _data_of(fields["data"], declared, places)}
             problem = problem_of(fields, places, table.where)
-            common = {"problem": fields, "files": files_of(problem, places), "places": places}
-            made = [list(table.jobs(name, common, plan)) for plan in table.plans]
-            first = {several[0].method: method_of(several[0].spec) for several in made}
-            trials.append(Trial(name, problem, first, table.metrics))
-            jobs += [job for several in made for job in several]
+            yield name, table, problem, {"problem": fields, "files": files_of(problem, places), "places": places}
+
+
+def _study(declared: _File, places: dict[str, Any], file: Path) -> Study:
+    output = check(Output, declared.output, "output")
+    tables = [ProblemTable(name, table, declared) for name, table in declared.problems.items()]
+    _require_use_of_data(tables, places)
+    if not 0 < (total := sum(table.count for table in tables)) <= MAX_RUNS:
+        raise ExperimentError(f"it declares {total} runs; from 1 to {MAX_RUNS} are possible")
+    trials, jobs = [], []
+    for name, table, problem, common in _variants(tables, declared, places):
+        made = [list(table.jobs(name, common, plan)) for plan in table.plans]
+        first = {several[0].method: method_of(several[0].spec) for several in made}
+        trials.append(Trial(name, problem, first, table.metrics))
+        jobs += [job for several in made for job in several]
     names = [trial.name for trial in trials]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ExperimentError(f"problems.{twice}: two problems, or values of a grid, have this name")

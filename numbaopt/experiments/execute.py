@@ -12,10 +12,10 @@ import json
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numba
 import numpy as np
@@ -28,7 +28,7 @@ from ..optimizers._program import parts_of
 from ..pool import MANY_OPTIONS
 from ..schedules import plateau_of
 from ..solvers import solver_of
-from ..status import MESSAGES, RAISED
+from ..status import MESSAGES, RAISED, STOPPED
 from . import machine
 from .budgets import Budget
 from .build import Built, build
@@ -54,13 +54,28 @@ class Place(NamedTuple):
     long: frozenset[str] | None = None  # ids of runs that have checkpoints; None: to be found out
 
 
-def execute(jobs: Sequence[Job], place: Place = Place()) -> list[tuple[str, Outcome]]:  # noqa: B008  a constant
+class Watch(Protocol):
+    """Sees a run on its way, as a callback of `numbaopt.minimize` does, and may end it by StopIteration.
+
+    ``every`` is how many steps of a function lie between two looks, ``message`` what it then says of the run.
+    """
+
+    every: int
+    message: str
+
+    def __call__(self, intermediate_result: Any) -> None: ...
+
+
+def execute(jobs: Sequence[Job], place: Place = Place(), watch: Callable[[Job, Built], Watch] | None = None) \
+        -> list[tuple[str, Outcome]]:  # fmt: skip  # noqa: B008  a constant
     """Make runs.
 
     Parameters
     ----------
     jobs : sequence of Job
     place : Place
+    watch : callable, optional
+        ``watch(job, built)``: who looks at each run; all are then made one by one.
 
     Returns
     -------
@@ -93,7 +108,9 @@ def execute(jobs: Sequence[Job], place: Place = Place()) -> list[tuple[str, Outc
         except Exception:
             found[job.id] = _failed(_about(place))
             continue
-        if (key := _kind(job, built)) is None:
+        if watch is not None:
+            found[job.id] = _one(job, built, place, watch(job, built))
+        elif (key := _kind(job, built)) is None:
             found[job.id] = _one(job, built, place)
         else:
             batches.setdefault(key, []).append((job, built))
@@ -173,18 +190,20 @@ def _attempt(job: Job, place: Place) -> Outcome:
     return _one(job, built, place)
 
 
-def _one(job: Job, built: Built, place: Place) -> Outcome:
+def _one(job: Job, built: Built, place: Place, watch: Watch | None = None) -> Outcome:
     """Make one run, from its checkpoint if it has one."""
     about = _about(place)
     try:
         with _heard(about):
             saved = _checkpoint(job, built, place)
-            result, seconds = _solve(built, saved)
+            result, seconds = _solve(built, saved, watch)
             path = _path(built, result) if len(result["x"]) == 2 else None
         ended = built.budget.ended(result, seconds)
         told = {**result, **({"message": f"The budget of {ended} was used up."} if ended else {})}
         if ended == "target":
             told["message"] = "The target was reached."
+        elif watch is not None and watch.message and result.status == STOPPED:
+            told["message"] = watch.message
         return _done(told, built, about, path, seconds)
     except OSError as error:
         if error.errno in NO_ROOM and place.folder is not None:
@@ -195,23 +214,36 @@ def _one(job: Job, built: Built, place: Place) -> Outcome:
         return _failed(about)
 
 
-def _solve(built: Built, saved: Path | None) -> tuple[Any, float]:
+def _solve(built: Built, saved: Path | None, watch: Watch | None = None) -> tuple[Any, float]:
     """The result of a run and its seconds, those before an interruption included."""
     task, budget = built.task, built.budget
     if saved is not None and saved.is_file():
         try:
             spent = float(checkpoints.load(saved)[1]["seconds"])
             left = budget._replace(seconds=None if budget.seconds is None else max(0.0, budget.seconds - spent))
-            result = resume(saved, task.fun, task.args, task.jac, left.watch())
+            result = resume(saved, task.fun, task.args, task.jac, _both(left.watch(), watch))
             return result, float(result.history["seconds"][-1])
         except ValueError:  # of another version, or damaged: from the start
             saved.unlink()
     checkpoint = {} if saved is None else {"checkpoint": saved}
     begin = time.perf_counter()
-    result = task.solved_by(built.method, {**built.options, "history": ROWS, **checkpoint}, budget.watch())
+    options = {**built.options, "history": ROWS, **checkpoint}
+    result = task.solved_by(built.method, options, _both(budget.watch(), watch))
     spent = time.perf_counter() - begin
     history = result.get("history")
     return result, spent if history is None or not len(history) else float(history["seconds"][-1])
+
+
+def _both(budget: Any, watch: Watch | None) -> Any:
+    """One callback in the place of two, of which each may be missing."""
+    if budget is None or watch is None:
+        return budget or watch
+
+    def callback(intermediate_result: Any) -> None:
+        budget(intermediate_result)
+        watch(intermediate_result)
+
+    return callback
 
 
 def _checkpoint(job: Job, built: Built, place: Place) -> Path | None:

@@ -5,9 +5,11 @@ Wherever a table takes a value it also takes
 - a list of values (fields that are lists themselves: ``{ grid = [[64], [64, 64]] }``),
 - ``{ log = [1e-4, 1, 9] }`` and ``{ linear = [0, 1, 5] }``: so many values from the first to the second, evenly spaced
   in their logarithms, or as they are,
-- ``{ low = 1e-4, high = 1, scale = "log" }`` or ``{ choice = ["a", "b"] }``: drawn at random, ``samples`` times.
+- ``{ low = 1e-4, high = 1, scale = "log" }`` or ``{ choice = ["a", "b"] }``: drawn at random, ``samples`` times;
+  ``scale = "log1m"`` spreads 1 - x evenly in its logarithm, as suits a beta2 from 0.9 to 0.9999.
 
-Lists and ranges multiply; what is drawn is drawn together, a point a sample.  A draw depends on the names around it,
+`tuning` takes all of these for the space that it searches.  Lists and ranges multiply; what is drawn is drawn
+together, a point a sample.  A draw depends on the names around it,
 its number and ``search_seed`` only: more samples, or another field, change none of those there were.
 """
 
@@ -25,8 +27,41 @@ from .schema import ExperimentError, unknown
 
 MAX_RUNS = 100_000
 AXES = ("grid", "log", "linear", "choice", "low")
-SCALES = ("linear", "log")
+SCALES = ("linear", "log", "log1m")
 Keys = tuple[str, ...]
+
+
+class Space(NamedTuple):
+    """What a field may be: one of ``choices``, or ``origin + sign d`` with a number d from ``low`` to ``high``.
+
+    d is spread evenly, or its logarithm is (``log``); ``whole`` numbers include both ends.
+
+    Examples
+    --------
+    >>> from numbaopt.experiments.grids import Space
+    >>> Space(1e-4, 1e-2, log=True).value(0.5), Space(1e-4, 1e-1, log=True, origin=1.0, sign=-1.0).value(0.0)
+    (0.001, 0.9999)
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    whole: bool = False
+    choices: tuple[Any, ...] = ()
+    origin: float = 0.0
+    sign: float = 1.0
+
+    def value(self, u: float) -> Any:
+        """The value of a random number in [0, 1)."""
+        if self.choices:
+            return self.choices[int(u * len(self.choices))]
+        end = self.high + 1 if self.whole else self.high
+        drawn = self.low * (end / self.low) ** u if self.log else self.low + (end - self.low) * u
+        return min(int(drawn), int(self.high)) if self.whole else self.at(drawn)
+
+    def at(self, d: float) -> Any:
+        """The value of a number from ``low`` to ``high``."""
+        return int(d) if self.whole else tidy(self.origin + self.sign * d)
 
 
 class Axis(NamedTuple):
@@ -40,11 +75,14 @@ class Axis(NamedTuple):
         How many values there are; 0 for one that is drawn.
     value : callable
         The value of a number below ``size``, or of a random number in [0, 1).
+    space : Space
+        The same for a search.
     """
 
     keys: Keys
     size: int
     value: Callable[[Any], Any]
+    space: Space
 
 
 def find_axes(table: dict[str, Any], where: str, is_list: Callable[[Keys], bool] = lambda keys: False,
@@ -72,10 +110,14 @@ def _axis(keys: Keys, told: dict[str, Any], where: str) -> Axis:
         values = told[kind]
         if not isinstance(values, list) or not values:
             raise ExperimentError(f"{where}.{kind} = {values!r} must be a list of values")
-        return _listed(keys, values, where) if kind == "grid" else Axis(keys, 0, lambda u: values[int(u * len(values))])
+        return _listed(keys, values, where) if kind == "grid" else _free(keys, Space(choices=tuple(values)))
     if kind == "low":
-        return Axis(keys, 0, _drawn(told, where))
+        return _free(keys, _drawn(told, where))
     return _range(keys, told[kind], kind, f"{where}.{kind}")
+
+
+def _free(keys: Keys, space: Space) -> Axis:
+    return Axis(keys, 0, space.value, space)
 
 
 def _listed(keys: Keys, values: list[Any], where: str) -> Axis:
@@ -83,7 +125,7 @@ def _listed(keys: Keys, values: list[Any], where: str) -> Axis:
         raise ExperimentError(f"{where} = []: a grid needs values")
     if len(set(map(repr, values))) < len(values):
         raise ExperimentError(f"{where} = {values!r} names a value twice")
-    return Axis(keys, len(values), values.__getitem__)
+    return Axis(keys, len(values), values.__getitem__, Space(choices=tuple(values)))
 
 
 def _number(value: Any) -> bool:
@@ -105,7 +147,7 @@ def _range(keys: Keys, told: Any, kind: str, where: str) -> Axis:
             return first + (last - first) * k / (count - 1)
         return tidy(10 ** (math.log10(first) + (math.log10(last) - math.log10(first)) * k / (count - 1)))
 
-    return Axis(keys, count, value)
+    return Axis(keys, count, value, Space(float(min(first, last)), float(max(first, last)), kind == "log"))
 
 
 def tidy(value: float) -> float:
@@ -113,26 +155,19 @@ def tidy(value: float) -> float:
     return float(f"{value:.12g}")
 
 
-def _drawn(told: dict[str, Any], where: str) -> Callable[[float], Any]:
+def _drawn(told: dict[str, Any], where: str) -> Space:
     low: Any = told.get("low")
     high: Any = told.get("high")
     scale = told.get("scale", "linear")
     if scale not in SCALES:
         raise unknown("scale", f"{where}.scale = {scale!r}", str(scale), SCALES)
-    if not (_number(low) and _number(high) and low < high and (scale == "linear" or low > 0)):
-        positive = ", both positive" if scale == "log" else ""
-        raise ExperimentError(f"{where}: low = {low!r}, high = {high!r} must be numbers, low < high{positive}")
-    whole = isinstance(low, int) and isinstance(high, int)
-
-    def value(u: float) -> Any:
-        end = high + 1 if whole else high
-        if scale == "linear":
-            drawn = low + (end - low) * u
-        else:
-            drawn = low * (end / low) ** u
-        return min(int(drawn), high) if whole else tidy(drawn)
-
-    return value
+    fits = _number(low) and _number(high) and low < high
+    if not fits or (scale == "log" and low <= 0) or (scale == "log1m" and high >= 1):
+        ends = {"log": ", both positive", "log1m": ", both below 1"}.get(scale, "")
+        raise ExperimentError(f"{where}: low = {low!r}, high = {high!r} must be numbers, low < high{ends}")
+    if scale == "log1m":
+        return Space(tidy(1.0 - high), tidy(1.0 - low), log=True, origin=1.0, sign=-1.0)
+    return Space(low, high, scale == "log", isinstance(low, int) and isinstance(high, int))
 
 
 def count_points(axes: list[Axis], samples: int | None, where: str) -> int:
@@ -156,7 +191,7 @@ def expand(table: dict[str, Any], axes: list[Axis], samples: int | None, name: s
             values += [axis.value(_uniform(search_seed, name, axis.keys, k)) for axis in drawn]
             plain, settings = table, {}
             for axis, value in zip((*fixed, *drawn), values, strict=True):
-                plain, settings[setting(axis.keys)] = _with(plain, axis.keys, value), value
+                plain, settings[setting(axis.keys)] = with_value(plain, axis.keys, value), value
             yield plain, {key: settings[key] for axis in axes if (key := setting(axis.keys)) in settings}
 
 
@@ -173,6 +208,6 @@ def _uniform(seed: int, name: str, keys: Keys, k: int) -> float:
     return float(np.random.default_rng([seed, *words, k]).random())
 
 
-def _with(table: dict[str, Any], keys: Keys, value: Any) -> dict[str, Any]:
+def with_value(table: dict[str, Any], keys: Keys, value: Any) -> dict[str, Any]:
     """A copy of nested tables with one value replaced."""
-    return {**table, keys[0]: value if len(keys) == 1 else _with(table[keys[0]], keys[1:], value)}
+    return {**table, keys[0]: value if len(keys) == 1 else with_value(table[keys[0]], keys[1:], value)}

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+PRUNED = "Pruned"  # begins the message of a run that tuning ended early
+
 
 class Job(NamedTuple):
     """One run: nothing but JSON, so that any process on any machine can make it.

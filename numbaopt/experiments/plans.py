@@ -61,7 +61,8 @@ class ProblemTable:
         self.metrics = self._metrics(table)
         where = f"{self.where}.seeds" if "seeds" in table else "seeds"
         self.seeds = seeds_of(table.get("seeds", declared.seeds), where)
-        self.plans = [self._plan(label, entry, table, declared) for label, entry in self._entries(table, declared)]
+        self.entries = dict(self._entries(table, declared))
+        self.plans = [self._plan(label, entry, table, declared) for label, entry in self.entries.items()]
 
     @property
     def count(self) -> int:
@@ -138,17 +139,22 @@ class ProblemTable:
 
     def jobs(self, name: str, common: dict[str, Any], plan: Plan) -> Iterator[Job]:
         """The runs of a method on one of the `variants`; ``common`` is what their specs share."""
-        kind = plan.table["method"].lower()
         for table, settings in expand(plan.table, plan.axes, plan.samples, plan.label, plan.search_seed):
-            own = {key: value for key, value in table.items() if key in ("method", *fields_of(kind), *CLIPS)}
-            make(own, plan.where)
-            rest = {key: value for key, value in table.items() if key not in own}
-            checked = check(self.settings, rest, plan.where, (*fields_of(kind), *CLIPS))
-            options = checked.model_dump(exclude_none=True, exclude_unset=True)
-            options.pop("seed", None)
-            random = self.cls.starts_at_random(common["problem"]) or draws(kind, options, self.settings is Batches)
-            for seed in plan.seeds if random else plan.seeds[:1]:
-                yield Job(name, plan.label, settings, seed, {**common, "method": own, "options": options, "seed": seed})
+            yield from self.runs(name, common, plan, table, settings)
+
+    def runs(self, name: str, common: dict[str, Any], plan: Plan, table: dict[str, Any],
+             settings: dict[str, Any]) -> Iterator[Job]:  # fmt: skip
+        """The runs of one point of the plan's grid, whose plain table this is: one a seed."""
+        kind = plan.table["method"].lower()
+        own = {key: value for key, value in table.items() if key in ("method", *fields_of(kind), *CLIPS)}
+        make(own, plan.where)
+        rest = {key: value for key, value in table.items() if key not in own}
+        checked = check(self.settings, rest, plan.where, (*fields_of(kind), *CLIPS))
+        options = checked.model_dump(exclude_none=True, exclude_unset=True)
+        options.pop("seed", None)
+        random = self.cls.starts_at_random(common["problem"]) or draws(kind, options, self.settings is Batches)
+        for seed in plan.seeds if random else plan.seeds[:1]:
+            yield Job(name, plan.label, settings, seed, {**common, "method": own, "options": options, "seed": seed})
 
 
 def _word(value: Any) -> str:

@@ -62,6 +62,9 @@ class Quiet:
     def finished(self, rows: Sequence[Row]) -> None:
         """These have come to an end, and are stored."""
 
+    def tried(self, best: str) -> None:
+        """A trial of tuning has ended; this is the best so far."""
+
     def end(self) -> None:
         """No more will come."""
 
@@ -137,13 +140,37 @@ class Tables(Quiet):
             self.bar.refresh()
 
 
-def _bar(total: int) -> Any:
+class Trials(Quiet):
+    """What tuning is about to do, and a progress bar over trials on terminals."""
+
+    def __init__(self, store: Store, echo: Callable[[str], Any] = print):
+        super().__init__(store)
+        self.echo, self.bar = echo, None
+
+    def begin(self, waiting: int, plan: str) -> None:
+        """Say what is to come."""
+        self.echo(plan)
+        self.bar = _bar(waiting or None, "trial")
+
+    def tried(self, best: str) -> None:
+        """Count it."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(best, refresh=False)
+            self.bar.update(1)
+
+    def end(self) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _bar(total: int | None, unit: str = "run") -> Any:
     """A bar on stderr where that is a terminal."""
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:
         return None
-    return tqdm(total=total, unit="run", file=sys.stderr, disable=None, dynamic_ncols=True, smoothing=0.1)
+    return tqdm(total=total, unit=unit, file=sys.stderr, disable=None, dynamic_ncols=True, smoothing=0.1)
 
 
 def table(store: Store, problem: str, echo: Callable[[str], Any] = print) -> None:

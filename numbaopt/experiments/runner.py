@@ -29,7 +29,6 @@ WORTH_PROCESSES = 10.0  # seconds of work: less is done before processes have st
 CHUNK = 64  # runs that are made by one call, at most
 CHUNK_SECONDS = 5.0  # that such a call should take: what is not stored yet, kill -9 takes
 SECONDS_A_RUN = 0.005  # to store it
-AHEAD = 2  # calls that wait at a worker's door
 
 
 class How(NamedTuple):
@@ -78,11 +77,10 @@ def run(study: Study, out: str | os.PathLike, how: How = How(), show: Callable[[
         If the folder cannot be written to, another process runs the study, or the folder has another one.
     """
     out = Path(out)
-    check_places(out)
-    _make(out)
+    make_folder(out)
     source = study.file.read_text("utf-8")
-    labels = (dict.fromkeys(getattr(job, name) for job in study.jobs) for name in ("problem", "method"))
-    header = Header(study.title, study.file.name, source, *map(tuple, labels))
+    header = Header(study.title, study.file.name, source, tuple(dict.fromkeys(job.problem for job in study.jobs)),
+                    tuple(dict.fromkeys(job.method for job in study.jobs)))  # fmt: skip
     seconds = _expected(study.jobs, study) if _builds_here(how) else {}
     with Lock(out):
         try:
@@ -117,7 +115,9 @@ def resume(
         return _go(store, out, how, show(store), seconds, machine.commit(folder))
 
 
-def _make(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """The folder of a study, if it can be one."""
+    check_places(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -130,8 +130,9 @@ def _builds_here(how: How) -> bool:
 
 def _require_same(store: Store, study: Study, out: Path) -> None:
     """Refuse a folder that has a study of other runs, or the same on other data."""
-    there = {row.id for row in store.runs()}
-    if there and not any(job.id in there for job in study.jobs):
+    there = {row.id: row for row in store.runs()}
+    same = store.header.source == study.file.read_text("utf-8") or any(job.id in there for job in study.jobs)
+    if there and not same:
         raise ExperimentError(f"{out} holds another study, {store.header.title!r}; choose another --out")
 
 
@@ -169,7 +170,7 @@ def _go(store: Store, out: Path, how: How, screen: progress.Quiet, seconds: dict
     """Make all runs that wait."""
     store.release(failed=how.retry)
     waiting = store.waiting()
-    with _checkpoints(out, waiting) as folder:
+    with checkpoints(out, waiting) as folder:
         work = sum(seconds.get(job.id, 0.0) for job in waiting)
         jobs = how.jobs or _worth(work, len(waiting), how)
         screen.begin(len(waiting), _plan(store, waiting, work, jobs, how))
@@ -182,8 +183,8 @@ def _go(store: Store, out: Path, how: How, screen: progress.Quiet, seconds: dict
                     lasting = frozenset(name for name, took in seconds.items() if took > LONG_SECONDS)
                     place = Place(str(folder.absolute().parent), workers.width, commit, 1 if several else None,
                                   lasting if _builds_here(how) else None)  # fmt: skip
-                    chunks = _chunks(waiting, seconds, workers.width)
-                    _work(store, workers, chunks, place, screen)
+                    chunks = Source(chunks_of(waiting, seconds, workers.width))
+                    run_all(store, workers, chunks, place, screen)
         finally:
             screen.end()
             with suppress(ExperimentError):  # such as a full disk, which was told before
@@ -229,7 +230,7 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 7200 else f"{round(seconds / 3600)} h"
 
 
-def _chunks(jobs: Sequence[Job], seconds: dict[str, float], width: int) -> list[list[Job]]:
+def chunks_of(jobs: Sequence[Job], seconds: dict[str, float], width: int) -> list[list[Job]]:
     """Jobs that are made by one call: those of one function that differ only in numbers, few enough for all workers."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
@@ -246,17 +247,44 @@ def _chunks(jobs: Sequence[Job], seconds: dict[str, float], width: int) -> list[
     return chunks
 
 
-def _work(store: Store, workers: Pool, chunks: Sequence[list[Job]], place: Place, screen: progress.Quiet) -> None:
+class Source:
+    """Chunks of jobs that wait, and how they are given to workers."""
+
+    ahead = 2  # chunks that wait at a worker's door
+
+    def __init__(self, chunks: Sequence[list[Job]] = ()):
+        self.chunks = deque(chunks)
+
+    def take(self) -> list[Job] | None:
+        """The next chunk, if there is one now."""
+        return self.chunks.popleft() if self.chunks else None
+
+    def submit(self, workers: Pool, chunk: list[Job], place: Place) -> Future:
+        """Let a worker make it."""
+        return workers.submit(execute, chunk, place)
+
+    def stored(self, chunk: Sequence[Job]) -> None:
+        """What came of it is in the store."""
+
+
+def run_all(store: Store, workers: Pool, source: Source, place: Place, screen: progress.Quiet) -> None:
     """Let workers make chunks of runs, and store what comes."""
-    queue, flying = deque(chunks), dict[Future, list[Job]]()
+    flying: dict[Future, list[Job]] = {}
     suspects: deque[list[Job]] = deque()  # what was made when a process was lost: once more, one by one
-    while queue or flying or suspects:
-        careful = not queue and not flying
-        source, most = (suspects, 1) if careful else (queue, AHEAD * workers.width)
-        while source and len(flying) < (most if workers.width > 1 else 1):
-            chunk = source.popleft()
-            store.start([job.id for job in chunk])
-            flying[workers.submit(execute, chunk, place)] = chunk
+
+    def fly(chunk: list[Job]) -> None:
+        store.start([job.id for job in chunk])
+        flying[source.submit(workers, chunk, place)] = chunk
+
+    while True:
+        most = source.ahead * workers.width if workers.width > 1 else 1
+        while len(flying) < most and (chunk := source.take()) is not None:
+            fly(chunk)
+        careful = not flying
+        if careful:
+            if not suspects:
+                return
+            fly(suspects.popleft())
         lost = False
         for future in wait(flying, return_when=FIRST_COMPLETED).done:
             chunk = flying.pop(future)
@@ -265,6 +293,7 @@ def _work(store: Store, workers: Pool, chunks: Sequence[list[Job]], place: Place
                 suspects += [[job] for job in chunk]
             else:
                 _store(store, place, outcomes, screen)
+                source.stored(chunk)
             lost = lost or isinstance(error, BrokenExecutor)
         if lost:
             suspects += [[job] for chunk in flying.values() for job in chunk]
@@ -308,7 +337,7 @@ def _store(store: Store, place: Place, outcomes: list[tuple[str, Outcome]], scre
 
 
 @contextmanager
-def _checkpoints(out: Path, waiting: Sequence[Job]) -> Iterator[Path]:
+def checkpoints(out: Path, waiting: Sequence[Job]) -> Iterator[Path]:
     """The folder of the checkpoints of runs that wait, without what is left of others."""
     folder = out / CHECKPOINTS
     wanted = {f"{job.id}.npz" for job in waiting}

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .jobs import Job, Outcome
+from .jobs import PRUNED, Job, Outcome
 from .schema import ExperimentError
 
 FILE, LOCK, CHECKPOINTS = "study.sqlite", "study.lock", "checkpoints"  # in the folder of a study
+TUNING = "tuning.sqlite"  # optuna's, of trials
 FORMAT = 1
 APPLICATION = int.from_bytes(b"nbop", "big")  # what SQLite's header says the file is for
 BUSY_SECONDS = 60.0
@@ -49,6 +50,7 @@ class Header(NamedTuple):
     source: str  # its text
     problems: tuple[str, ...]
     methods: tuple[str, ...]
+    command: str = ""  # that made the runs, where it was not ``numbaopt run``
 
 
 class Row(NamedTuple):
@@ -80,6 +82,11 @@ class Row(NamedTuple):
     def job(self) -> Job:
         """What was asked."""
         return Job(self.problem, self.method, self.settings, self.seed, self.spec)
+
+    @property
+    def pruned(self) -> bool:
+        """Whether tuning ended it early."""
+        return self.message.startswith(PRUNED)
 
 
 JSONS = ("settings", "spec", "metrics", "about")
@@ -349,7 +356,8 @@ class Store:
 
 def check_places(folder: Path) -> None:
     """Refuse links in the places where a study writes: they could lead anywhere."""
-    names = ("", FILE, f"{FILE}-wal", f"{FILE}-shm", f".{FILE}.part", LOCK, CHECKPOINTS)
+    logs = (f"{name}-{kind}" for name in (FILE, TUNING) for kind in ("wal", "shm", "journal"))
+    names = ("", FILE, TUNING, *logs, f".{FILE}.part", LOCK, CHECKPOINTS)
     for path in (folder / name for name in names):
         if path.is_symlink():
             raise ExperimentError(f"{path} is a symbolic link; name the place itself")

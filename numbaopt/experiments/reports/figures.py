@@ -116,21 +116,21 @@ def convergence(problem: Problem, settings: Sequence[Setting], x: str, looks: Lo
     lines = []
     ends = [at[-1] for at, _ in bands.values()]
     across_log = min(ends) > 0 and max(ends) > 25 * min(ends)
-    bottom, top = _limits(problem, np.concatenate([levels.ravel() for _, levels in bands.values()]))
+    bottom, top = limits_of(problem, np.concatenate([levels.ravel() for _, levels in bands.values()]))
     scale = 1e3 if x == "seconds" and max(ends) < 1.0 else 1.0
     across = "steps = evaluations" if x == "step" and one_evaluation_a_step(settings) else AXES[x]
     for method, (at, levels) in bands.items():
         colour, dashes = looks[method]
         if across_log:
             at, levels = at[at > 0], levels[:, at > 0]
-        low, middle, high = _drawn(levels, bottom, top)
+        low, middle, high = to_draw(levels, bottom, top)
         ax.fill_between(scale * at, low, high, color=colour, alpha=0.13, linewidth=0)
         lines += ax.plot(scale * at, middle, color=colour, linestyle=dashes, linewidth=1.2, label=short(method))
     if across_log:
         first = min(at[at > 0].min(initial=math.inf) for at, _ in bands.values())
         ax.set(xscale="log", xlim=(scale * first, scale * max(ends)))
         ticks(ax.xaxis, first, max(ends))
-    ax.set(yscale="log", ylim=(bottom, top), xlabel="time [ms]" if scale > 1 else across, ylabel=_named(problem))
+    ax.set(yscale="log", ylim=(bottom, top), xlabel="time [ms]" if scale > 1 else across, ylabel=name_of(problem))
     ticks(ax.yaxis, bottom, top)
     if not across_log:
         ax.set_xlim(0, scale * max(ends))
@@ -167,13 +167,13 @@ def _line(problem: Problem, run: Run, x: str) -> tuple[np.ndarray, np.ndarray]:
     at, up = curve[x], curve["fun"]
     there = np.isfinite(at)
     at, up = at[there], np.where(np.isfinite(up[there]), up[there], np.inf)
-    up = _above(problem, up)
+    up = above_best(problem, up)
     if run.diverged:
         at, up = np.append(at, at[-1]), np.append(up, np.inf)
     return at, up
 
 
-def _drawn(levels: np.ndarray, bottom: float, top: float) -> np.ndarray:
+def to_draw(levels: np.ndarray, bottom: float, top: float) -> np.ndarray:
     """Quartiles to draw: nothing where the median is lost; a band leaves the picture where only the upper one is.
 
     What is too low to be shown lies on the ground.
@@ -181,7 +181,7 @@ def _drawn(levels: np.ndarray, bottom: float, top: float) -> np.ndarray:
     return np.where(np.isfinite(levels[1]), np.clip(levels, 1.5 * bottom, 10 * top), np.nan)
 
 
-def _limits(problem: Problem, levels: np.ndarray) -> tuple[float, float]:
+def limits_of(problem: Problem, levels: np.ndarray) -> tuple[float, float]:
     """Where the picture ends: a little above where runs begin (what ends higher went the wrong way).
 
     What is measured from the best that was found comes to nothing where that was found: only a millionth of the way
@@ -190,18 +190,18 @@ def _limits(problem: Problem, levels: np.ndarray) -> tuple[float, float]:
     finite = levels[np.isfinite(levels)]
     if not finite.size:
         return 0.1, 1.0
-    start = float(_above(problem, np.array(problem.start))) if math.isfinite(problem.start) else float(finite.max())
+    start = float(above_best(problem, np.array(problem.start))) if math.isfinite(problem.start) else float(finite.max())
     low = max(float(finite.min()), 0.0 if problem.known else 1e-6 * start)
     return low / 2, 2 * max(min(float(finite.max()), 4 * start), 5 * low)
 
 
-def _above(problem: Problem, values: np.ndarray) -> np.ndarray:
+def above_best(problem: Problem, values: np.ndarray) -> np.ndarray:
     """How far objectives are above the optimum, or the best that any run found; never less than rounding."""
     best = problem.best
     return np.maximum(values - best, np.finfo(float).eps * max(1.0, abs(best))) if math.isfinite(best) else values
 
 
-def _named(problem: Problem) -> str:
+def name_of(problem: Problem) -> str:
     return "objective − optimum" if problem.known else "objective − best found"
 
 
@@ -279,77 +279,6 @@ def _stacked(bars: Sequence[tuple[int, int]]) -> list[int]:
         ends[row:] = [last, *ends[row + 1 :]]
         rows.append(row)
     return rows
-
-
-# Learning rates
-
-
-def sensitivity(problem: Problem, methods: Sequence[str], looks: Looks) -> Any | None:
-    """The final objective against the learning rate, a panel a method; the others stand behind it in grey."""
-    curves = {method: curve for method in methods if (curve := _rates(problem, method)) is not None}
-    if not curves:
-        return None
-    columns = min(len(curves), 3)
-    rows = -(-len(curves) // columns)
-    made = figure(0.55 + 1.02 * rows if columns > 1 else HEIGHT)
-    panels = made.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    finite = np.concatenate([levels[np.isfinite(levels)] for _, levels, _ in curves.values()])
-    bottom, top = _limits(problem, finite)
-    for ax, method in zip(panels.flat, curves, strict=False):
-        axes(ax)
-        ax.set(xscale="log", yscale="log")
-        for other, (at, levels, _) in curves.items():
-            if other != method:
-                ax.plot(at, _drawn(levels, bottom, top)[1], color="0.82", linewidth=0.7, zorder=1)
-        _panel(ax, curves[method], looks[method], (bottom, top))
-        ax.set_title(short(method), fontsize=7, color=ink(looks[method][0]), pad=9)
-    for ax in panels.flat[len(curves) :]:
-        ax.set_axis_off()
-    for place, ax in enumerate(panels.flat[: len(curves)]):
-        if place + columns >= len(curves):
-            ax.xaxis.set_tick_params(labelbottom=True)
-    panels.flat[0].set_ylim(bottom, top)
-    ticks(panels.flat[0].yaxis, bottom, top)
-    made.supxlabel("learning rate", fontsize=7.5)
-    made.supylabel(f"final {_named(problem)}", fontsize=7.5)
-    return made
-
-
-def _rates(problem: Problem, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Rates, quartiles of the final objective at each, and counts of (sound, diverged, failed) runs."""
-    by_rate: dict[float, list[Setting]] = {}
-    for setting in problem.settings.get(method, []):
-        if setting.runs and setting.rate > 0:
-            by_rate.setdefault(setting.rate, []).append(setting)
-    if len(by_rate) < 2:
-        return None
-    rates = np.array(sorted(by_rate))
-    best = [min(by_rate[rate], key=lambda setting: float(quantiles(setting.finals, (0.5,))[0])) for rate in rates]
-    levels = np.array([quantiles(setting.finals, MIDDLE) for setting in best]).T
-    levels = _above(problem, levels)
-    counts = np.array([(sum(run.sound for run in setting.runs), sum(run.diverged for run in setting.runs),
-                        sum(run.row.status == "failed" for run in setting.runs)) for setting in best])  # fmt: skip
-    return rates, levels, counts
-
-
-def _panel(ax: Any, curve: tuple[np.ndarray, np.ndarray, np.ndarray], look: tuple[str, Any],
-           limits: tuple[float, float]) -> None:  # fmt: skip
-    """One method: its line, a star at the best rate, crosses above rates at which runs diverged or failed."""
-    (at, levels, counts), (colour, dashes) = curve, look
-    low, middle, high = _drawn(levels, *limits)
-    ax.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
-    ax.plot(at, middle, "o", color=colour, linestyle=dashes, linewidth=1.2, markersize=2.6, zorder=3)
-    if np.isfinite(middle).any():
-        best = int(np.nanargmin(middle))
-        ax.plot(at[best], middle[best], "*", color=colour, markersize=8.5, markeredgecolor="white", markeredgewidth=0.5,
-                zorder=4)  # fmt: skip
-    above = ax.get_xaxis_transform()
-    lost = counts[:, 1] + counts[:, 2]
-    for rate, bad, failed, runs in zip(at, lost, counts[:, 2], counts.sum(axis=1), strict=True):
-        if bad:
-            marker = "s" if failed == bad else "x"
-            ax.plot(rate, 1.06, marker, color=INK if bad == runs else "0.55", markersize=3 if bad == runs else 2.4,
-                    markerfacecolor="none", markeredgewidth=0.9, transform=above, clip_on=False, zorder=5)  # fmt: skip
 
 
 # Paths

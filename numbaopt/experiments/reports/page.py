@@ -150,7 +150,8 @@ def _command(study: Study) -> str:
     options = ["--data", places["data"]] if places.get("data") else []
     options += [word for plugin in places.get("plugins", ()) for word in ("--plugin", plugin)]
     options += ["--timing"] if any("rounds" in row.about for row in study.finished) else []
-    return shlex.join(["numbaopt", "run", study.header.file, *options])
+    asked = study.header.command or shlex.join(["numbaopt", "run", study.header.file])
+    return f"{asked} {shlex.join(options)}".rstrip()
 
 
 def _files(study: Study) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import figures
+from . import figures, rates
 from .figures import Looks
 from .profiles import data_profile, performance_profile
 from .summary import Problem, Setting, Study
@@ -20,6 +20,8 @@ from .words import power_of_ten
 PROFILES = (1e-1, 1e-3, 1e-6)  # tolerances of the targets that profiles are about
 LOST = (" Above a panel, × marks rates at which runs diverged and □ those at which runs only failed: black where none "
         "is left, grey where some are.")  # fmt: skip
+TRIED = (" Where rates were drawn, each dot is a setting, open where it was given up early; the line is the median of "
+         "the others with about the same rate, shaded from quartile to quartile.")  # fmt: skip
 LONGEST_NAME = 80  # of a problem, in names of files
 AGAINST = {"step": "steps", "nfev": "evaluations", "epoch": "epochs", "seconds": "time"}
 
@@ -105,6 +107,7 @@ def curves(problem: Problem, settings: Sequence[Setting], looks: Looks, timing: 
         del against["nfev"]
         against["step"] = "steps, each of which takes one evaluation"
     lost = any(not run.sound for tried in problem.settings.values() for setting in tried for run in setting.runs)
+    scattered = any(rates.are_scattered(tried) for tried in problem.settings.values())
     for x, what in against.items():
         yield Drawing(
             f"{slug}-{x}", f"{name} against {what}: {band}." + (f" {timing}" if x == "seconds" else ""),
@@ -113,8 +116,8 @@ def curves(problem: Problem, settings: Sequence[Setting], looks: Looks, timing: 
     yield Drawing(
         f"{slug}-rates",
         f"{name}: where runs end, by learning rate; the star is the best rate, the other methods stand behind in "
-        f"grey.{LOST if lost else ''}",
-        partial(figures.sensitivity, problem, [setting.method for setting in settings], looks),
+        f"grey.{TRIED if scattered else ''}{LOST if lost else ''}",
+        partial(rates.sensitivity, problem, [setting.method for setting in settings], looks),
     )  # fmt: skip
     yield Drawing(
         f"{slug}-paths", f"{name}: paths of the best settings from one start; dots lie equal numbers of steps apart.",
