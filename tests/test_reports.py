@@ -227,6 +227,20 @@ class TestSummary:
         steady = [("p", "A", {"lr": 1.0}, seed, run([8.0, 1.0])) for seed in range(3)]
         assert read(stored(tmp_path / "s", lucky + steady)).problems[0].chosen("A").settings == {"lr": 1.0}
 
+    def test_rates_that_work(self, tmp_path):
+        """Of A's three rates one never gets there, and one only with another k; B's is not tried with another."""
+        near, far = run([8.0, 0.0]), run([8.0, 7.0])
+        runs = [*(("p", "A", {"lr": 1.0, "k": k}, 0, outcome) for k, outcome in enumerate((far, near))),
+                ("p", "A", {"lr": 0.1, "k": 0}, 0, far),
+                *(("p", "A", {"lr": 0.01, "k": 0}, seed, outcome) for seed, outcome in enumerate((near, near, FAILED))),
+                ("p", "B", {"lr": 3.0}, 0, near)]  # fmt: skip
+        study = read(stored(tmp_path / "s", runs))
+        (problem,) = study.problems
+        assert problem.rates("A", 0.1) == {0.01: True, 0.1: False, 1.0: True}
+        text = checked(report(tmp_path / "s").read_text("utf-8"))
+        assert "0.01 – 1 (2 of 3)" in text
+        assert "67 %" in text  # of A's rates, overall
+
     def test_known_optimum(self, tmp_path):
         """The problem's own answer counts, unless a run has found a better one."""
 
@@ -531,6 +545,13 @@ class TestWords:
                                                    (90.0, "1.5 min"), (1e-9, "0.001 µs"), (INF, "–")])  # fmt: skip
     def test_times(self, seconds, text):
         assert words.duration(seconds) == text
+
+    def test_bands(self):
+        tried = {0.01: False, 0.1: True, 1.0: True}
+        assert words.band(tried) == "0.1 – 1 (2 of 3)"
+        assert words.band({**tried, 1.0: False}) == "0.1 (1 of 3)"
+        assert words.band(dict.fromkeys(tried, False)) == "none of 3"
+        assert words.band({0.1: True}) == "–"
 
     def test_settings(self):
         assert words.settings_of({"lr": 0.1, "nesterov": True, "s": {"a": [1, 2]}, "n": "x"}) == \

@@ -178,6 +178,16 @@ class TestSeeds:
         assert len({job.id for job in jobs}) == len(jobs)
         assert [build(job.spec).options["seed"] for job in jobs[:3]] == [0, 1, 2]
 
+    def test_noise_is_another_for_every_seed_from_one_start(self, tmp_path):
+        jobs = study(tmp_path, """
+            seeds = 2
+            [methods]
+            plain = { method = "gd" }
+            noisy = { method = "gd", gradient_noise = [0.1, 0.2] }
+        """ + SADDLE).jobs
+        assert [job.seed for job in jobs] == [0, 0, 1, 0, 1]
+        assert build(jobs[1].spec).method != build(jobs[2].spec).method
+
     def test_networks_start_elsewhere_and_train_on_the_same_rows(self, tmp_path):
         jobs = study(tmp_path, """
             [methods]

@@ -168,6 +168,15 @@ class Problem:
         able = [setting for setting in self.settings[method] if 2 * len(setting.runs) >= most]
         return min(able, key=lambda setting: setting.merit)
 
+    def rates(self, method: str, tolerance: float) -> dict[float, bool]:
+        """Learning rates that were tried, and whether half of the runs with one, in any setting, reach a target."""
+        found: dict[float, bool] = {}
+        for setting in self.settings[method]:
+            if setting.runs and setting.rate > 0:
+                reached = (setting.tolerance or math.inf) <= tolerance
+                found[setting.rate] = found.get(setting.rate, False) or reached
+        return dict(sorted(found.items()))
+
     def target(self, methods: Sequence[str]) -> float | None:
         """Tolerance of the strictest target that at least half of the methods reach with their best setting."""
         reached = sorted(self.chosen(method).tolerance or math.inf for method in methods)
