@@ -11,7 +11,6 @@ import sys
 import textwrap
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,12 +89,9 @@ def make_runs(out: Path, how: dict[str, Any], quiet: bool, lines: bool, study: C
 
 def draw(out: Path) -> Path:
     """The report of a study, with figures as its file asks for."""
-    from .experiments import Store
     from .experiments.reports import report
 
-    with Store.open(out) as store:
-        output = tomllib.loads(store.header.source).get("output", {})
-    return report(out, output.get("formats", ("svg",)))
+    return report(out)
 
 
 def list_runs(out: Path, lines: bool, **filters: Any) -> None:
@@ -170,7 +166,7 @@ def report_study(out: Path, formats: list[str], plugins: list[Path]) -> None:
     with told():
         from .experiments.reports import report
 
-        print(report(out, formats or ("svg",), plugins))
+        print(report(out, formats or None, plugins))
 
 
 def list_methods() -> None:
@@ -290,7 +286,7 @@ else:
     def _report(
         out: Out,
         kinds: Annotated[
-            list[str] | None, typer.Option("--format", help="Of the figures: svg, png, pdf; may be given again.")
+            list[str] | None, typer.Option("--format", help="Of the figures: svg, png, pdf; again for more.")
         ] = None,
         plugin: Annotated[list[Path] | None, typer.Option(help="Python file of the study's that may be run.")] = None,
     ) -> None:

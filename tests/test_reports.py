@@ -13,7 +13,8 @@ import pytest
 import studies
 from scipy import stats
 
-from numbaopt.experiments import ExperimentError
+from numbaopt.experiments import ExperimentError, progress
+from numbaopt.experiments.config import Output
 from numbaopt.experiments.jobs import Job, Outcome
 from numbaopt.experiments.reports import figures, page, plates, report, statistics, words
 from numbaopt.experiments.reports.profiles import data_profile, first_hit, performance_profile
@@ -156,10 +157,10 @@ class TestStatistics:
         assert statistics.cliques(np.array([1.0, 3.0]), 1.0) == []
 
 
-def stored(folder, runs, title="Small", problems=("p",), methods=("A", "B")):
+def stored(folder, runs, title="Small", problems=("p",), methods=("A", "B"), source="text"):
     """A store of runs given as (problem, method, settings, seed, outcome or None)."""
     jobs = [Job(*run[:4], {"at": k}) for k, run in enumerate(runs)]
-    with Store.create(folder, Header(title, "small.toml", "text", problems, methods), jobs) as store:
+    with Store.create(folder, Header(title, "small.toml", source, problems, methods), jobs) as store:
         for job, run in zip(jobs, runs, strict=True):
             if run[-1] is not None:
                 store.record(job.id, run[-1])
@@ -341,15 +342,27 @@ class TestFigures:
     def test_bands_are_quartiles(self, tmp_path):
         runs = [("p", "A", {}, seed, run([8.0, 4.0 + seed, 1.0 + seed])) for seed in range(5)]
         problem = read(stored(tmp_path / "s", [*runs, ("p", "A", {}, 5, FAILED)])).problems[0]
-        at, levels = figures._band(problem, problem.chosen("A").runs, "step")
+        at, levels = figures._band(problem, problem.chosen("A").runs, "step", Output())
         assert at.tolist() == [0.0, 1.0, 2.0]
         np.testing.assert_allclose(levels[:, 1], [4.0, 5.0, 6.0])  # above the best, which is 1
         np.testing.assert_allclose(levels[1, 2], 2.0)
 
+    def test_objectives_themselves(self, tmp_path):
+        """From the third quantile to the fourth of five seeds, between the limits that the file gives."""
+        runs = [("p", "A", {}, seed, run([8.0, 4.0 + seed, 1.0 + seed])) for seed in range(5)]
+        problem = read(stored(tmp_path / "s", runs)).problems[0]
+        output, looks = Output(objective=[0.5, 9.0], quantiles=[0.5, 0.75]), styles("A")
+        with figures.paper():
+            ax = figures.convergence(problem, [problem.chosen("A")], "step", looks, output).axes[0]
+        assert (ax.get_yscale(), ax.get_ylim(), ax.get_ylabel()) == ("linear", (0.5, 9.0), "objective")
+        assert ax.lines[0].get_ydata().tolist() == [8.0, 6.0, 3.0]
+        assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == 8.0
+        assert {6.0, 7.0, 3.0, 4.0} <= set(ax.collections[0].get_paths()[0].vertices[:, 1])
+
     def test_runs_that_diverged_leave_the_picture(self, tmp_path):
         runs = [("p", "A", {}, seed, run([8.0, 9.0, INF], code=2)) for seed in range(2)]
         problem = read(stored(tmp_path / "s", [*runs, ("p", "A", {}, 2, run([8.0, 1.0, 0.5]))])).problems[0]
-        _, levels = figures._band(problem, problem.chosen("A").runs, "step")
+        _, levels = figures._band(problem, problem.chosen("A").runs, "step", Output())
         assert np.isfinite(levels[:, 0]).all()
         assert levels[1, -1] == INF
         assert np.isfinite(levels[0, -1]) == np.isfinite(statistics.quantiles(np.array([0.0, INF, INF]), (0.25,))[0])
@@ -427,6 +440,32 @@ class TestPage:
         assert "objective − optimum" in text  # of the valley
         assert "objective − best found" in text  # of the classes
         assert kept["valley-paths.svg"].count(b"<path") > 40  # contours
+
+    def test_what_the_file_wants_to_be_shown(self, tmp_path):
+        source = """
+            [methods]
+            A = { method = "adam" }
+            [problems.p]
+            problem = "saddle"
+            metrics = ["above"]
+            [output]
+            formats = ["pdf"]
+            against = ["second"]
+            quantiles = [0.1, 0.9]
+            """
+        told = {"metrics": {"above": 0.123, "distance": 0.456}}
+        runs = [("p-dimension_2", "A", {"lr": lr}, seed, run([8.0, 1.0 + seed], **told))
+                for lr in (0.1, 1.0) for seed in range(2)]  # fmt: skip
+        folder = stored(tmp_path / "s", runs, problems=("p-dimension_2",), methods="A", source=source)
+        text = checked(report(folder).read_text("utf-8"))
+        assert {path.name for path in (folder / "figures").iterdir()} == {"p-dimension_2-seconds.pdf",
+                                                                         "p-dimension_2-rates.pdf"}  # fmt: skip
+        assert "shaded from the 10 % to the 90 % quantile" in text
+        assert ("0.123" in text, "0.456" in text) == (True, False)
+        lines = []
+        with Store.open(folder) as store:
+            progress.table(store, "p-dimension_2", lines.append)
+        assert ("above" in lines[1], "distance" in lines[1]) == (True, False)
 
     def test_a_study_that_still_runs(self, tmp_path):
         folder = studies.study(tmp_path / "s", ("valley", "classes"), ("Adam",), (1e-2,), range(4), 20, parts=0.25)

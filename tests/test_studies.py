@@ -153,6 +153,7 @@ class TestPresentation:
         ("formats = ['sgv']", "output.formats.0 = 'sgv' is not known; did you mean 'svg'?"),
         ("formats = []", "output.formats = []: "), ("quantiles = [0.9, 0.1]", "output: quantiles = [0.9, 0.1]"),
         ("quantiles = [0.1, 0.5, 0.9]", "output.quantiles = "),
+        ("objective = [0.7, 0.2]", "output: objective = [0.7, 0.2] must be two numbers, the lower one first"),
     ])  # fmt: skip
     def test_faults(self, tmp_path, line, message):
         assert message in refused(tmp_path, f"{self.TEXT}[output]\n{line}")

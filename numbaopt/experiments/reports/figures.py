@@ -14,8 +14,9 @@ import numpy as np
 
 from ..._look import INK, axes, ink, label_ends
 from ...plotting import trajectories as draw_trajectories
+from ..config import Output
 from .statistics import Comparison, cliques, quantiles
-from .summary import MIDDLE, Problem, Run, Setting
+from .summary import Problem, Run, Setting
 
 Looks = Mapping[str, tuple[str, Any]]
 COLUMN, HEIGHT = 3.4, 2.35  # inches
@@ -106,9 +107,11 @@ def one_evaluation_a_step(settings: Sequence[Setting]) -> bool:
     return all(np.ptp(curve["nfev"] - curve["step"]) == 0 for curve in curves if curve["step"].size)
 
 
-def convergence(problem: Problem, settings: Sequence[Setting], x: str, looks: Looks) -> Any | None:
-    """Medians and quartiles over seeds of the objective against steps, evaluations, epochs or seconds."""
-    bands = {setting.method: band for setting in settings if (band := _band(problem, setting.runs, x)) is not None}
+def convergence(problem: Problem, settings: Sequence[Setting], x: str, looks: Looks,
+                output: Output = Output()) -> Any | None:  # fmt: skip  # noqa: B008  a constant
+    """Medians and quantiles over seeds of the objective against steps, evaluations, epochs or seconds."""
+    found = {setting.method: _band(problem, setting.runs, x, output) for setting in settings}
+    bands = {method: band for method, band in found.items() if band is not None}
     if not bands:
         return None
     made = figure(height_for(len(bands)))
@@ -116,34 +119,38 @@ def convergence(problem: Problem, settings: Sequence[Setting], x: str, looks: Lo
     lines = []
     ends = [at[-1] for at, _ in bands.values()]
     across_log = min(ends) > 0 and max(ends) > 25 * min(ends)
-    bottom, top = _limits(problem, np.concatenate([levels.ravel() for _, levels in bands.values()]))
+    bottom, top = output.objective or _limits(problem, np.concatenate([up.ravel() for _, up in bands.values()]))
     scale = 1e3 if x == "seconds" and max(ends) < 1.0 else 1.0
     across = "steps = evaluations" if x == "step" and one_evaluation_a_step(settings) else AXES[x]
     for method, (at, levels) in bands.items():
         colour, dashes = looks[method]
         if across_log:
             at, levels = at[at > 0], levels[:, at > 0]
-        low, middle, high = _drawn(levels, bottom, top)
+        low, middle, high = levels if output.objective else _drawn(levels, bottom, top)
         ax.fill_between(scale * at, low, high, color=colour, alpha=0.13, linewidth=0)
         lines += ax.plot(scale * at, middle, color=colour, linestyle=dashes, linewidth=1.2, label=short(method))
     if across_log:
         first = min(at[at > 0].min(initial=math.inf) for at, _ in bands.values())
         ax.set(xscale="log", xlim=(scale * first, scale * max(ends)))
         ticks(ax.xaxis, first, max(ends))
-    ax.set(yscale="log", ylim=(bottom, top), xlabel="time [ms]" if scale > 1 else across, ylabel=_named(problem))
-    ticks(ax.yaxis, bottom, top)
+    ax.set(ylim=(bottom, top), xlabel="time [ms]" if scale > 1 else across)
+    if output.objective:
+        ax.set_ylabel("objective")
+    else:
+        ax.set(yscale="log", ylabel=_named(problem))
+        ticks(ax.yaxis, bottom, top)
     if not across_log:
         ax.set_xlim(0, scale * max(ends))
     label_ends(ax, lines)
     return made
 
 
-def _band(problem: Problem, runs: Sequence[Run], x: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Common places along ``x``, and quartiles of the runs there: those that ended early stay where they were.
+def _band(problem: Problem, runs: Sequence[Run], x: str, output: Output) -> tuple[np.ndarray, np.ndarray] | None:
+    """Common places along ``x``, and quantiles of the runs there: those that ended early stay where they were.
 
     The line ends where half of the runs have.
     """
-    curves = [_line(problem, run, x) for run in runs]
+    curves = [_line(problem, run, x, output) for run in runs]
     curves = [(at, up) for at, up in curves if at.size > 1]
     if not curves:
         return None
@@ -152,14 +159,19 @@ def _band(problem: Problem, runs: Sequence[Run], x: str) -> tuple[np.ndarray, np
     if at.size > POINTS:
         at = np.unique(np.concatenate([np.quantile(at, np.linspace(0, 1, POINTS // 2)),
                                        _spread(at[at > 0].min(), at[-1])]))  # fmt: skip
-    return at, quantiles(np.array([np.interp(at, *curve) for curve in curves]), MIDDLE)
+    return at, quantiles(np.array([np.interp(at, *curve) for curve in curves]), _parts(output))
+
+
+def _parts(output: Output) -> tuple[float, float, float]:
+    """The quantiles that are drawn."""
+    return output.quantiles[0], 0.5, output.quantiles[1]
 
 
 def _spread(first: float, last: float) -> np.ndarray:
     return np.minimum(np.geomspace(first, last, POINTS // 2), last)
 
 
-def _line(problem: Problem, run: Run, x: str) -> tuple[np.ndarray, np.ndarray]:
+def _line(problem: Problem, run: Run, x: str, output: Output) -> tuple[np.ndarray, np.ndarray]:
     """A run's curve; it ends in inf where the run diverged."""
     curve = run.curve
     if x not in curve or "fun" not in curve or not np.isfinite(curve[x]).any():
@@ -167,7 +179,7 @@ def _line(problem: Problem, run: Run, x: str) -> tuple[np.ndarray, np.ndarray]:
     at, up = curve[x], curve["fun"]
     there = np.isfinite(at)
     at, up = at[there], np.where(np.isfinite(up[there]), up[there], np.inf)
-    up = _above(problem, up)
+    up = up if output.objective else _above(problem, up)
     if run.diverged:
         at, up = np.append(at, at[-1]), np.append(up, np.inf)
     return at, up
@@ -284,9 +296,10 @@ def _stacked(bars: Sequence[tuple[int, int]]) -> list[int]:
 # Learning rates
 
 
-def sensitivity(problem: Problem, methods: Sequence[str], looks: Looks) -> Any | None:
+def sensitivity(problem: Problem, methods: Sequence[str], looks: Looks,
+                output: Output = Output()) -> Any | None:  # fmt: skip  # noqa: B008  a constant
     """The final objective against the learning rate, a panel a method; the others stand behind it in grey."""
-    curves = {method: curve for method in methods if (curve := _rates(problem, method)) is not None}
+    curves = {method: curve for method in methods if (curve := _rates(problem, method, output)) is not None}
     if not curves:
         return None
     columns = min(len(curves), 3)
@@ -315,8 +328,9 @@ def sensitivity(problem: Problem, methods: Sequence[str], looks: Looks) -> Any |
     return made
 
 
-def _rates(problem: Problem, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Rates, quartiles of the final objective at each, and counts of (sound, diverged, failed) runs."""
+def _rates(problem: Problem, method: str,
+           output: Output) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:  # fmt: skip
+    """Rates, quantiles of the final objective at each, and counts of (sound, diverged, failed) runs."""
     by_rate: dict[float, list[Setting]] = {}
     for setting in problem.settings.get(method, []):
         if setting.runs and setting.rate > 0:
@@ -325,7 +339,7 @@ def _rates(problem: Problem, method: str) -> tuple[np.ndarray, np.ndarray, np.nd
         return None
     rates = np.array(sorted(by_rate))
     best = [min(by_rate[rate], key=lambda setting: float(quantiles(setting.finals, (0.5,))[0])) for rate in rates]
-    levels = np.array([quantiles(setting.finals, MIDDLE) for setting in best]).T
+    levels = np.array([quantiles(setting.finals, _parts(output)) for setting in best]).T
     levels = _above(problem, levels)
     counts = np.array([(sum(run.sound for run in setting.runs), sum(run.diverged for run in setting.runs),
                         sum(run.row.status == "failed" for run in setting.runs)) for setting in best])  # fmt: skip

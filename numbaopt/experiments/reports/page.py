@@ -88,7 +88,7 @@ def _problem(study: Study, problem: Problem, looks: Looks, drawings: Drawings) -
         return {**told, "rows": []}
     settings = [problem.chosen(method) for method in methods]
     target, against = problem.target(methods), against_best(problem, methods)
-    metrics = list(dict.fromkeys(name for setting in settings for run in setting.runs for name in run.row.metrics))
+    metrics = study.metrics(problem)
     rows = []
     for setting, rank in zip(settings, problem.ranks(methods), strict=True):
         costs = quantiles(setting.costs(target), (0.5,))[0] if target else (math.inf, math.inf)
@@ -103,7 +103,7 @@ def _problem(study: Study, problem: Problem, looks: Looks, drawings: Drawings) -
             "first": setting.method == against.best, "p": p_value(against.p_values.get(setting.method, math.nan)),
         })  # fmt: skip
     rows.sort(key=lambda row: row["rank"])
-    drawn = drawings(plates.curves(problem, settings, looks, _timing(study)))
+    drawn = drawings(plates.curves(problem, settings, looks, _timing(study), study.output))
     return {**told, "rows": rows, "said": against.said, "figures": drawn, "metrics": metrics, "target": target,
             "tested": bool(against.p_values)}  # fmt: skip
 

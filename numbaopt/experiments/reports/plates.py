@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..config import Output
 from . import figures
 from .figures import Looks
 from .profiles import data_profile, performance_profile
@@ -22,6 +23,8 @@ LOST = (" Above a panel, × marks rates at which runs diverged and □ those at 
         "is left, grey where some are.")  # fmt: skip
 LONGEST_NAME = 80  # of a problem, in names of files
 AGAINST = {"step": "steps", "nfev": "evaluations", "epoch": "epochs", "seconds": "time"}
+
+NAMED = {"step": "step", "nfev": "evaluation", "epoch": "epoch", "seconds": "second"}  # in a study's file
 
 
 class Drawing(NamedTuple):
@@ -94,27 +97,30 @@ def ranks(study: Study, looks: Looks) -> Iterator[Drawing]:
         yield Drawing("ranks", caption, partial(figures.ranks, comparison, methods, looks))
 
 
-def curves(problem: Problem, settings: Sequence[Setting], looks: Looks, timing: str) -> Iterator[Drawing]:
+def curves(problem: Problem, settings: Sequence[Setting], looks: Looks, timing: str,
+           output: Output) -> Iterator[Drawing]:  # fmt: skip
     """What there is to draw of the best settings on one problem."""
     name = problem.name
     slug = re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-")[:LONGEST_NAME] or "problem"
     several = max(len(setting.runs) for setting in settings) > 1
-    band = "medians over seeds, shaded from quartile to quartile" if several else "one run of each method"
-    against = dict(AGAINST)
-    if figures.one_evaluation_a_step(settings):
+    shaded = "quartile to quartile" if output.quantiles == [0.25, 0.75] else \
+        "the {:g} % to the {:g} % quantile".format(*(100 * part for part in output.quantiles))
+    band = f"medians over seeds, shaded from {shaded}" if several else "one run of each method"
+    against = {x: what for x, what in AGAINST.items() if output.against is None or NAMED[x] in output.against}
+    if {"step", "nfev"} <= set(against) and figures.one_evaluation_a_step(settings):
         del against["nfev"]
         against["step"] = "steps, each of which takes one evaluation"
     lost = any(not run.sound for tried in problem.settings.values() for setting in tried for run in setting.runs)
     for x, what in against.items():
         yield Drawing(
             f"{slug}-{x}", f"{name} against {what}: {band}." + (f" {timing}" if x == "seconds" else ""),
-            partial(figures.convergence, problem, settings, x, looks),
+            partial(figures.convergence, problem, settings, x, looks, output),
         )  # fmt: skip
     yield Drawing(
         f"{slug}-rates",
         f"{name}: where runs end, by learning rate; the star is the best rate, the other methods stand behind in "
         f"grey.{LOST if lost else ''}",
-        partial(figures.sensitivity, problem, [setting.method for setting in settings], looks),
+        partial(figures.sensitivity, problem, [setting.method for setting in settings], looks, output),
     )  # fmt: skip
     yield Drawing(
         f"{slug}-paths", f"{name}: paths of the best settings from one start; dots lie equal numbers of steps apart.",

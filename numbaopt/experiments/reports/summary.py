@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ...status import NOT_FINITE
+from ..config import presentation, shown
 from ..schema import ExperimentError
 from ..store import Header, Row, Store
 from .profiles import first_hit
@@ -268,6 +269,11 @@ class Study:
         self.problems = [Problem(name, by_name[name], store.curve, build)
                          for name in _ordered(by_name, self.header.problems)]  # fmt: skip
         self.methods = _ordered({row.method for row in self.rows}, self.header.methods)
+        self.output, self._metrics = presentation(self.header.source)
+
+    def metrics(self, problem: Problem) -> list[str]:
+        """The metrics of a problem's runs that the study's file wants to be shown."""
+        return shown(dict.fromkeys(name for row in problem.rows for name in row.metrics), problem.name, self._metrics)
 
     def ranked(self, problem: Problem) -> list[str]:
         """The methods that have run on a problem, in the study's order."""
