@@ -1,5 +1,6 @@
 """Reports: profiles and tests against plain references, figures that agree, a page that needs nothing but itself."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from numbaopt.experiments.config import Output
 from numbaopt.experiments.jobs import Job, Outcome
 from numbaopt.experiments.reports import figures, page, plates, report, statistics, words
 from numbaopt.experiments.reports.profiles import data_profile, first_hit, performance_profile
+from numbaopt.experiments.reports.ranks import ranks
 from numbaopt.experiments.reports.summary import Study, against_best
 from numbaopt.experiments.store import Header, Store
 from numbaopt.plotting import STYLES, styles
@@ -347,6 +349,22 @@ class TestFigures:
         np.testing.assert_allclose(levels[:, 1], [4.0, 5.0, 6.0])  # above the best, which is 1
         np.testing.assert_allclose(levels[1, 2], 2.0)
 
+    @pytest.mark.parametrize(("count", "name"), [(4, "method {}"), (4, "another method {}"), (27, "another method {}")])
+    def test_names_of_ranked_methods_are_in_the_picture(self, count, name):
+        """All of them, and no two on top of each other, however many methods there are."""
+        methods = [name.format(100 + k) for k in range(count)]
+        mean = np.linspace(1.5, count - 0.5, count)
+        with figures.paper():
+            made = ranks(statistics.Comparison(mean, 0.01, count / 2, ""), methods, styles(methods))
+            made.draw_without_rendering()
+        (ax,) = made.axes
+        named = [text for text in (*ax.texts, *ax.get_yticklabels()) if "method " in text.get_text()]
+        boxes = sorted((text.get_window_extent() for text in named), key=lambda box: box.y0)
+        assert len(boxes) == count
+        assert all(made.bbox.x0 <= box.x0 and box.x1 <= made.bbox.x1 for box in boxes)
+        assert all(not one.overlaps(other) for one, other in itertools.pairwise(boxes))
+        assert ax.bbox.width > 0.4 * made.bbox.width
+
     def test_objectives_themselves(self, tmp_path):
         """From the third quantile to the fourth of five seeds, between the limits that the file gives."""
         runs = [("p", "A", {}, seed, run([8.0, 4.0 + seed, 1.0 + seed])) for seed in range(5)]
@@ -473,6 +491,13 @@ class TestPage:
             text = checked(report(folder).read_text("utf-8"))
         assert "This study is not finished: 6 runs are still to come" in text
         assert "No run has finished yet" in text  # of the classes
+
+    def test_ranks_that_differ_are_drawn(self, tmp_path):
+        runs = [(problem, method, {}, 0, run([8.0, *[4.0] * k, 0.0]))
+                for problem in "abcdef" for k, method in enumerate("ABC")]  # fmt: skip
+        folder = stored(tmp_path / "s", runs, problems="abcdef", methods="ABC")
+        assert "Methods joined by a bar do not differ" in checked(report(folder).read_text("utf-8"))
+        assert (folder / "figures" / "ranks.svg").is_file()
 
     def test_nothing_yet(self, tmp_path):
         folder = studies.study(tmp_path / "s", ("valley",), ("Adam",), (1e-2,), range(2), 20, parts=0)

@@ -15,13 +15,13 @@ import numpy as np
 from ..._look import INK, axes, ink, label_ends
 from ...plotting import trajectories as draw_trajectories
 from ..config import Output
-from .statistics import Comparison, cliques, quantiles
+from .statistics import quantiles
 from .summary import Problem, Run, Setting
 
 Looks = Mapping[str, tuple[str, Any]]
 COLUMN, HEIGHT = 3.4, 2.35  # inches
 POINTS = 300  # that a line has at most
-LONGEST_LABEL = 20
+LONGEST_LABEL, LONGEST_TITLE = 20, 16
 FORMATS = ("svg", "png", "pdf")
 PATH, DIGITS = re.compile(rb'\bd="[^"]*"'), re.compile(rb"(?<=\.\d\d)\d+")  # hundredths of a point are enough
 AXES = {"step": "steps", "nfev": "evaluations", "epoch": "epochs", "seconds": "time [s]"}
@@ -69,10 +69,10 @@ def inline(svg: bytes, name: str, title: str) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box} role="img" aria-label="{escape(title)}">{rest.strip()}'
 
 
-def short(label: str) -> str:
+def short(label: str, longest: int = LONGEST_LABEL) -> str:
     """A label as it stands in figures: one short line that matplotlib takes for no formula."""
     line = " ".join("".join(c if c.isprintable() else " " for c in label).split())
-    line = line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1].rstrip() + "…"
+    line = line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
     return line.replace("$", r"\$")
 
 
@@ -242,57 +242,6 @@ def profile(at: np.ndarray, parts: np.ndarray, methods: Sequence[str], looks: Lo
     return made
 
 
-def ranks(comparison: Comparison, methods: Sequence[str], looks: Looks) -> Any:
-    """Mean ranks on a line; bars join methods that do not differ by Nemenyi's test."""
-    k = len(methods)
-    order = np.argsort(comparison.mean_ranks, kind="stable")
-    half = -(-k // 2)
-    distance = comparison.critical_difference
-    bars = cliques(comparison.mean_ranks, distance) if math.isfinite(distance) else []
-    rows = _stacked(bars)
-    above = 0.8 if bars else 0.5
-    below = 0.2 + 0.16 * (max(rows, default=-1) + 1)
-    depth = below + 0.16 * half
-    made = figure(0.9 * (above + depth))
-    ax = made.add_subplot()
-    ax.set_axis_off()
-    ax.set(xlim=(1 - 0.52 * (k - 1), k + 0.52 * (k - 1)), ylim=(-depth, above))
-    ax.plot([1, k], [0, 0], color=INK, linewidth=0.8)
-    for rank in range(1, k + 1):
-        ax.plot([rank, rank], [0, 0.05], color=INK, linewidth=0.8)
-        if k < 9 or rank % 2:
-            ax.text(rank, 0.07, str(rank), ha="center", va="bottom", color=INK)
-    ax.text((1 + k) / 2, 0.3, "mean rank", ha="center", va="bottom", color=INK)
-    if bars:
-        ax.plot([1, 1 + distance], [0.55, 0.55], color=INK, linewidth=0.8, marker="|", markersize=4)
-        ax.text(1 + distance / 2, 0.59, f"critical difference {distance:.2f}", ha="center", va="bottom", color=INK)
-    for place, index in enumerate(order):
-        left = place < half
-        level = -below - 0.16 * (place if left else k - 1 - place)
-        end = 1 - 0.04 * (k - 1) if left else k + 0.04 * (k - 1)
-        rank, (colour, dashes) = comparison.mean_ranks[index], looks[methods[index]]
-        ax.plot([rank, rank, end], [0, level, level], color=colour, linestyle=dashes, linewidth=1.0)
-        ax.plot(rank, 0, "o", color=colour, markersize=3.5, zorder=3)
-        told = f"{short(methods[index])}  {rank:.2f}" if left else f"{rank:.2f}  {short(methods[index])}"
-        ax.text(end + (-0.02 if left else 0.02) * (k - 1), level, told, ha="right" if left else "left",
-                va="center_baseline", color=ink(colour))  # fmt: skip
-    for (first, last), row in zip(bars, rows, strict=True):
-        ends = np.sort(comparison.mean_ranks)[[first, last]] + np.array([-0.06, 0.06])
-        ax.plot(ends, [-0.12 - 0.16 * row] * 2, color=INK, linewidth=2.2, solid_capstyle="round")
-    return made
-
-
-def _stacked(bars: Sequence[tuple[int, int]]) -> list[int]:
-    """A row for each bar, such that none overlap."""
-    ends: list[int] = []
-    rows = []
-    for first, last in bars:
-        row = next((row for row, end in enumerate(ends) if end < first), len(ends))
-        ends[row:] = [last, *ends[row + 1 :]]
-        rows.append(row)
-    return rows
-
-
 # Learning rates
 
 
@@ -315,7 +264,8 @@ def sensitivity(problem: Problem, methods: Sequence[str], looks: Looks,
             if other != method:
                 ax.plot(at, _drawn(levels, bottom, top)[1], color="0.82", linewidth=0.7, zorder=1)
         _panel(ax, curves[method], looks[method], (bottom, top))
-        ax.set_title(short(method), fontsize=7, color=ink(looks[method][0]), pad=9)
+        title = short(method, LONGEST_TITLE if columns == 3 else LONGEST_LABEL)
+        ax.set_title(title, fontsize=7, color=ink(looks[method][0]), pad=9)
     for ax in panels.flat[len(curves) :]:
         ax.set_axis_off()
     for place, ax in enumerate(panels.flat[: len(curves)]):

@@ -15,6 +15,8 @@ from ..config import Output
 from . import figures
 from .figures import Looks
 from .profiles import data_profile, performance_profile
+from .ranks import on_a_line
+from .ranks import ranks as draw_ranks
 from .summary import Problem, Setting, Study
 from .words import power_of_ten
 
@@ -93,8 +95,9 @@ def ranks(study: Study, looks: Looks) -> Iterator[Drawing]:
     """Mean ranks, where some of them differ."""
     comparison, (methods, _) = study.comparison, study.compared
     if comparison is not None and math.isfinite(comparison.critical_difference):
-        caption = "Mean ranks over problems. Methods joined by a bar do not differ at 5 % (Nemenyi’s test)."
-        yield Drawing("ranks", caption, partial(figures.ranks, comparison, methods, looks))
+        which = "joined by a bar do not differ" if on_a_line(methods) else "in the shade do not differ from the best"
+        caption = f"Mean ranks over problems. Methods {which} at 5 % (Nemenyi’s test)."
+        yield Drawing("ranks", caption, partial(draw_ranks, comparison, methods, looks))
 
 
 def curves(problem: Problem, settings: Sequence[Setting], looks: Looks, timing: str,
