@@ -209,8 +209,12 @@ class TestRun:
         out = tmp_path / "out"
         assert run(load(written(tmp_path, text)), out, show=Quiet)["done"] == 1
         assert run(load(written(tmp_path, text.replace("[0.1]", "[0.1, 0.2]"))), out, show=Quiet)["done"] == 2
+        more = text.replace("[0.1]", "[0.1, 0.3]") + "\n[problems.q]\nproblem = 'saddle'\nmaxiter = "
+        assert run(load(written(tmp_path, more + "5")), out, show=Quiet)["done"] == 5
+        with pytest.raises(ExperimentError, match="holds runs of 'gd' on 'q' from before the file was changed; choose"):
+            run(load(written(tmp_path, more + "6")), out, show=Quiet)
         with pytest.raises(ExperimentError, match="holds another study"):
-            run(load(written(tmp_path, text.replace("[0.1]", "[0.3]"))), out, show=Quiet)
+            run(load(written(tmp_path, text.replace("[0.1]", "[0.4]"))), out, show=Quiet)
 
     def test_tables_have_a_row_for_each_setting(self, study, tmp_path):
         lines = []

@@ -152,7 +152,8 @@ class ProblemTable:
         checked = check(self.settings, rest, plan.where, (*fields_of(kind), *CLIPS))
         options = checked.model_dump(exclude_none=True, exclude_unset=True)
         options.pop("seed", None)
-        random = self.cls.starts_at_random(common["problem"]) or draws(kind, options, self.settings is Batches)
+        batches = self.settings is Batches
+        random = self.cls.starts_at_random(common["problem"]) or draws(kind, own | options, batches)
         for seed in plan.seeds if random else plan.seeds[:1]:
             yield Job(name, plan.label, settings, seed, {**common, "method": own, "options": options, "seed": seed})
 

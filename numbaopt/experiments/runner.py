@@ -23,7 +23,7 @@ from .lock import Lock
 from .registry import PROBLEMS, check_named, load_plugins
 from .schedulers import Pool, pool
 from .schema import Batches, ExperimentError
-from .store import CHECKPOINTS, Header, Store, check_places
+from .store import CHECKPOINTS, Header, Row, Store, check_places
 
 WORTH_PROCESSES = 10.0  # seconds of work: less is done before processes have started
 CHUNK = 64  # runs that are made by one call, at most
@@ -129,11 +129,21 @@ def _builds_here(how: How) -> bool:
 
 
 def _require_same(store: Store, study: Study, out: Path) -> None:
-    """Refuse a folder that has a study of other runs, or the same on other data."""
-    there = {row.id: row for row in store.runs()}
-    same = store.header.source == study.file.read_text("utf-8") or any(job.id in there for job in study.jobs)
-    if there and not same:
+    """Refuse a folder that has a study of other runs, or some under the same names that were made in another way."""
+    rows = store.runs()
+    there = {row.id for row in rows}
+    if there and not any(job.id in there for job in study.jobs):
         raise ExperimentError(f"{out} holds another study, {store.header.title!r}; choose another --out")
+    wanted = {_name(job): job.id for job in study.jobs}
+    for row in rows:
+        if row.status in ("done", "failed") and wanted.get(_name(row), row.id) != row.id:
+            raise ExperimentError(f"{out} holds runs of {row.method!r} on {row.problem!r} from before the file was "
+                                  f"changed; choose another --out")  # fmt: skip
+
+
+def _name(run: Job | Row) -> tuple[str, str, str, int]:
+    """What tables call a run by."""
+    return run.problem, run.method, json.dumps(run.settings, sort_keys=True), run.seed
 
 
 def _expected(jobs: Sequence[Job], study: Study | None = None) -> dict[str, float]:
