@@ -242,6 +242,32 @@ class TestRun:
         assert resume(tmp_path / "out", show=Quiet, plugins=mine)["failed"] == 1
         assert resume(tmp_path / "out", How(retry=True), Quiet, mine)["done"] == 1
 
+    def test_a_folder_of_others_runs_no_code_of_theirs(self, tmp_path):
+        """Neither a plugin that only a finished run names, nor what the settings of a git folder name."""
+        ran, repository = tmp_path / "ran", tmp_path / "repository"
+        (plugin := tmp_path / "theirs.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+        subprocess.run(["git", "init", "-q", str(repository)], check=True)
+        git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+        subprocess.run([*git, "config", "core.fsmonitor", f"touch '{ran}'; false"], check=True)
+        text = "[methods]\ngd = { method = 'gd', lr = [0.1, 0.2] }\n[problems.p]\nproblem = 'saddle'\nmaxiter = 5"
+        study = load(written(repository, text))
+        one, two = study.jobs
+        places = {**one.spec["places"], "plugins": [str(plugin)]}
+        theirs = one._replace(spec={**one.spec, "seed": 7, "places": places}, seed=7)
+        with Store.create(tmp_path / "out", _header(study), [theirs, two]) as store:
+            store.record(theirs.id, execute.Outcome("done", fun=1.0))
+        with pytest.raises(ExperimentError, match=r"its code is in .*theirs\.py, which is only run where it is named"):
+            resume(tmp_path / "out", How(jobs=1), lambda store: Tables(store, str))
+        with pytest.raises(ExperimentError, match=r"its code is in .*theirs\.py, which is only run where it is named"):
+            run(load(written(tmp_path, text)), tmp_path / "out", How(jobs=1), lambda store: Tables(store, str))
+        assert not ran.exists()
+        Store.create(tmp_path / "other", _header(study)._replace(commit="abc"), study.jobs).close()
+        assert resume(tmp_path / "other", How(jobs=1), Quiet)["done"] == 2
+        assert not ran.exists()
+        with Store.open(tmp_path / "other") as store:
+            assert {row.about["commit"] for row in store.runs()} == {"abc"}
+
     @pytest.mark.process
     def test_a_process_that_dies_fails_its_run_and_no_other(self, plugged, tmp_path):
         code = PLUGIN + ("@function(start=[2.0, 1.0])\ndef deadly(x):\n    if x[0] == 2.0:\n"
