@@ -45,7 +45,6 @@ class Limits(Strict):
     xtol: Tolerance = 0.0
     patience: Positive | None = None
     min_delta: Tolerance = 0.0
-    history: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
     seed: Count = 0
     max_evaluations: Positive | None = None
     max_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -94,7 +93,7 @@ def check(model: type[Table], table: dict[str, Any], where: str, also: tuple[str
     >>> check(Limits, {"maxitr": 5}, "methods.m")
     Traceback (most recent call last):
     numbaopt.experiments.schema.ExperimentError: unknown key 'methods.m.maxitr'; did you mean 'maxiter'? valid: ftol,
-    gtol, history, max_evaluations, max_seconds, maxiter, min_delta, patience, seed, target, xtol
+    gtol, max_evaluations, max_seconds, maxiter, min_delta, patience, seed, target, xtol
     """
     try:
         return model.model_validate(table)
