@@ -120,6 +120,14 @@ class TestFiles:
         with pytest.raises(ExperimentError, match="no such file"):
             load(written(tmp_path, STUDY), plugins=[tmp_path / "none.py"])
 
+    def test_two_of_one_name(self, tmp_path):
+        """Files are told apart by their names where a study says what they hold."""
+        (tmp_path / "other").mkdir()
+        one, two = (written(folder, PLUGIN, "mine.py") for folder in (tmp_path, tmp_path / "other"))
+        with pytest.raises(ExperimentError, match=r"other/mine\.py: .*mine\.py has the same name; rename one"):
+            load(written(tmp_path, STUDY), plugins=[one, two])
+        assert load(written(tmp_path, STUDY), plugins=[one, one]).jobs
+
 
 class TestInstalled:
     def points(self, monkeypatch, load):

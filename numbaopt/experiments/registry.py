@@ -43,11 +43,14 @@ def load_plugins(files: Any = ()) -> None:
     Raises
     ------
     ExperimentError
-        If a file cannot be imported; the sentence names it.
+        If a file cannot be imported, or two have the same name; the sentence names it.
     """
     _load_installed()
+    named: dict[str, Path] = {}
     for file in files:
         path = Path(file).expanduser().absolute()
+        if named.setdefault(path.name, path).resolve() != path.resolve():
+            raise ExperimentError(f"--plugin {file}: {named[path.name]} has the same name; rename one of them")
         try:
             _load_file(path, hashlib.sha256(path.read_bytes()).hexdigest())
         except OSError as error:
