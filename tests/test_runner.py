@@ -178,6 +178,17 @@ class TestExecute:
         for name, outcome in execute.execute(jobs):
             np.testing.assert_equal(outcomes[name].fun, outcome.fun)
 
+    def test_a_round_that_failed_is_told(self, study, monkeypatch):
+        real, tries = execute._attempt, []
+
+        def attempt(job, place):
+            tries.append(job)
+            return execute.Outcome("failed", error="ValueError") if len(tries) == 2 else real(job, place)
+
+        monkeypatch.setattr(execute, "_attempt", attempt)
+        ((_, outcome),) = execute.timed(study.jobs[:1])
+        assert (outcome.status, outcome.error, len(tries)) == ("failed", "ValueError", 3)
+
 
 _resume = execute.resume
 
@@ -203,6 +214,16 @@ class TestRun:
         assert table(out) == serial
         with Store.open(out) as store:
             assert before.items() <= {row.id: row.about["started"] for row in store.runs()}.items()
+
+    def test_only_runs_that_wait_are_estimated(self, study, tmp_path, monkeypatch):
+        asked, real = [], runner.seconds_of
+        Store.create(tmp_path / "out", _header(study), study.jobs).close()
+        with Store.open(tmp_path / "out", write=True) as store:
+            for name, outcome in execute.execute(study.jobs[:-1]):
+                store.record(name, outcome)
+        monkeypatch.setattr(runner, "seconds_of", lambda job: asked.append(job) or real(job))
+        run(study, tmp_path / "out", How(jobs=1), Quiet)
+        assert asked == study.jobs[-1:]
 
     def test_a_study_grows_and_keeps_what_it_has(self, tmp_path):
         text = "[methods]\ngd = { method = 'gd', lr = [0.1] }\n[problems.p]\nproblem = 'saddle'\nmaxiter = 5"

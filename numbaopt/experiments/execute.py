@@ -123,7 +123,7 @@ def timed(jobs: Sequence[Job], place: Place = Place()) -> Iterator[tuple[str, Ou
     """Make runs for the sake of their time: one by one, after a first one that leaves nothing to compile.
 
     Each is made in several rounds over all of them, so that what disturbs the machine for a while disturbs none alone;
-    the outcome is that of the round with the median time.
+    the outcome is that of the round with the median time, or of the first that failed.
     """
     for job in jobs:
         with suppress(Exception):  # it will be told by the rounds
@@ -132,9 +132,10 @@ def timed(jobs: Sequence[Job], place: Place = Place()) -> Iterator[tuple[str, Ou
             _solve(built._replace(options={**built.options, **least}, budget=Budget()), None)
     rounds = [[_attempt(job, place) for job in jobs] for _ in range(ROUNDS)]
     for job, *outcomes in zip(jobs, *rounds, strict=True):
-        middle = sorted(outcomes, key=lambda outcome: outcome.seconds)[len(outcomes) // 2]
+        failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+        told = failed[0] if failed else sorted(outcomes, key=lambda outcome: outcome.seconds)[len(outcomes) // 2]
         sound = all(outcome.about.get("timed") for outcome in outcomes)
-        yield job.id, middle._replace(about={**middle.about, "timed": sound, "rounds": ROUNDS})
+        yield job.id, told._replace(about={**told.about, "timed": sound, "rounds": ROUNDS})
 
 
 def _kind(job: Job, built: Built) -> Any:

@@ -23,7 +23,7 @@ from .lock import Lock
 from .registry import PROBLEMS, check_named, load_plugins
 from .schedulers import Pool, pool
 from .schema import Batches, ExperimentError
-from .store import CHECKPOINTS, Header, Row, Store, check_places
+from .store import CHECKPOINTS, FILE, Header, Row, Store, check_places
 
 WORTH_PROCESSES = 10.0  # seconds of work: less is done before processes have started
 CHUNK = 64  # runs that are made by one call, at most
@@ -82,12 +82,12 @@ def run(study: Study, out: str | os.PathLike, how: How = How(), show: Callable[[
     commit = machine.commit(str(study.file.absolute().parent))
     header = Header(study.title, study.file.name, source, tuple(dict.fromkeys(job.problem for job in study.jobs)),
                     tuple(dict.fromkeys(job.method for job in study.jobs)), commit=commit)  # fmt: skip
-    seconds = _expected(study.jobs, study) if _builds_here(how) else {}
+    seconds = _expected(_left(out, study.jobs, how), study) if _builds_here(how) else {}
     with Lock(out):
         try:
             store = Store.open(out, write=True)
         except ExperimentError:
-            if (out / "study.sqlite").exists():
+            if (out / FILE).exists():
                 raise
             store = Store.create(out, header, study.jobs)
         with store:
@@ -125,6 +125,15 @@ def make_folder(out: Path) -> None:
 
 def _builds_here(how: How) -> bool:
     return how.scheduler in (None, "local")
+
+
+def _left(out: Path, jobs: Sequence[Job], how: How) -> list[Job]:
+    """Those that have not ended in this folder, if they began there at all."""
+    if not (out / FILE).exists():
+        return list(jobs)
+    with Store.open(out) as store:
+        ended = {row.id for row in store.runs(status=("done",) if how.retry else ("done", "failed"))}
+    return [job for job in jobs if job.id not in ended]
 
 
 def _require_same(store: Store, study: Study, out: Path) -> None:
