@@ -140,7 +140,8 @@ def _require_same(store: Store, study: Study, out: Path) -> None:
     """Refuse a folder that has a study of other runs, or some under the same names that were made in another way."""
     rows = store.runs()
     there = {row.id for row in rows}
-    if there and not any(job.id in there for job in study.jobs):
+    same = store.header.source == study.file.read_text("utf-8") or any(job.id in there for job in study.jobs)
+    if there and not same:
         raise ExperimentError(f"{out} holds another study, {store.header.title!r}; choose another --out")
     wanted = {_name(job): job.id for job in study.jobs}
     for row in rows:
