@@ -116,6 +116,23 @@ class TestExecute:
             assert outcome.about["numba"]
             assert outcome.about["threads"] >= 1
 
+    def test_long_runs_are_told_as_exactly_as_short_ones(self, tmp_path):
+        text = "[methods]\ngd = {{ method = 'gd', lr = 1e-3 }}\n[problems.p]\nproblem = 'rosenbrock'\nmaxiter = {}"
+        jobs = [load(written(tmp_path, text.format(n))).jobs[0] for n in (1000, 15_000)]
+        made = build(jobs[1].spec)
+        every = minimize(made.task.fun, made.task.x0, jac=made.task.jac, method=made.method,
+                         options={**made.options, "history": 20_000}).history.fun  # fmt: skip
+        assert len(every) == 15_001
+        for job in jobs:
+            ((_, outcome),) = execute.execute([job])
+            step, fun = outcome.curve["step"], outcome.curve["fun"]
+            assert len(step) < 600
+            np.testing.assert_array_equal(fun, every[step.astype(int)])
+            for left in np.geomspace(0.9, 1e-8, 50):
+                target = fun[-1] + left * (fun[0] - fun[-1])
+                first = np.argmax(every <= target)
+                assert first <= step[fun <= target][0] <= first * (1 + 1 / 80)
+
     def test_budgets_are_told(self, study):
         job = next(job for job in study.jobs if job.problem == "aimed" and job.settings["lr"] == 0.1)
         (_, outcome), = execute.execute([job])

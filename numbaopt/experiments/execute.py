@@ -32,11 +32,11 @@ from ..status import MESSAGES, RAISED, STOPPED
 from . import machine
 from .budgets import Budget
 from .build import Built, build
+from .curves import RECORDED, kept
 from .estimates import seconds_of
 from .jobs import Job, Outcome
 from .schema import ExperimentError
 
-ROWS = 512  # of a curve, at most
 MOST_UNKNOWNS = 1000  # answers longer than this are not written down
 LONG_SECONDS = 20.0  # runs that should take longer have checkpoints
 ROUNDS = 3  # in which a run is timed
@@ -159,7 +159,7 @@ def _many(batch: list[tuple[Job, Built]], place: Place) -> dict[str, Outcome]:
     starts = np.array([built.task.x0 for _, built in batch])
     try:
         with _heard(about):
-            options = {**first.options, "history": ROWS, "path": starts.shape[1] == 2}
+            options = {**first.options, "history": RECORDED, "path": starts.shape[1] == 2}
             result = minimize_many(task.fun, starts, task.args, False, methods, task.jac, options=options)
     except Exception:
         if len(batch) == 1:
@@ -228,7 +228,7 @@ def _solve(built: Built, saved: Path | None, watch: Watch | None = None) -> tupl
             saved.unlink()
     checkpoint = {} if saved is None else {"checkpoint": saved}
     begin = time.perf_counter()
-    options = {**built.options, "history": ROWS, **checkpoint}
+    options = {**built.options, "history": RECORDED, **checkpoint}
     result = task.solved_by(built.method, options, _both(budget.watch(), watch))
     spent = time.perf_counter() - begin
     history = result.get("history")
@@ -289,6 +289,8 @@ def _done(result: Any, built: Built, about: dict[str, Any], path: np.ndarray | N
                  "fun": history["fun"], "grad_norm": history["grad_norm"], "lr": history["lr"]}  # fmt: skip
         if path is not None:
             curve |= {"x1": path[:, 0], "x2": path[:, 1]}
+        rows = kept(history["fun"])
+        curve = {name: column[rows] for name, column in curve.items()}
     with np.errstate(all="ignore"):
         metrics = {name: float(value) for name, value in built.task.judge(x).items()}
     nit, nfev = int(result["nit"]), int(result["nit"] if batches else result["nfev"])

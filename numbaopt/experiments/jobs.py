@@ -49,7 +49,8 @@ class Outcome(NamedTuple):
     metrics : dict
         What the problem judges of its answer (accuracy, distance to a minimum, ...).
     curve : dict of arrays of one length
-        Columns ``step epoch nfev seconds fun grad_norm lr``, and ``x1 x2`` for problems of two unknowns.
+        Columns ``step epoch nfev seconds fun grad_norm lr``, and ``x1 x2`` for problems of two unknowns; the rows that
+        `curves.kept` chooses.
     about : dict
         Versions, CPU, threads, git commit, time, load of the machine, whether its time means anything.
     error : str

@@ -22,6 +22,7 @@ Looks = Mapping[str, tuple[str, Any]]
 COLUMN, HEIGHT = 3.4, 2.35  # inches
 POINTS = 300  # that a line has at most
 LONGEST_LABEL, LONGEST_TITLE = 20, 16
+MOST_POINTS = 2000  # of a path, equal numbers of steps apart
 FORMATS = ("svg", "png", "pdf")
 PATH, DIGITS = re.compile(rb'\bd="[^"]*"'), re.compile(rb"(?<=\.\d\d)\d+")  # hundredths of a point are enough
 AXES = {"step": "steps", "nfev": "evaluations", "epoch": "epochs", "seconds": "time [s]"}
@@ -269,8 +270,12 @@ def trajectories(problem: Problem, settings: Sequence[Setting], looks: Looks) ->
 def _track(run: Run) -> np.ndarray:
     if not {"x1", "x2"} <= run.curve.keys():
         return np.empty((0, 2))
-    track = np.column_stack([run.curve["x1"], run.curve["x2"]])
-    return track[np.isfinite(track).all(axis=1)]
+    step, track = run.curve["step"], np.column_stack([run.curve["x1"], run.curve["x2"]])
+    sound = np.isfinite(track).all(axis=1)
+    if not sound.any():
+        return np.empty((0, 2))
+    at = np.linspace(step[sound][0], step[sound][-1], min(MOST_POINTS, int(np.ptp(step[sound])) + 1))
+    return np.column_stack([np.interp(at, step[sound], column) for column in track[sound].T])
 
 
 def _domain(tracks: Sequence[np.ndarray]) -> tuple[float, float, float, float]:

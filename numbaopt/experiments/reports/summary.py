@@ -13,13 +13,13 @@ from scipy.stats import rankdata
 
 from ...status import NOT_FINITE
 from ..config import presentation, shown
+from ..curves import TOLERANCES
 from ..schema import ExperimentError
 from ..store import Header, Row, Store
 from .profiles import first_hit
 from .statistics import Comparison, compare, fewest_pairs, holm, quantiles, signed_rank
 from .words import is_number, power_of_ten, settings_of
 
-TOLERANCES = tuple(10.0**-k for k in range(1, 9))  # of the targets: how much of the way down is left
 MIDDLE = (0.25, 0.5, 0.75)
 
 
