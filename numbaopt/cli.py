@@ -108,7 +108,7 @@ def tune_methods(file: Path, out: Path, effort: dict[str, Any], quiet: bool, lin
                 _tell(tuned)
         failed = sum(tuned.trials["failed"] for tuned in found)
         if not (quiet or lines):
-            print(f"\nEverything is in {draw(out, more["plugins"])}; numbaopt list, show and export tell more.")
+            print(f"\nEverything is in {draw(out, more['plugins'])}; numbaopt list, show and export tell more.")
             if failed:
                 print(f"{failed} trials failed: numbaopt list {shlex.quote(str(out))} --status failed")
         raise SystemExit(1 if failed else 0)
