@@ -176,6 +176,8 @@ class Pool:
 def result_of(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray,
               **kept: Any) -> Any:  # fmt: skip
     told = [f"{np.count_nonzero(status == code):,} x {MESSAGES[code]}" for code in np.unique(status).tolist()]
+    if RAISED in status:
+        told.append(f"The first that raised is problem {np.argmax(status == RAISED)}; minimize alone tells what.")
     return optimize_result(x=x, fun=fun, status=status, success=status == CONVERGED, nit=nit, nfev=nfev,
                            message=" ".join(told) or "There were no problems.", **kept)  # fmt: skip
 

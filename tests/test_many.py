@@ -164,6 +164,7 @@ def test_one_bad_problem_troubles_no_other():
     assert not res.success[[1, 2, 3, 5]].any()
     assert np.isfinite(res.x).all()
     assert "2 x The objective raised an exception." in res.message
+    assert res.message.endswith("The first that raised is problem 2; minimize alone tells what.")
 
 
 def test_what_cannot_be_compiled_is_solved_from_python():
