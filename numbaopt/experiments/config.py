@@ -30,7 +30,7 @@ make a problem of each value, and ``data`` (`data`) may name a table under ``[da
 ``seeds = 10`` makes every run ten times, with seeds 0 to 9; a list names them.  A run's seed decides the order of its
 batches, and where it starts if the problem starts at random (networks; functions with ``start = "random"``).  A
 problem's own ``seed`` decides its data (noise, which rows are held out) and is the seed of runs where there are no
-``seeds``.  What has nothing random in it runs once.
+``seeds``; only there a method may have its own.  What has nothing random in it runs once.
 
 ``maxiter``, ``epochs``, ``max_evaluations``, ``max_seconds`` and ``target`` (an objective, or ``{ relative = 1e-6 }``:
 of the way from start to minimum) end runs.  ``metrics`` of a problem chooses columns of its table; ``[output]`` says
