@@ -11,7 +11,6 @@ import sys
 import textwrap
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,12 +126,9 @@ def _tell(tuned: Any) -> None:
 
 def draw(out: Path, plugins: Sequence[Path]) -> Path:
     """The report of a study, with figures as its file asks for."""
-    from .experiments import Store
     from .experiments.reports import report
 
-    with Store.open(out) as store:
-        output = tomllib.loads(store.header.source).get("output", {})
-    return report(out, output.get("formats", ("svg",)), plugins)
+    return report(out, plugins=plugins)
 
 
 def list_runs(out: Path, lines: bool, **filters: Any) -> None:
@@ -207,7 +203,7 @@ def report_study(out: Path, formats: list[str], plugins: list[Path]) -> None:
     with told():
         from .experiments.reports import report
 
-        print(report(out, formats or ("svg",), plugins))
+        print(report(out, formats or None, plugins))
 
 
 def list_methods() -> None:
@@ -360,7 +356,7 @@ else:
     def _report(
         out: Out,
         kinds: Annotated[
-            list[str] | None, typer.Option("--format", help="Of the figures: svg, png, pdf; may be given again.")
+            list[str] | None, typer.Option("--format", help="Of the figures: svg, png, pdf; again for more.")
         ] = None,
         plugin: Plugin = None,
     ) -> None:

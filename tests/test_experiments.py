@@ -134,7 +134,7 @@ class TestFile:
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='more_garbow_hillstrom'\nfunction='woods'",
          "problems.p.function = 'woods' is not known; did you mean 'wood'? valid: bard, "),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nstrat=[1.0]",
-         "unknown key 'problems.p.strat'; did you mean 'start'? valid: ftol, gtol, history, max_evaluations, "),
+         "unknown key 'problems.p.strat'; did you mean 'start'? valid: ftol, gtol, max_evaluations, "),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='sadle'",
          "problems.p.problem = 'sadle' is not a known problem; did you mean 'saddle'?"),
         ("[methods]\na = {method='adam'}\n[problems.p]\n", "'problems.p.problem' is missing; valid: ackley, "),
@@ -150,6 +150,10 @@ class TestFile:
         ("[methods]\na = {method='adam'}\n[problems.'../p']\nproblem='saddle'", "problems.../p: a problem's name"),
         ("[methods]\n\"a\\u0007\" = {method='adam'}\n[problems.p]\nproblem='saddle'", "a label must be printable"),
         ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='os.system'", "is not a known problem"),
+        ("seeds = 8\n[methods]\na = {method='adam', seed=3}\n[problems.p]\nproblem='tutorial_regression'",
+         "methods.a.seed = 3: with 'seeds', all methods have the same; leave it out"),
+        ("[methods]\na = {method='adam'}\n[problems.p]\nproblem='saddle'\nmethods.a.seed=3\nseeds=[1]",
+         "problems.p.methods.a.seed = 3: with 'seeds'"),
     ])  # fmt: skip
     def test_faults_are_told_in_a_sentence(self, tmp_path, text, message):
         assert message in refused(tmp_path, text)

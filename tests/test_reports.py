@@ -1,5 +1,6 @@
 """Reports: profiles and tests against plain references, figures that agree, a page that needs nothing but itself."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -13,10 +14,12 @@ import pytest
 import studies
 from scipy import stats
 
-from numbaopt.experiments import ExperimentError
+from numbaopt.experiments import ExperimentError, progress
+from numbaopt.experiments.config import Output
 from numbaopt.experiments.jobs import Job, Outcome
 from numbaopt.experiments.reports import figures, page, plates, rates, report, statistics, words
 from numbaopt.experiments.reports.profiles import data_profile, first_hit, performance_profile
+from numbaopt.experiments.reports.ranks import ranks
 from numbaopt.experiments.reports.summary import Study, against_best
 from numbaopt.experiments.store import Header, Store
 from numbaopt.plotting import STYLES, styles
@@ -156,10 +159,10 @@ class TestStatistics:
         assert statistics.cliques(np.array([1.0, 3.0]), 1.0) == []
 
 
-def stored(folder, runs, title="Small", problems=("p",), methods=("A", "B")):
+def stored(folder, runs, title="Small", problems=("p",), methods=("A", "B"), source="text"):
     """A store of runs given as (problem, method, settings, seed, outcome or None)."""
     jobs = [Job(*run[:4], {"at": k}) for k, run in enumerate(runs)]
-    with Store.create(folder, Header(title, "small.toml", "text", problems, methods), jobs) as store:
+    with Store.create(folder, Header(title, "small.toml", source, problems, methods), jobs) as store:
         for job, run in zip(jobs, runs, strict=True):
             if run[-1] is not None:
                 store.record(job.id, run[-1])
@@ -226,6 +229,20 @@ class TestSummary:
         lucky = [("p", "A", {"lr": 9.0}, 0, run([8.0, 0.0])), *(("p", "A", {"lr": 9.0}, seed, None) for seed in (1, 2))]
         steady = [("p", "A", {"lr": 1.0}, seed, run([8.0, 1.0])) for seed in range(3)]
         assert read(stored(tmp_path / "s", lucky + steady)).problems[0].chosen("A").settings == {"lr": 1.0}
+
+    def test_rates_that_work(self, tmp_path):
+        """Of A's three rates one never gets there, and one only with another k; B's is not tried with another."""
+        near, far = run([8.0, 0.0]), run([8.0, 7.0])
+        runs = [*(("p", "A", {"lr": 1.0, "k": k}, 0, outcome) for k, outcome in enumerate((far, near))),
+                ("p", "A", {"lr": 0.1, "k": 0}, 0, far),
+                *(("p", "A", {"lr": 0.01, "k": 0}, seed, outcome) for seed, outcome in enumerate((near, near, FAILED))),
+                ("p", "B", {"lr": 3.0}, 0, near)]  # fmt: skip
+        study = read(stored(tmp_path / "s", runs))
+        (problem,) = study.problems
+        assert problem.rates("A", 0.1) == {0.01: True, 0.1: False, 1.0: True}
+        text = checked(report(tmp_path / "s").read_text("utf-8"))
+        assert "0.01 – 1 (2 of 3)" in text
+        assert "67 %" in text  # of A's rates, overall
 
     def test_known_optimum(self, tmp_path):
         """The problem's own answer counts, unless a run has found a better one."""
@@ -327,15 +344,43 @@ class TestFigures:
     def test_bands_are_quartiles(self, tmp_path):
         runs = [("p", "A", {}, seed, run([8.0, 4.0 + seed, 1.0 + seed])) for seed in range(5)]
         problem = read(stored(tmp_path / "s", [*runs, ("p", "A", {}, 5, FAILED)])).problems[0]
-        at, levels = figures._band(problem, problem.chosen("A").runs, "step")
+        at, levels = figures._band(problem, problem.chosen("A").runs, "step", Output())
         assert at.tolist() == [0.0, 1.0, 2.0]
         np.testing.assert_allclose(levels[:, 1], [4.0, 5.0, 6.0])  # above the best, which is 1
         np.testing.assert_allclose(levels[1, 2], 2.0)
 
+    @pytest.mark.parametrize(("count", "name"), [(4, "method {}"), (4, "another method {}"), (27, "another method {}")])
+    def test_names_of_ranked_methods_are_in_the_picture(self, count, name):
+        """All of them, and no two on top of each other, however many methods there are."""
+        methods = [name.format(100 + k) for k in range(count)]
+        mean = np.linspace(1.5, count - 0.5, count)
+        with figures.paper():
+            made = ranks(statistics.Comparison(mean, 0.01, count / 2, ""), methods, styles(methods))
+            made.draw_without_rendering()
+        (ax,) = made.axes
+        named = [text for text in (*ax.texts, *ax.get_yticklabels()) if "method " in text.get_text()]
+        boxes = sorted((text.get_window_extent() for text in named), key=lambda box: box.y0)
+        assert len(boxes) == count
+        assert all(made.bbox.x0 <= box.x0 and box.x1 <= made.bbox.x1 for box in boxes)
+        assert all(not one.overlaps(other) for one, other in itertools.pairwise(boxes))
+        assert ax.bbox.width > 0.4 * made.bbox.width
+
+    def test_objectives_themselves(self, tmp_path):
+        """From the third quantile to the fourth of five seeds, between the limits that the file gives."""
+        runs = [("p", "A", {}, seed, run([8.0, 4.0 + seed, 1.0 + seed])) for seed in range(5)]
+        problem = read(stored(tmp_path / "s", runs)).problems[0]
+        output, looks = Output(objective=[0.5, 9.0], quantiles=[0.5, 0.75]), styles("A")
+        with figures.paper():
+            ax = figures.convergence(problem, [problem.chosen("A")], "step", looks, output).axes[0]
+        assert (ax.get_yscale(), ax.get_ylim(), ax.get_ylabel()) == ("linear", (0.5, 9.0), "objective")
+        assert ax.lines[0].get_ydata().tolist() == [8.0, 6.0, 3.0]
+        assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == 8.0
+        assert {6.0, 7.0, 3.0, 4.0} <= set(ax.collections[0].get_paths()[0].vertices[:, 1])
+
     def test_runs_that_diverged_leave_the_picture(self, tmp_path):
         runs = [("p", "A", {}, seed, run([8.0, 9.0, INF], code=2)) for seed in range(2)]
         problem = read(stored(tmp_path / "s", [*runs, ("p", "A", {}, 2, run([8.0, 1.0, 0.5]))])).problems[0]
-        _, levels = figures._band(problem, problem.chosen("A").runs, "step")
+        _, levels = figures._band(problem, problem.chosen("A").runs, "step", Output())
         assert np.isfinite(levels[:, 0]).all()
         assert levels[1, -1] == INF
         assert np.isfinite(levels[0, -1]) == np.isfinite(statistics.quantiles(np.array([0.0, INF, INF]), (0.25,))[0])
@@ -414,12 +459,45 @@ class TestPage:
         assert "objective − best found" in text  # of the classes
         assert kept["valley-paths.svg"].count(b"<path") > 40  # contours
 
+    def test_what_the_file_wants_to_be_shown(self, tmp_path):
+        source = """
+            [methods]
+            A = { method = "adam" }
+            [problems.p]
+            problem = "saddle"
+            metrics = ["above"]
+            [output]
+            formats = ["pdf"]
+            against = ["second"]
+            quantiles = [0.1, 0.9]
+            """
+        told = {"metrics": {"above": 0.123, "distance": 0.456}}
+        runs = [("p-dimension_2", "A", {"lr": lr}, seed, run([8.0, 1.0 + seed], **told))
+                for lr in (0.1, 1.0) for seed in range(2)]  # fmt: skip
+        folder = stored(tmp_path / "s", runs, problems=("p-dimension_2",), methods="A", source=source)
+        text = checked(report(folder).read_text("utf-8"))
+        assert {path.name for path in (folder / "figures").iterdir()} == {"p-dimension_2-seconds.pdf",
+                                                                         "p-dimension_2-rates.pdf"}  # fmt: skip
+        assert "shaded from the 10 % to the 90 % quantile" in text
+        assert ("0.123" in text, "0.456" in text) == (True, False)
+        lines = []
+        with Store.open(folder) as store:
+            progress.table(store, "p-dimension_2", lines.append)
+        assert ("above" in lines[1], "distance" in lines[1]) == (True, False)
+
     def test_a_study_that_still_runs(self, tmp_path):
         folder = studies.study(tmp_path / "s", ("valley", "classes"), ("Adam",), (1e-2,), range(4), 20, parts=0.25)
         with Store.open(folder, write=True) as writing, writing._transaction():
             text = checked(report(folder).read_text("utf-8"))
         assert "This study is not finished: 6 runs are still to come" in text
         assert "No run has finished yet" in text  # of the classes
+
+    def test_ranks_that_differ_are_drawn(self, tmp_path):
+        runs = [(problem, method, {}, 0, run([8.0, *[4.0] * k, 0.0]))
+                for problem in "abcdef" for k, method in enumerate("ABC")]  # fmt: skip
+        folder = stored(tmp_path / "s", runs, problems="abcdef", methods="ABC")
+        assert "Methods joined by a bar do not differ" in checked(report(folder).read_text("utf-8"))
+        assert (folder / "figures" / "ranks.svg").is_file()
 
     def test_nothing_yet(self, tmp_path):
         folder = studies.study(tmp_path / "s", ("valley",), ("Adam",), (1e-2,), range(2), 20, parts=0)
@@ -531,6 +609,13 @@ class TestWords:
                                                    (90.0, "1.5 min"), (1e-9, "0.001 µs"), (INF, "–")])  # fmt: skip
     def test_times(self, seconds, text):
         assert words.duration(seconds) == text
+
+    def test_bands(self):
+        tried = {0.01: False, 0.1: True, 1.0: True}
+        assert words.band(tried) == "0.1 – 1 (2 of 3)"
+        assert words.band({**tried, 1.0: False}) == "0.1 (1 of 3)"
+        assert words.band(dict.fromkeys(tried, False)) == "none of 3"
+        assert words.band({0.1: True}) == "–"
 
     def test_settings(self):
         assert words.settings_of({"lr": 0.1, "nesterov": True, "s": {"a": [1, 2]}, "n": "x"}) == \

@@ -209,8 +209,12 @@ class TestRun:
         out = tmp_path / "out"
         assert run(load(written(tmp_path, text)), out, show=Quiet)["done"] == 1
         assert run(load(written(tmp_path, text.replace("[0.1]", "[0.1, 0.2]"))), out, show=Quiet)["done"] == 2
+        more = text.replace("[0.1]", "[0.1, 0.3]") + "\n[problems.q]\nproblem = 'saddle'\nmaxiter = "
+        assert run(load(written(tmp_path, more + "5")), out, show=Quiet)["done"] == 5
+        with pytest.raises(ExperimentError, match="holds runs of 'gd' on 'q' from before the file was changed; choose"):
+            run(load(written(tmp_path, more + "6")), out, show=Quiet)
         with pytest.raises(ExperimentError, match="holds another study"):
-            run(load(written(tmp_path, text.replace("[0.1]", "[0.3]"))), out, show=Quiet)
+            run(load(written(tmp_path, text.replace("[0.1]", "[0.4]"))), out, show=Quiet)
 
     def test_tables_have_a_row_for_each_setting(self, study, tmp_path):
         lines = []
@@ -237,6 +241,32 @@ class TestRun:
         mine = [tmp_path / "mine.py"]
         assert resume(tmp_path / "out", show=Quiet, plugins=mine)["failed"] == 1
         assert resume(tmp_path / "out", How(retry=True), Quiet, mine)["done"] == 1
+
+    def test_a_folder_of_others_runs_no_code_of_theirs(self, tmp_path):
+        """Neither a plugin that only a finished run names, nor what the settings of a git folder name."""
+        ran, repository = tmp_path / "ran", tmp_path / "repository"
+        (plugin := tmp_path / "theirs.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+        subprocess.run(["git", "init", "-q", str(repository)], check=True)
+        git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+        subprocess.run([*git, "config", "core.fsmonitor", f"touch '{ran}'; false"], check=True)
+        text = "[methods]\ngd = { method = 'gd', lr = [0.1, 0.2] }\n[problems.p]\nproblem = 'saddle'\nmaxiter = 5"
+        study = load(written(repository, text))
+        one, two = study.jobs
+        places = {**one.spec["places"], "plugins": [str(plugin)]}
+        theirs = one._replace(spec={**one.spec, "seed": 7, "places": places}, seed=7)
+        with Store.create(tmp_path / "out", _header(study), [theirs, two]) as store:
+            store.record(theirs.id, execute.Outcome("done", fun=1.0))
+        with pytest.raises(ExperimentError, match=r"its code is in .*theirs\.py, which is only run where it is named"):
+            resume(tmp_path / "out", How(jobs=1), lambda store: Tables(store, str))
+        with pytest.raises(ExperimentError, match=r"its code is in .*theirs\.py, which is only run where it is named"):
+            run(load(written(tmp_path, text)), tmp_path / "out", How(jobs=1), lambda store: Tables(store, str))
+        assert not ran.exists()
+        Store.create(tmp_path / "other", _header(study)._replace(commit="abc"), study.jobs).close()
+        assert resume(tmp_path / "other", How(jobs=1), Quiet)["done"] == 2
+        assert not ran.exists()
+        with Store.open(tmp_path / "other") as store:
+            assert {row.about["commit"] for row in store.runs()} == {"abc"}
 
     @pytest.mark.process
     def test_a_process_that_dies_fails_its_run_and_no_other(self, plugged, tmp_path):

@@ -102,6 +102,17 @@ class TestStore:
         assert [row.job for row in store.runs()] == [JOBS[0], JOBS[1], new]
         assert store.header.title == "Edited"
 
+    def test_what_a_killed_process_left_running_is_forgotten_too(self, store):
+        store.start([JOBS[0].id, JOBS[1].id])
+        store.declare(HEADER, [JOBS[1]])
+        assert store.waiting() == [JOBS[1]]
+
+    def test_a_study_that_was_moved_tells_where_it_is_now(self, store):
+        store.record(JOBS[0].id, DONE)
+        moved = JOBS[0]._replace(spec={**JOBS[0].spec, "places": {"folder": "elsewhere"}})
+        store.declare(HEADER, [moved])
+        assert equal(store.run(JOBS[0].id), moved, DONE)
+
     def test_curves_that_are_no_table(self, store):
         for curve in ({"step": np.zeros(2), "fun": np.zeros(3)}, {"x": np.zeros((2, 2))}):
             with pytest.raises(ValueError, match=r"inhomogeneous|must be vectors"):

@@ -153,6 +153,7 @@ class TestPresentation:
         ("formats = ['sgv']", "output.formats.0 = 'sgv' is not known; did you mean 'svg'?"),
         ("formats = []", "output.formats = []: "), ("quantiles = [0.9, 0.1]", "output: quantiles = [0.9, 0.1]"),
         ("quantiles = [0.1, 0.5, 0.9]", "output.quantiles = "),
+        ("objective = [0.7, 0.2]", "output: objective = [0.7, 0.2] must be two numbers, the lower one first"),
     ])  # fmt: skip
     def test_faults(self, tmp_path, line, message):
         assert message in refused(tmp_path, f"{self.TEXT}[output]\n{line}")
@@ -177,6 +178,16 @@ class TestSeeds:
         assert len(shared) == 1
         assert len({job.id for job in jobs}) == len(jobs)
         assert [build(job.spec).options["seed"] for job in jobs[:3]] == [0, 1, 2]
+
+    def test_noise_is_another_for_every_seed_from_one_start(self, tmp_path):
+        jobs = study(tmp_path, """
+            seeds = 2
+            [methods]
+            plain = { method = "gd" }
+            noisy = { method = "gd", gradient_noise = [0.1, 0.2] }
+        """ + SADDLE).jobs
+        assert [job.seed for job in jobs] == [0, 0, 1, 0, 1]
+        assert build(jobs[1].spec).method != build(jobs[2].spec).method
 
     def test_networks_start_elsewhere_and_train_on_the_same_rows(self, tmp_path):
         jobs = study(tmp_path, """

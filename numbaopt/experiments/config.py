@@ -30,12 +30,12 @@ make a problem of each value, and ``data`` (`data`) may name a table under ``[da
 ``seeds = 10`` makes every run ten times, with seeds 0 to 9; a list names them.  A run's seed decides the order of its
 batches, and where it starts if the problem starts at random (networks; functions with ``start = "random"``).  A
 problem's own ``seed`` decides its data (noise, which rows are held out) and is the seed of runs where there are no
-``seeds``.  What has nothing random in it runs once.
+``seeds``; only there a method may have its own.  What has nothing random in it runs once.
 
 ``maxiter``, ``epochs``, ``max_evaluations``, ``max_seconds`` and ``target`` (an objective, or ``{ relative = 1e-6 }``:
 of the way from start to minimum) end runs.  ``metrics`` of a problem chooses columns of its table; ``[output]`` says
-what is drawn: ``formats`` ("png", "svg", "pdf"), ``against`` ("step", "evaluation", "epoch", "second") and two
-``quantiles`` over seeds.
+what is drawn: ``formats`` ("png", "svg", "pdf"), ``against`` ("step", "evaluation", "epoch", "second"), two
+``quantiles`` over seeds, and ``objective = [0.2, 0.7]``: objectives themselves, between these two, not what is left.
 
 Names come from registries: nothing in a file is imported or evaluated (`registry`).
 """
@@ -43,7 +43,7 @@ Names come from registries: nothing in a file is imported or evaluated (`registr
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -62,15 +62,18 @@ from .schema import Count, ExperimentError, Strict, check, unknown
 class Output(Strict):
     """What is drawn, and how."""
 
-    formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = ["png"]
+    formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = ["svg"]
     against: list[Literal["step", "evaluation", "epoch", "second"]] | None = None
     quantiles: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.25, 0.75]
+    objective: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Any:
         low, high = self.quantiles
         if not 0 <= low < high <= 1:
             raise ValueError(f"quantiles = {self.quantiles!r} must be two numbers from 0 to 1, the lower one first")
+        if self.objective is not None and not self.objective[0] < self.objective[1]:
+            raise ValueError(f"objective = {self.objective!r} must be two numbers, the lower one first")
         return self
 
 
@@ -243,11 +246,20 @@ def _chosen(name: str, methods: dict[str, dict[str, Any]]) -> tuple[str, dict[st
 def presentation(source: str) -> tuple[Output, dict[str, tuple[str, ...]]]:
     """How a study's file, given as text, wants to be shown: its ``[output]``, and the metrics that its problems chose.
 
-    Neither data nor plugins are needed.  The problems that the grid of ``valley`` makes are called ``valley-...``.
+    Neither data nor plugins are needed.  Where the text is no study's, it wants nothing.
     """
-    told = tomllib.loads(source)
-    metrics = {name: tuple(table["metrics"]) for name, table in told["problems"].items() if "metrics" in table}
-    return check(Output, told.get("output", {}), "output"), metrics
+    try:
+        told = tomllib.loads(source)
+        metrics = {name: tuple(table["metrics"]) for name, table in told["problems"].items() if "metrics" in table}
+        return check(Output, told.get("output", {}), "output"), metrics
+    except (tomllib.TOMLDecodeError, KeyError, ExperimentError):
+        return Output(), {}
+
+
+def shown(metrics: Iterable[str], problem: str, chosen: dict[str, tuple[str, ...]]) -> list[str]:
+    """Of the metrics of a problem's runs those that its file chose, or all; the grid of ``p`` makes ``p-...``."""
+    wanted = next((names for name, names in chosen.items() if f"{problem}-".startswith(f"{name}-")), None)
+    return [name for name in metrics if wanted is None or name in wanted]
 
 
 def _data_option(data: str | Path) -> str:

@@ -127,8 +127,10 @@ class ProblemTable:
         axes = find_axes(merged, where, lambda keys: takes_list(merged, keys))
         if any(axis.keys == ("seed",) for axis in axes):
             raise ExperimentError(f"{where}.seed: the seeds of runs are a list under the key 'seeds'")
-        one = self.seeds is None or "seed" in said
-        seeds = [merged.get("seed", 0)] if one or self.seeds is None else self.seeds
+        if self.seeds is not None and "seed" in said:
+            raise ExperimentError(f"{where}.seed = {said['seed']!r}: with 'seeds', all methods have the same; leave it "
+                                  "out")  # fmt: skip
+        seeds = [merged.get("seed", 0)] if self.seeds is None else self.seeds
         if not self._is_random(kind, merged):
             seeds = seeds[:1]
         return Plan(where, label, merged, axes, samples, declared.search_seed, seeds, self.settings)
@@ -152,7 +154,8 @@ class ProblemTable:
         checked = check(self.settings, rest, plan.where, (*fields_of(kind), *CLIPS))
         options = checked.model_dump(exclude_none=True, exclude_unset=True)
         options.pop("seed", None)
-        random = self.cls.starts_at_random(common["problem"]) or draws(kind, options, self.settings is Batches)
+        batches = self.settings is Batches
+        random = self.cls.starts_at_random(common["problem"]) or draws(kind, own | options, batches)
         for seed in plan.seeds if random else plan.seeds[:1]:
             yield Job(name, plan.label, settings, seed, {**common, "method": own, "options": options, "seed": seed})
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..status import NOT_FINITE
 from .build import build
+from .config import presentation, shown
 from .report import Table
 from .store import Row, Store
 
@@ -186,16 +187,18 @@ def table(store: Store, problem: str, echo: Callable[[str], Any] = print) -> Non
     labels = {key: f"{key[0]} ({_told(json.loads(key[1]))})" if counts[key[0]] > 1 else key[0] for key in order}
     title, name, known, unknowns, on_data = _problem(rows)
     several = max(len(of) for of in settings.values())
-    shown = {key: _values(settings[key], unknowns if several == 1 else (), on_data) for key in order}
-    wanted = dict.fromkeys(column for values in (known, *shown.values()) for column in values if column not in LAST)
-    wanted = {column: None for column in wanted if column in known or column in {k for v in shown.values() for k in v}}
+    values = {key: _values(settings[key], unknowns if several == 1 else (), on_data) for key in order}
+    wanted = dict.fromkeys(column for row in (known, *values.values()) for column in row if column not in LAST)
+    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    hidden = set(metrics) - set(shown(metrics, problem, presentation(store.header.source)[1]))
+    wanted = {column: None for column in wanted if column not in hidden}
     if several > 1:
         wanted = {column: None for column in wanted if column not in unknowns}
         wanted["runs"] = None
     columns = [*wanted, *(("epochs", "ms/epoch") if on_data else ("steps", "us/step"))]
     made = Table(f"[{problem}] {title}", [*labels.values(), name], columns, echo)
     for key in order:
-        made.row(labels[key], shown[key], _note(settings[key]))
+        made.row(labels[key], values[key], _note(settings[key]))
     if name:
         made.row(name, known)
     if len(order) < len(settings):

@@ -23,7 +23,7 @@ from .lock import Lock
 from .registry import PROBLEMS, check_named, load_plugins
 from .schedulers import Pool, pool
 from .schema import Batches, ExperimentError
-from .store import CHECKPOINTS, Header, Store, check_places
+from .store import CHECKPOINTS, Header, Row, Store, check_places
 
 WORTH_PROCESSES = 10.0  # seconds of work: less is done before processes have started
 CHUNK = 64  # runs that are made by one call, at most
@@ -79,8 +79,9 @@ def run(study: Study, out: str | os.PathLike, how: How = How(), show: Callable[[
     out = Path(out)
     make_folder(out)
     source = study.file.read_text("utf-8")
+    commit = machine.commit(str(study.file.absolute().parent))
     header = Header(study.title, study.file.name, source, tuple(dict.fromkeys(job.problem for job in study.jobs)),
-                    tuple(dict.fromkeys(job.method for job in study.jobs)))  # fmt: skip
+                    tuple(dict.fromkeys(job.method for job in study.jobs)), commit=commit)  # fmt: skip
     seconds = _expected(study.jobs, study) if _builds_here(how) else {}
     with Lock(out):
         try:
@@ -91,8 +92,9 @@ def run(study: Study, out: str | os.PathLike, how: How = How(), show: Callable[[
             store = Store.create(out, header, study.jobs)
         with store:
             _require_same(store, study, out)
+            _require_named(store, study)
             store.declare(header, study.jobs)
-            return _go(store, out, how, show(store), seconds, machine.commit(str(study.file.absolute().parent)))
+            return _go(store, out, how, show(store), seconds, commit)
 
 
 def resume(
@@ -105,14 +107,11 @@ def resume(
     out = Path(out)
     Store.open(out).close()
     with Lock(out), Store.open(out, write=True) as store:
-        for row in store.runs():
-            if row.status != "done":
-                check_named(plugins, row.spec)
+        for row in store.runs():  # those that are done, too: tables build their problems
+            check_named(plugins, row.spec)
         load_plugins(plugins)
-        jobs = store.waiting()
-        seconds = _expected(jobs) if _builds_here(how) else {}
-        folder = jobs[0].spec["places"]["folder"] if jobs else "."
-        return _go(store, out, how, show(store), seconds, machine.commit(folder))
+        seconds = _expected(store.waiting()) if _builds_here(how) else {}
+        return _go(store, out, how, show(store), seconds, store.header.commit)
 
 
 def make_folder(out: Path) -> None:
@@ -129,11 +128,30 @@ def _builds_here(how: How) -> bool:
 
 
 def _require_same(store: Store, study: Study, out: Path) -> None:
-    """Refuse a folder that has a study of other runs, or the same on other data."""
-    there = {row.id: row for row in store.runs()}
-    same = store.header.source == study.file.read_text("utf-8") or any(job.id in there for job in study.jobs)
-    if there and not same:
+    """Refuse a folder that has a study of other runs, or some under the same names that were made in another way."""
+    rows = store.runs()
+    there = {row.id for row in rows}
+    if there and not any(job.id in there for job in study.jobs):
         raise ExperimentError(f"{out} holds another study, {store.header.title!r}; choose another --out")
+    wanted = {_name(job): job.id for job in study.jobs}
+    for row in rows:
+        if row.status in ("done", "failed") and wanted.get(_name(row), row.id) != row.id:
+            raise ExperimentError(f"{out} holds runs of {row.method!r} on {row.problem!r} from before the file was "
+                                  f"changed; choose another --out")  # fmt: skip
+
+
+def _require_named(store: Store, study: Study) -> None:
+    """Refuse a folder with runs that are not the study's and need code that it does not name."""
+    places = {job.id: job.spec["places"] for job in study.jobs}
+    named = next(iter(places.values()))["plugins"]
+    for row in store.runs():
+        if row.id not in places:
+            check_named(named, row.spec)
+
+
+def _name(run: Job | Row) -> tuple[str, str, str, int]:
+    """What tables call a run by."""
+    return run.problem, run.method, json.dumps(run.settings, sort_keys=True), run.seed
 
 
 def _expected(jobs: Sequence[Job], study: Study | None = None) -> dict[str, float]:

@@ -51,6 +51,7 @@ class Header(NamedTuple):
     problems: tuple[str, ...]
     methods: tuple[str, ...]
     command: str = ""  # that made the runs, where it was not ``numbaopt run``
+    commit: str = ""  # of git, that the file was in
 
 
 class Row(NamedTuple):
@@ -206,7 +207,9 @@ class Store:
     # What is stored
 
     def declare(self, header: Header, jobs: Iterable[Job]) -> int:
-        """Take over an edited study: add its new jobs, forget those that still waited and are no longer in it.
+        """Take over an edited study: add its new jobs, forget those that have not ended and are no longer in it.
+
+        For the holder of the lock: what is said to be running is what a process left that was killed.
 
         Returns
         -------
@@ -216,7 +219,8 @@ class Store:
         jobs = list(jobs)
         with self._transaction() as connection:
             wanted = {job.id for job in jobs}
-            gone = [(row["id"],) for row in connection.execute("SELECT id FROM runs WHERE status = 'waiting'")
+            gone = [(row["id"],) for row in connection.execute("SELECT id FROM runs WHERE status IN "
+                                                              "('waiting', 'running')")
                     if row["id"] not in wanted]  # fmt: skip
             connection.executemany("DELETE FROM runs WHERE id = ?", gone)
             return _declare(connection, header, jobs)
@@ -382,11 +386,11 @@ def _declare(connection: sqlite3.Connection, header: Header, jobs: Iterable[Job]
 
 
 def _add(connection: sqlite3.Connection, jobs: Iterable[Job]) -> int:
-    """Add jobs; of those that still wait, take over where their data are now.  Returns how many are new."""
+    """Add jobs; of those that are there, take over where their data and plugins are now.  Returns how many are new."""
     (before,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()
     connection.executemany(
         "INSERT INTO runs (id, problem, method, settings, seed, spec) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) "
-        "DO UPDATE SET spec = excluded.spec, settings = excluded.settings WHERE status NOT IN ('done', 'failed')",
+        "DO UPDATE SET spec = excluded.spec, settings = excluded.settings",
         ((job.id, job.problem, job.method, json.dumps(job.settings), job.seed, json.dumps(job.spec)) for job in jobs),
     )  # fmt: skip
     (after,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()

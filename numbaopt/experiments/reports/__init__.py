@@ -22,7 +22,7 @@ __all__ = ["report"]
 
 
 def report(
-    directory: str | os.PathLike, formats: Sequence[str] = ("svg",), plugins: Sequence[str | os.PathLike] = ()
+    directory: str | os.PathLike, formats: Sequence[str] | None = None, plugins: Sequence[str | os.PathLike] = ()
 ) -> Path:
     """Write ``report.html`` into a study's folder, and its figures into ``figures`` beside it.
 
@@ -33,9 +33,9 @@ def report(
     ----------
     directory : path
         A study's folder.
-    formats : sequence of {"svg", "png", "pdf"}
-        Of the files in ``figures``; they are one column of a journal wide (3.4 inches).
-
+    formats : sequence of {"svg", "png", "pdf"}, optional
+        Of the files in ``figures``, by default what the study's file says; they are one column of a journal wide
+        (3.4 inches).
     plugins : sequence of path
         Files with problems of the study's that may be run: a folder may come from somebody else.  Problems of other
         files are reported without what only they know (their optimum and contours).
@@ -50,7 +50,7 @@ def report(
     ExperimentError
         If there is no study, a format is unknown, or something cannot be written.
     """
-    for kind in formats:
+    for kind in formats or ():
         if kind not in FORMATS:
             raise ExperimentError(f"format {kind!r} is unknown; those known are {', '.join(FORMATS)}")
     directory = Path(directory)
@@ -62,7 +62,7 @@ def report(
             raise ExperimentError(f"{place} is a symbolic link; name the place itself")
     try:
         folder.mkdir(exist_ok=True)
-        drawings = Drawings(formats, lambda name, content: write(folder / name, content))
+        drawings = Drawings(formats or study.output.formats, lambda name, content: write(folder / name, content))
         return write(out, compose(study, styles(study.methods), drawings))
     except OSError as error:
         raise ExperimentError(f"{error.filename or out}: {(error.strerror or str(error)).lower()}") from None

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ..._look import INK, axes, ink, label_ends
+from ..._look import axes, label_ends
 from ...plotting import trajectories as draw_trajectories
-from .statistics import Comparison, cliques, quantiles
-from .summary import MIDDLE, Problem, Run, Setting
+from ..config import Output
+from .statistics import quantiles
+from .summary import Problem, Run, Setting
 
 Looks = Mapping[str, tuple[str, Any]]
 COLUMN, HEIGHT = 3.4, 2.35  # inches
 POINTS = 300  # that a line has at most
-LONGEST_LABEL = 20
+LONGEST_LABEL, LONGEST_TITLE = 20, 16
 FORMATS = ("svg", "png", "pdf")
 PATH, DIGITS = re.compile(rb'\bd="[^"]*"'), re.compile(rb"(?<=\.\d\d)\d+")  # hundredths of a point are enough
 AXES = {"step": "steps", "nfev": "evaluations", "epoch": "epochs", "seconds": "time [s]"}
@@ -68,10 +69,10 @@ def inline(svg: bytes, name: str, title: str) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box} role="img" aria-label="{escape(title)}">{rest.strip()}'
 
 
-def short(label: str) -> str:
+def short(label: str, longest: int = LONGEST_LABEL) -> str:
     """A label as it stands in figures: one short line that matplotlib takes for no formula."""
     line = " ".join("".join(c if c.isprintable() else " " for c in label).split())
-    line = line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1].rstrip() + "…"
+    line = line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
     return line.replace("$", r"\$")
 
 
@@ -106,9 +107,11 @@ def one_evaluation_a_step(settings: Sequence[Setting]) -> bool:
     return all(np.ptp(curve["nfev"] - curve["step"]) == 0 for curve in curves if curve["step"].size)
 
 
-def convergence(problem: Problem, settings: Sequence[Setting], x: str, looks: Looks) -> Any | None:
-    """Medians and quartiles over seeds of the objective against steps, evaluations, epochs or seconds."""
-    bands = {setting.method: band for setting in settings if (band := _band(problem, setting.runs, x)) is not None}
+def convergence(problem: Problem, settings: Sequence[Setting], x: str, looks: Looks,
+                output: Output = Output()) -> Any | None:  # fmt: skip  # noqa: B008  a constant
+    """Medians and quantiles over seeds of the objective against steps, evaluations, epochs or seconds."""
+    found = {setting.method: _band(problem, setting.runs, x, output) for setting in settings}
+    bands = {method: band for method, band in found.items() if band is not None}
     if not bands:
         return None
     made = figure(height_for(len(bands)))
@@ -116,34 +119,38 @@ def convergence(problem: Problem, settings: Sequence[Setting], x: str, looks: Lo
     lines = []
     ends = [at[-1] for at, _ in bands.values()]
     across_log = min(ends) > 0 and max(ends) > 25 * min(ends)
-    bottom, top = limits_of(problem, np.concatenate([levels.ravel() for _, levels in bands.values()]))
+    bottom, top = output.objective or limits_of(problem, np.concatenate([up.ravel() for _, up in bands.values()]))
     scale = 1e3 if x == "seconds" and max(ends) < 1.0 else 1.0
     across = "steps = evaluations" if x == "step" and one_evaluation_a_step(settings) else AXES[x]
     for method, (at, levels) in bands.items():
         colour, dashes = looks[method]
         if across_log:
             at, levels = at[at > 0], levels[:, at > 0]
-        low, middle, high = to_draw(levels, bottom, top)
+        low, middle, high = levels if output.objective else to_draw(levels, bottom, top)
         ax.fill_between(scale * at, low, high, color=colour, alpha=0.13, linewidth=0)
         lines += ax.plot(scale * at, middle, color=colour, linestyle=dashes, linewidth=1.2, label=short(method))
     if across_log:
         first = min(at[at > 0].min(initial=math.inf) for at, _ in bands.values())
         ax.set(xscale="log", xlim=(scale * first, scale * max(ends)))
         ticks(ax.xaxis, first, max(ends))
-    ax.set(yscale="log", ylim=(bottom, top), xlabel="time [ms]" if scale > 1 else across, ylabel=name_of(problem))
-    ticks(ax.yaxis, bottom, top)
+    ax.set(ylim=(bottom, top), xlabel="time [ms]" if scale > 1 else across)
+    if output.objective:
+        ax.set_ylabel("objective")
+    else:
+        ax.set(yscale="log", ylabel=name_of(problem))
+        ticks(ax.yaxis, bottom, top)
     if not across_log:
         ax.set_xlim(0, scale * max(ends))
     label_ends(ax, lines)
     return made
 
 
-def _band(problem: Problem, runs: Sequence[Run], x: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Common places along ``x``, and quartiles of the runs there: those that ended early stay where they were.
+def _band(problem: Problem, runs: Sequence[Run], x: str, output: Output) -> tuple[np.ndarray, np.ndarray] | None:
+    """Common places along ``x``, and quantiles of the runs there: those that ended early stay where they were.
 
     The line ends where half of the runs have.
     """
-    curves = [_line(problem, run, x) for run in runs]
+    curves = [_line(problem, run, x, output) for run in runs]
     curves = [(at, up) for at, up in curves if at.size > 1]
     if not curves:
         return None
@@ -152,14 +159,19 @@ def _band(problem: Problem, runs: Sequence[Run], x: str) -> tuple[np.ndarray, np
     if at.size > POINTS:
         at = np.unique(np.concatenate([np.quantile(at, np.linspace(0, 1, POINTS // 2)),
                                        _spread(at[at > 0].min(), at[-1])]))  # fmt: skip
-    return at, quantiles(np.array([np.interp(at, *curve) for curve in curves]), MIDDLE)
+    return at, quantiles(np.array([np.interp(at, *curve) for curve in curves]), parts_of(output))
+
+
+def parts_of(output: Output) -> tuple[float, float, float]:
+    """The quantiles that are drawn."""
+    return output.quantiles[0], 0.5, output.quantiles[1]
 
 
 def _spread(first: float, last: float) -> np.ndarray:
     return np.minimum(np.geomspace(first, last, POINTS // 2), last)
 
 
-def _line(problem: Problem, run: Run, x: str) -> tuple[np.ndarray, np.ndarray]:
+def _line(problem: Problem, run: Run, x: str, output: Output) -> tuple[np.ndarray, np.ndarray]:
     """A run's curve; it ends in inf where the run diverged."""
     curve = run.curve
     if x not in curve or "fun" not in curve or not np.isfinite(curve[x]).any():
@@ -167,7 +179,7 @@ def _line(problem: Problem, run: Run, x: str) -> tuple[np.ndarray, np.ndarray]:
     at, up = curve[x], curve["fun"]
     there = np.isfinite(at)
     at, up = at[there], np.where(np.isfinite(up[there]), up[there], np.inf)
-    up = above_best(problem, up)
+    up = up if output.objective else above_best(problem, up)
     if run.diverged:
         at, up = np.append(at, at[-1]), np.append(up, np.inf)
     return at, up
@@ -230,55 +242,6 @@ def profile(at: np.ndarray, parts: np.ndarray, methods: Sequence[str], looks: Lo
     return made
 
 
-def ranks(comparison: Comparison, methods: Sequence[str], looks: Looks) -> Any:
-    """Mean ranks on a line; bars join methods that do not differ by Nemenyi's test."""
-    k = len(methods)
-    order = np.argsort(comparison.mean_ranks, kind="stable")
-    half = -(-k // 2)
-    distance = comparison.critical_difference
-    bars = cliques(comparison.mean_ranks, distance) if math.isfinite(distance) else []
-    rows = _stacked(bars)
-    above = 0.8 if bars else 0.5
-    below = 0.2 + 0.16 * (max(rows, default=-1) + 1)
-    depth = below + 0.16 * half
-    made = figure(0.9 * (above + depth))
-    ax = made.add_subplot()
-    ax.set_axis_off()
-    ax.set(xlim=(1 - 0.52 * (k - 1), k + 0.52 * (k - 1)), ylim=(-depth, above))
-    ax.plot([1, k], [0, 0], color=INK, linewidth=0.8)
-    for rank in range(1, k + 1):
-        ax.plot([rank, rank], [0, 0.05], color=INK, linewidth=0.8)
-        if k < 9 or rank % 2:
-            ax.text(rank, 0.07, str(rank), ha="center", va="bottom", color=INK)
-    ax.text((1 + k) / 2, 0.3, "mean rank", ha="center", va="bottom", color=INK)
-    if bars:
-        ax.plot([1, 1 + distance], [0.55, 0.55], color=INK, linewidth=0.8, marker="|", markersize=4)
-        ax.text(1 + distance / 2, 0.59, f"critical difference {distance:.2f}", ha="center", va="bottom", color=INK)
-    for place, index in enumerate(order):
-        left = place < half
-        level = -below - 0.16 * (place if left else k - 1 - place)
-        end = 1 - 0.04 * (k - 1) if left else k + 0.04 * (k - 1)
-        rank, (colour, dashes) = comparison.mean_ranks[index], looks[methods[index]]
-        ax.plot([rank, rank, end], [0, level, level], color=colour, linestyle=dashes, linewidth=1.0)
-        ax.plot(rank, 0, "o", color=colour, markersize=3.5, zorder=3)
-        told = f"{short(methods[index])}  {rank:.2f}" if left else f"{rank:.2f}  {short(methods[index])}"
-        ax.text(end + (-0.02 if left else 0.02) * (k - 1), level, told, ha="right" if left else "left",
-                va="center_baseline", color=ink(colour))  # fmt: skip
-    for (first, last), row in zip(bars, rows, strict=True):
-        ends = np.sort(comparison.mean_ranks)[[first, last]] + np.array([-0.06, 0.06])
-        ax.plot(ends, [-0.12 - 0.16 * row] * 2, color=INK, linewidth=2.2, solid_capstyle="round")
-    return made
-
-
-def _stacked(bars: Sequence[tuple[int, int]]) -> list[int]:
-    """A row for each bar, such that none overlap."""
-    ends: list[int] = []
-    rows = []
-    for first, last in bars:
-        row = next((row for row, end in enumerate(ends) if end < first), len(ends))
-        ends[row:] = [last, *ends[row + 1 :]]
-        rows.append(row)
-    return rows
 
 
 # Paths

@@ -16,7 +16,7 @@ from .figures import Looks
 from .plates import PROFILES, Drawings
 from .statistics import quantiles
 from .summary import MIDDLE, TOLERANCES, Problem, Study, against_best, median
-from .words import count, duration, is_number, number, p_value, power_of_ten, value_of
+from .words import band, count, duration, is_number, number, p_value, power_of_ten, value_of
 
 LONGEST_TEXT = 40_000  # characters of a study's source or an error that a page repeats
 
@@ -55,10 +55,12 @@ def _overall(study: Study) -> dict[str, Any]:
         best = [problem.chosen(method) for problem in study.problems if method in problem.methods]
         tried = [setting for problem in study.problems for setting in problem.settings.get(method, ())]
         every = [run for setting in tried for run in setting.runs]
+        rates = [list(found.values()) for found in _rates(study, method) if len(found) > 1]
         rows.append({
             "method": method, "rank": places.get(method, math.nan), "firsts": firsts[method], "problems": len(best),
             "reached": [np.mean([np.isfinite(setting.costs(tolerance)[:, 0]).mean() for setting in best])
                         if best else math.nan for tolerance in PROFILES],
+            "rates": np.mean([np.mean(found) for found in rates]) if rates else math.nan,
             "runs": len(every), "diverged": sum(run.diverged for run in every),
             "failed": sum(run.row.status == "failed" for run in every),
         })  # fmt: skip
@@ -67,6 +69,13 @@ def _overall(study: Study) -> dict[str, Any]:
     return {"rows": rows, "said": comparison.said if comparison else "", "methods": methods,
             "problems": [problem.name for problem in problems], "left_out": left_out, "targets": PROFILES,
             "all_problems": len(problems) == len(study.problems)}  # fmt: skip
+
+
+def _rates(study: Study, method: str) -> Iterator[dict[float, bool]]:
+    """On each problem that a method has run on: which rates bring it to the problem's target."""
+    for problem in study.problems:
+        if method in problem.methods and (target := problem.target(study.ranked(problem))):
+            yield problem.rates(method, target)
 
 
 def _problem(study: Study, problem: Problem, looks: Looks, drawings: Drawings) -> dict[str, Any]:
@@ -79,12 +88,13 @@ def _problem(study: Study, problem: Problem, looks: Looks, drawings: Drawings) -
         return {**told, "rows": []}
     settings = [problem.chosen(method) for method in methods]
     target, against = problem.target(methods), against_best(problem, methods)
-    metrics = list(dict.fromkeys(name for setting in settings for run in setting.runs for name in run.row.metrics))
+    metrics = study.metrics(problem)
     rows = []
     for setting, rank in zip(settings, problem.ranks(methods), strict=True):
         costs = quantiles(setting.costs(target), (0.5,))[0] if target else (math.inf, math.inf)
         rows.append({
             "method": setting.method, "rank": rank, "setting": setting.told, "target": setting.tolerance,
+            "rates": band(problem.rates(setting.method, target)) if target else "–",
             "final": quantiles(setting.finals, MIDDLE) - (problem.best if math.isfinite(problem.best) else 0.0),
             "work": costs[0], "seconds": costs[1], "runs": len(setting.runs),
             "sound": sum(run.sound for run in setting.runs),
@@ -93,7 +103,7 @@ def _problem(study: Study, problem: Problem, looks: Looks, drawings: Drawings) -
             "first": setting.method == against.best, "p": p_value(against.p_values.get(setting.method, math.nan)),
         })  # fmt: skip
     rows.sort(key=lambda row: row["rank"])
-    drawn = drawings(plates.curves(problem, settings, looks, _timing(study)))
+    drawn = drawings(plates.curves(problem, settings, looks, _timing(study), study.output))
     return {**told, "rows": rows, "said": against.said, "figures": drawn, "metrics": metrics, "target": target,
             "tested": bool(against.p_values)}  # fmt: skip
 

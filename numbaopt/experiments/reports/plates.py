@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..config import Output
 from . import figures, rates
 from .figures import Looks
 from .profiles import data_profile, performance_profile
+from .ranks import on_a_line
+from .ranks import ranks as draw_ranks
 from .summary import Problem, Setting, Study
 from .words import power_of_ten
 
@@ -24,6 +27,8 @@ TRIED = (" Where rates were drawn, each dot is a setting, open where it was give
          "the others with about the same rate, shaded from quartile to quartile.")  # fmt: skip
 LONGEST_NAME = 80  # of a problem, in names of files
 AGAINST = {"step": "steps", "nfev": "evaluations", "epoch": "epochs", "seconds": "time"}
+
+NAMED = {"step": "step", "nfev": "evaluation", "epoch": "epoch", "seconds": "second"}  # in a study's file
 
 
 class Drawing(NamedTuple):
@@ -92,18 +97,22 @@ def ranks(study: Study, looks: Looks) -> Iterator[Drawing]:
     """Mean ranks, where some of them differ."""
     comparison, (methods, _) = study.comparison, study.compared
     if comparison is not None and math.isfinite(comparison.critical_difference):
-        caption = "Mean ranks over problems. Methods joined by a bar do not differ at 5 % (Nemenyi’s test)."
-        yield Drawing("ranks", caption, partial(figures.ranks, comparison, methods, looks))
+        which = "joined by a bar do not differ" if on_a_line(methods) else "in the shade do not differ from the best"
+        caption = f"Mean ranks over problems. Methods {which} at 5 % (Nemenyi’s test)."
+        yield Drawing("ranks", caption, partial(draw_ranks, comparison, methods, looks))
 
 
-def curves(problem: Problem, settings: Sequence[Setting], looks: Looks, timing: str) -> Iterator[Drawing]:
+def curves(problem: Problem, settings: Sequence[Setting], looks: Looks, timing: str,
+           output: Output) -> Iterator[Drawing]:  # fmt: skip
     """What there is to draw of the best settings on one problem."""
     name = problem.name
     slug = re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-")[:LONGEST_NAME] or "problem"
     several = max(len(setting.runs) for setting in settings) > 1
-    band = "medians over seeds, shaded from quartile to quartile" if several else "one run of each method"
-    against = dict(AGAINST)
-    if figures.one_evaluation_a_step(settings):
+    shaded = "quartile to quartile" if output.quantiles == [0.25, 0.75] else \
+        "the {:g} % to the {:g} % quantile".format(*(100 * part for part in output.quantiles))
+    band = f"medians over seeds, shaded from {shaded}" if several else "one run of each method"
+    against = {x: what for x, what in AGAINST.items() if output.against is None or NAMED[x] in output.against}
+    if {"step", "nfev"} <= set(against) and figures.one_evaluation_a_step(settings):
         del against["nfev"]
         against["step"] = "steps, each of which takes one evaluation"
     lost = any(not run.sound for tried in problem.settings.values() for setting in tried for run in setting.runs)
@@ -111,13 +120,13 @@ def curves(problem: Problem, settings: Sequence[Setting], looks: Looks, timing: 
     for x, what in against.items():
         yield Drawing(
             f"{slug}-{x}", f"{name} against {what}: {band}." + (f" {timing}" if x == "seconds" else ""),
-            partial(figures.convergence, problem, settings, x, looks),
+            partial(figures.convergence, problem, settings, x, looks, output),
         )  # fmt: skip
     yield Drawing(
         f"{slug}-rates",
         f"{name}: where runs end, by learning rate; the star is the best rate, the other methods stand behind in "
         f"grey.{TRIED if scattered else ''}{LOST if lost else ''}",
-        partial(rates.sensitivity, problem, [setting.method for setting in settings], looks),
+        partial(rates.sensitivity, problem, [setting.method for setting in settings], looks, output),
     )  # fmt: skip
     yield Drawing(
         f"{slug}-paths", f"{name}: paths of the best settings from one start; dots lie equal numbers of steps apart.",

@@ -8,9 +8,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._look import INK, axes, ink
-from .figures import HEIGHT, Looks, above_best, figure, limits_of, name_of, short, ticks, to_draw
+from ..config import Output
+from .figures import (
+    HEIGHT,
+    LONGEST_LABEL,
+    LONGEST_TITLE,
+    Looks,
+    above_best,
+    figure,
+    limits_of,
+    name_of,
+    parts_of,
+    short,
+    ticks,
+    to_draw,
+)
 from .statistics import quantiles
-from .summary import MIDDLE, Problem, Setting
+from .summary import Problem, Setting
 
 MOST_RATES = 16  # on a grid: more that were drawn are put into bins
 
@@ -23,7 +37,7 @@ class Rates(NamedTuple):
     at : array of shape (k,)
         Rates; of many different ones the medians of bins.
     levels : array of shape (3, k)
-        Quartiles of the final objective there: of the best setting's runs or, in bins, of the settings that were not
+        Quantiles of the final objective there: of the best setting's runs or, in bins, of the settings that were not
         given up.
     counts : array of shape (k, 3)
         Runs that are sound, diverged, failed.
@@ -46,9 +60,10 @@ class Rates(NamedTuple):
         return float(at[place]), float(middle[place])
 
 
-def sensitivity(problem: Problem, methods: Sequence[str], looks: Looks) -> Any | None:
+def sensitivity(problem: Problem, methods: Sequence[str], looks: Looks,
+                output: Output = Output()) -> Any | None:  # fmt: skip  # noqa: B008  a constant
     """The final objective against the learning rate, a panel a method; the others stand behind it in grey."""
-    curves = {method: curve for method in methods if (curve := rates_of(problem, method)) is not None}
+    curves = {method: curve for method in methods if (curve := rates_of(problem, method, output)) is not None}
     if not curves:
         return None
     columns = min(len(curves), 3)
@@ -64,7 +79,8 @@ def sensitivity(problem: Problem, methods: Sequence[str], looks: Looks) -> Any |
             if other != method:
                 ax.plot(curve.at, to_draw(curve.levels, bottom, top)[1], color="0.82", linewidth=0.7, zorder=1)
         _panel(ax, curves[method], looks[method], (bottom, top))
-        ax.set_title(short(method), fontsize=7, color=ink(looks[method][0]), pad=9)
+        title = short(method, LONGEST_TITLE if columns == 3 else LONGEST_LABEL)
+        ax.set_title(title, fontsize=7, color=ink(looks[method][0]), pad=9)
     for ax in panels.flat[len(curves) :]:
         ax.set_axis_off()
     for place, ax in enumerate(panels.flat[: len(curves)]):
@@ -83,7 +99,7 @@ def are_scattered(settings: Sequence[Setting]) -> bool:
     return len(set(rates)) > MOST_RATES and len(set(rates)) > 0.5 * len(rates)
 
 
-def rates_of(problem: Problem, method: str) -> Rates | None:
+def rates_of(problem: Problem, method: str, output: Output = Output()) -> Rates | None:  # noqa: B008  a constant
     """What there is to draw of a method; None where its rate was hardly varied."""
     by_rate: dict[float, list[Setting]] = {}
     settings = [setting for setting in problem.settings.get(method, []) if setting.runs and setting.rate > 0]
@@ -100,11 +116,11 @@ def rates_of(problem: Problem, method: str) -> Rates | None:
         rates = np.array([np.exp(np.median(np.log([setting.rate for setting in group]))) for group in groups])
         ended = [[setting for setting in group if not _given_up(setting)] or group for group in groups]
         levels = np.array([quantiles(np.array([float(quantiles(setting.finals, (0.5,))[0]) for setting in group]),
-                                     MIDDLE) for group in ended]).T  # fmt: skip
+                                     parts_of(output)) for group in ended]).T  # fmt: skip
     else:
         groups = [[min(by_rate[rate], key=lambda setting: float(quantiles(setting.finals, (0.5,))[0]))]
                   for rate in rates]  # fmt: skip
-        levels = np.array([quantiles(setting.finals, MIDDLE) for (setting,) in groups]).T
+        levels = np.array([quantiles(setting.finals, parts_of(output)) for (setting,) in groups]).T
     runs = [[run for setting in group for run in setting.runs] for group in groups]
     counts = np.array([(sum(run.sound for run in of), sum(run.diverged for run in of),
                         sum(run.row.status == "failed" for run in of)) for of in runs])  # fmt: skip

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ...status import NOT_FINITE
+from ..config import presentation, shown
 from ..schema import ExperimentError
 from ..store import Header, Row, Store
 from .profiles import first_hit
@@ -168,6 +169,15 @@ class Problem:
         able = [setting for setting in self.settings[method] if 2 * len(setting.runs) >= most]
         return min(able, key=lambda setting: setting.merit)
 
+    def rates(self, method: str, tolerance: float) -> dict[float, bool]:
+        """Learning rates that were tried, and whether half of the runs with one, in any setting, reach a target."""
+        found: dict[float, bool] = {}
+        for setting in self.settings[method]:
+            if setting.runs and setting.rate > 0:
+                reached = (setting.tolerance or math.inf) <= tolerance
+                found[setting.rate] = found.get(setting.rate, False) or reached
+        return dict(sorted(found.items()))
+
     def target(self, methods: Sequence[str]) -> float | None:
         """Tolerance of the strictest target that at least half of the methods reach with their best setting."""
         reached = sorted(self.chosen(method).tolerance or math.inf for method in methods)
@@ -259,6 +269,11 @@ class Study:
         self.problems = [Problem(name, by_name[name], store.curve, build)
                          for name in _ordered(by_name, self.header.problems)]  # fmt: skip
         self.methods = _ordered({row.method for row in self.rows}, self.header.methods)
+        self.output, self._metrics = presentation(self.header.source)
+
+    def metrics(self, problem: Problem) -> list[str]:
+        """The metrics of a problem's runs that the study's file wants to be shown."""
+        return shown(dict.fromkeys(name for row in problem.rows for name in row.metrics), problem.name, self._metrics)
 
     def ranked(self, problem: Problem) -> list[str]:
         """The methods that have run on a problem, in the study's order."""

@@ -29,6 +29,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def band(rates: Mapping[float, bool]) -> str:
+    """From the lowest to the highest of the learning rates that do, and how many do; a dash where none was tried."""
+    good = [rate for rate, does in rates.items() if does]
+    if len(rates) < 2:
+        return "–"
+    if not good:
+        return f"none of {len(rates)}"
+    ends = " – ".join(dict.fromkeys((number(min(good)), number(max(good)))))
+    return f"{ends} ({len(good)} of {len(rates)})"
+
+
 def number(value: float) -> str:
     """Three digits; a dash for what there is none of."""
     if not math.isfinite(value):
