@@ -216,7 +216,8 @@ def _rows(history: Any) -> int:
     """Most rows of the histories; 0 where nobody asks for them."""
     if history in (True, False):
         return HISTORY_ROWS if history else 0
-    return count("history", history, 2)
+    rows = count("history", history, 2)
+    return rows + rows % 2  # as in the history of a run
 
 
 def _residuals(opt, fun, jac, starts, args, which, box, jit) -> Any:

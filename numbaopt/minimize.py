@@ -43,6 +43,8 @@ from .scipy_methods import SCIPY_METHODS, hand_on
 from .solvers import SOLVERS, choose, solver_of
 from .status import RUNNING, STEP_LIMIT, STOPPED
 
+MADE_OF_RULES = {"switch": "Switch(Adam(), SGD(), at=1000)", "lookahead": "Lookahead(Adam())"}
+
 
 def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None, bounds=None, constraints=(),
              tol=None, callback=None, options=None):  # fmt: skip
@@ -193,6 +195,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     hessian = getattr(ours, "with_hessian", False) and not (hess is None and hessp is None)
     if known and name in SCIPY_METHODS and (hessian or any(key in ours.elsewhere for key in options)):
         known = False  # SciPy's method of this name takes them
+    if isinstance(name, str) and name in MADE_OF_RULES:
+        raise ValueError(f"method {method!r} is made of other rules: give an instance, such as {MADE_OF_RULES[name]}")
     if isinstance(name, str) and not known and name not in SCIPY_METHODS:
         raise ValueError(f"unknown method {method!r}; {nearest(name, ['auto', *OPTIMIZERS, *SOLVERS, *SCIPY_METHODS])}")
     model = hasattr(fun, "n_terms")

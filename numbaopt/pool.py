@@ -57,8 +57,8 @@ class Pool:
         places, bases, strides, lent = map(np.ascontiguousarray, moving)
         starts, lower, upper = (table.astype(self.dtype, copy=False) for table in (starts, lower, upper))
         nit, nfev, records = np.zeros((3, self.size), np.int64)
-        order = list(distinct)
-        kinds = np.resize([order.index(repr(opt)) for opt in opts], self.size).astype(np.int64)
+        order = {name: k for k, name in enumerate(distinct)}
+        kinds = np.resize([order[repr(opt)] for opt in opts], self.size).astype(np.int64)
         self.rows, path = settings["rows"], settings["path"] and settings["rows"] > 0
         kept = (self.size, self.rows + 1) if self.rows else (0, 0)
         self.tasks = many.Tasks(
@@ -176,6 +176,8 @@ class Pool:
 def result_of(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray,
               **kept: Any) -> Any:  # fmt: skip
     told = [f"{np.count_nonzero(status == code):,} x {MESSAGES[code]}" for code in np.unique(status).tolist()]
+    if RAISED in status:
+        told.append(f"The first that raised is problem {np.argmax(status == RAISED)}; minimize alone tells what.")
     return optimize_result(x=x, fun=fun, status=status, success=status == CONVERGED, nit=nit, nfev=nfev,
                            message=" ".join(told) or "There were no problems.", **kept)  # fmt: skip
 
@@ -193,8 +195,8 @@ def one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settin
     from scipy.optimize import Bounds
 
     k, (lower, upper) = len(starts), bounds
-    x, fun_values, numbers = starts.copy(), np.full(k, np.nan), np.full((3, k), 0)
-    numbers[0] = STOPPED
+    x, fun_values, numbers = starts.astype(float), np.full(k, np.nan), np.full((3, k), 0)
+    numbers[0], kind = STOPPED, np.dtype(float)
     given = {key: options[key] for key in options if key in MANY_OPTIONS and key != "progress"}
     given["history"] = settings["rows"] or 2
     histories: list[np.ndarray] = [np.zeros(0, RECORD)] * k
@@ -228,9 +230,11 @@ def one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settin
                     numbers[0, i] = RAISED
                     continue
             x[i], fun_values[i], numbers[:, i] = found.x, found.fun, (found.status, found.nit, found.nfev)
+            kind = found.x.dtype
     except KeyboardInterrupt as interrupt:
         interrupt.result = result_of(x, fun_values, *numbers)
         raise
     kept = {"history": histories if settings["rows"] else None, "path": paths if settings["path"] else None}
     status, nit, nfev = numbers
-    return result_of(x, fun_values, status, nit, nfev, **{name: of for name, of in kept.items() if of is not None})
+    kept = {name: of for name, of in kept.items() if of is not None}
+    return result_of(x.astype(kind, copy=False), fun_values, status, nit, nfev, **kept)

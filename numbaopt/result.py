@@ -105,6 +105,14 @@ def result_of(driver: Driver, interrupted: bool = False):
     return optimize_result(**(told | driver.solver.told()))
 
 
+def _calls(driver: Any) -> int:
+    """How often the objective is called for what a run counts as one evaluation."""
+    if not hasattr(driver, "problem"):  # a stream, of whose problems there is one a chunk
+        return 1
+    averaged = driver.batches is None and driver.now.shown >= 0  # which is evaluated beside the iterates
+    return (1 + getattr(driver.problem, "per_gradient", 0)) * (2 if averaged else 1)
+
+
 def _first_rate(lr: Any) -> float:
     return float(lr(0)) if callable(lr) else float(lr)
 
@@ -118,7 +126,7 @@ def _history(driver: Driver, now: Any) -> np.recarray:
         last = (now.step, now.fun, now.grad_norm, now.lr, driver.seconds, np.nan, now.evaluations)
         rows = np.append(rows, np.array([last], RECORD))
     rows = rows.copy()
-    rows["nfev"] *= 1 + getattr(driver.problem, "per_gradient", 0)
+    rows["nfev"] *= _calls(driver)
     if driver.batches is None:
         return rows.view(np.recarray)
     told = np.zeros(rows.size, [*RECORD.descr, ("epoch", "f8")])
@@ -134,8 +142,8 @@ def stand_of(driver: Driver):
 
     now = driver.now
     fun = float(now.fun) if now.evaluations else np.nan  # history=False: the whole objective is not known
-    problem, batches = getattr(driver, "problem", None), getattr(driver, "batches", None)  # a stream has one a chunk
-    nfev = int(now.evaluations) * (1 + getattr(problem, "per_gradient", 0))
+    nfev = int(now.evaluations) * _calls(driver)
+    batches = getattr(driver, "batches", None)  # of a stream there are none
     epoch = {} if batches is None else {"epoch": driver.steps // batches.per_epoch}
     return OptimizeResult(x=driver.told(driver.point), fun=fun, nit=int(now.step), nfev=nfev, **epoch)
 

@@ -410,3 +410,15 @@ class TestStudyCommands:
             more = ["--csv"] if command == "export" else []
             assert "holds no study" in self.invoke(command, tmp_path / "none", *more, code=2).stderr
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [lambda function: function(bowl_by_name), lambda function: function()])
+def test_a_function_without_a_start_is_told_how(wrong):
+    from numbaopt.experiments import function
+
+    with pytest.raises(TypeError, match=r"function needs a start: @function\(start=\[0.0, 0.0\]\)"):
+        wrong(function)
+
+
+def bowl_by_name(x):
+    return x @ x

@@ -134,3 +134,13 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path):
     rest = no.resume(path, rosen, 50, rosen_grad, options={"maxiter": 40})
     assert rest.x.dtype == SINGLE
     same(whole, rest)
+
+
+def test_problems_that_run_from_python_keep_what_they_find():
+    def plain(x, a):
+        return a * float((x[0] - 0.1) ** 2)
+
+    starts = np.array([[0.5], [0.7]], np.float32)
+    res = no.minimize_many(plain, starts, (3.0,), False, "BFGS", "3-point", options={"jit": False})
+    assert res.x.dtype == float
+    assert [plain(x, 3.0) for x in res.x] == res.fun.tolist()

@@ -64,7 +64,7 @@ def test_each_problem_is_solved_as_if_it_were_alone(method, bounds):
 
 
 @pytest.mark.parametrize("method", ["adam", "lbfgs", no.Rprop(lr=0.01)])
-@pytest.mark.parametrize("rows", [True, 20])
+@pytest.mark.parametrize("rows", [True, 20, 5])  # an odd number once wrote behind the tables' ends
 def test_histories_and_paths_are_those_of_single_runs(method, rows):
     _, Y = decays(6)
     options = {"maxiter": 130, "history": rows}
@@ -164,6 +164,7 @@ def test_one_bad_problem_troubles_no_other():
     assert not res.success[[1, 2, 3, 5]].any()
     assert np.isfinite(res.x).all()
     assert "2 x The objective raised an exception." in res.message
+    assert res.message.endswith("The first that raised is problem 2; minimize alone tells what.")
 
 
 def test_what_cannot_be_compiled_is_solved_from_python():

@@ -503,3 +503,9 @@ def test_functions_and_arguments_that_do_not_fit_are_told():
         no.minimize(bowl)
     with pytest.warns(RuntimeWarning, match=r"the objective runs from Python, .* because jac cannot be compiled"):
         no.minimize(bowl, [0.0, 0.0], jac=lambda x: np.array(list(map(float, map(str, 2 * (x - 3))))))
+
+
+@pytest.mark.parametrize("name", ["switch", "Lookahead"])
+def test_names_of_rules_made_of_rules_say_what_to_give(name):
+    with pytest.raises(ValueError, match=f"made of other rules: give an instance, such as {name.title()}"):
+        no.minimize(lambda x: x[0] ** 2, [1.0], method=name)

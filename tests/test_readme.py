@@ -33,6 +33,23 @@ def test_the_code_of_readme_runs(tmp_path, monkeypatch):
     assert OPTIMIZERS.pop("signmomentum") is names["SignMomentum"]
 
 
+def test_what_the_studies_say_of_many_starts():
+    names = {}
+    (block,) = blocks_of((ROOT / "experiments" / "README.md").read_text("utf-8"))
+    exec(block, names)
+    assert sum(wells.fun < 1e-6 for wells in names["found"]) == 7
+
+
+def test_every_study_has_findings_and_a_picture():
+    text = (ROOT / "experiments" / "README.md").read_text("utf-8")
+    pictures = set(re.findall(r"!\[.+?\]\(pictures/(.+?)\)", text))
+    assert pictures == {path.name for path in (ROOT / "experiments" / "pictures").iterdir()}
+    for file in (ROOT / "experiments").glob("*.toml"):
+        section = text.partition(f"\n## {file.name}\n")[2].partition("\n## ")[0]
+        assert f"numbaopt run experiments/{file.name}" in section
+        assert f"](pictures/{file.stem}." in section
+
+
 def test_the_code_of_the_chinese_readme_is_the_same():
     english, chinese = ([ast.dump(ast.parse(block)) for block in blocks_of(text)] for text in (README, CHINESE))
     assert len(english) == len(chinese)

@@ -17,7 +17,7 @@ from scipy import stats
 from numbaopt.experiments import ExperimentError, progress
 from numbaopt.experiments.config import Output
 from numbaopt.experiments.jobs import Job, Outcome
-from numbaopt.experiments.reports import figures, page, plates, rates, report, statistics, words
+from numbaopt.experiments.reports import figures, page, plates, rates, report, statistics, summary, words
 from numbaopt.experiments.reports.profiles import data_profile, first_hit, performance_profile
 from numbaopt.experiments.reports.ranks import ranks
 from numbaopt.experiments.reports.summary import Study, against_best
@@ -620,3 +620,14 @@ class TestWords:
     def test_settings(self):
         assert words.settings_of({"lr": 0.1, "nesterov": True, "s": {"a": [1, 2]}, "n": "x"}) == \
             "lr = 0.1, nesterov = true, s = {a = [1, 2]}, n = x"  # fmt: skip
+
+
+def test_an_optimum_that_cannot_be_found_is_unknown():
+    """A user's function may raise where nothing else has been: the report shows what the runs found."""
+
+    class Raises:
+        @property
+        def reference(self):
+            raise ValueError("boom")
+
+    assert summary._optimum(Raises(), 0.5) == (0.5, False)

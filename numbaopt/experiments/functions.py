@@ -65,7 +65,7 @@ def function_task(formula: Formula, n: int, start: Any, seed: int, args: tuple[A
     def solve() -> tuple[str, np.ndarray]:
         if len(stars):
             return "minimum", stars[0]
-        return "L-BFGS", minimize(formula.fun, formula.start_of(n), args, "lbfgs", formula.jac).x
+        return "by L-BFGS", minimize(formula.fun, formula.start_of(n), args, "lbfgs", formula.jac).x
 
     def judge(x: np.ndarray) -> dict[str, float]:
         if not len(stars):
@@ -102,10 +102,10 @@ def _register(name: str, formula: Formula) -> None:
     register(name, cls)
 
 
-def function(*, start: Any, name: str | None = None, about: str | None = None, minima: Any = (), jac: Any = None,
-             box: tuple[float, float] = (-1.0, 1.0), dimension: int | None = None,
+def function(fun: Any = None, *, start: Any = None, name: str | None = None, about: str | None = None,
+             minima: Any = (), jac: Any = None, box: tuple[float, float] = (-1.0, 1.0), dimension: int | None = None,
              view: tuple[float, float, float, float] | None = None) -> Callable[[Any], Any]:  # fmt: skip
-    """Decorator that lets files name a function of yours, in a plugin (see `registry`).
+    """Decorator that lets files name a function of yours, in a plugin (see `registry`): ``@function(start=...)``.
 
     Parameters
     ----------
@@ -138,6 +138,10 @@ def function(*, start: Any, name: str | None = None, about: str | None = None, m
     >>> PROBLEMS["bowl"]().task(".").x0
     array([ 3., -2.])
     """
+
+    if fun is not None or start is None:
+        raise TypeError("function needs a start: @function(start=[0.0, 0.0]), or @function(start=np.zeros) where files "
+                        "may choose the dimension")  # fmt: skip
 
     def let_name(fun: Any) -> Any:
         n = dimension if dimension is not None else 2 if callable(start) else len(start)

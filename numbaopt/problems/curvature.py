@@ -43,6 +43,7 @@ from .rows import DenseRows
 BLOCK = 64  # rows whose columns are laid side by side
 PARTS = 16
 PART_NUMBERS = 1 << 16  # stored numbers worth a part
+USUAL = 512  # columns of a matrix of squares, for the size of parts
 PIECE_NUMBERS = 1 << 24  # stored numbers, at most, between two moments at which Ctrl-C is heeded
 MULTIPLICATIONS = 16  # of second derivatives, that take as long as one stored number
 
@@ -352,7 +353,8 @@ class Curvature:
 
     def _sum(self, columns: np.ndarray, own: int) -> np.ndarray:
         w, n, order = columns.size, self.model.n, self._order
-        parts = self._parts(order, n if np.all(self._h == 1) else w)  # or a bit would tell how many were known
+        squares = bool(np.all(self._h == 1))  # whose sums are kept: no bit may tell how many columns were known
+        parts = self._parts(order, min(n, USUAL) if squares else w)
         where = np.full(n, -1)
         where[columns] = np.arange(w)
         matrices = np.zeros((len(parts), own, w))

@@ -337,8 +337,11 @@ def _optimum(task: Any, found: float) -> tuple[float, bool]:
     """The optimum, and whether it is known: not if the problem has no answer, or a run has found a better one."""
     if task is None:
         return found, False
-    where, x = task.reference
-    value = math.nan if where == "start" else float(task.value(x))
+    try:
+        where, x = task.reference
+        value = math.nan if where == "start" else float(task.value(x))
+    except Exception:  # a user's function may raise anywhere, as in the runs, which tell of it
+        return found, False
     if not math.isfinite(value) or found < value - 1e-9 * max(1.0, abs(value)):
         return found, False
     return min(value, found) if math.isfinite(found) else value, True
