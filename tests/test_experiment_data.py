@@ -34,6 +34,14 @@ class TestData:
         np.testing.assert_array_equal(features, X)
         assert target.tolist() == ["yes", "no", "yes", "no"]
 
+    def test_csv_with_hashes_and_quotes(self, tmp_path):
+        text = '\n"a, in m",#,language\n"1.5",2,"C"\n3,"4",C#\n5,6,"F, or #"\n'
+        features, target = readers.read_csv(written(tmp_path, text))
+        np.testing.assert_array_equal(features, [[1.5, 2], [3, 4], [5, 6]])
+        assert target.tolist() == ["C", "C#", "F, or #"]
+        features, target = readers.read_csv(written(tmp_path, '"a, in m",b\n"1.5",2\n3,4\n'), "a, in m")
+        assert (features.tolist(), target.tolist()) == ([[2], [4]], [1.5, 3])
+
     @pytest.mark.parametrize(("suffix", "pack"), [("", bytes), (".xz", lzma.compress), (".bz2", bz2.compress),
                                                   (".gz", gzip.compress)])  # fmt: skip
     @pytest.mark.parametrize("kind", ["libsvm", "csv"])
@@ -72,7 +80,9 @@ class TestData:
 
     @pytest.mark.parametrize(("text", "message"), [
         ("1\n2\n", "one column; a table needs features"), ("", "one column"), ("a,b\n", "no rows"),
-        ("1,2\n3,x,4\n", "t.csv: "), ("1,2,3\n4,,6\n", "could not convert string ''"), ("+1 1:2\n-1 1:x\n", "t.csv: "),
+        ("1,2\n3,x,4\n", "t.csv: "),
+        ("# a comment\n1,2,3,0\n4,5,6,1\n", "3 words in the first line, 1 in the next one; a table begins with names"),
+        ("1,2,3\n4,,6\n", "could not convert string ''"), ("+1 1:2\n-1 1:x\n", "t.csv: "),
     ])  # fmt: skip
     def test_bad_tables(self, tmp_path, text, message):
         written(tmp_path, text, "t.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import lzma
 import re
@@ -46,7 +47,8 @@ def read(path: Path, target: str | None = None) -> list[Table]:
         else:
             held_out = held_out_file(path)
             tables = read_tables([path] if held_out is None else [path, held_out], target)
-    except (ValueError, KeyError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (ValueError, KeyError, EOFError, csv.Error, lzma.LZMAError, zlib.error, zipfile.BadZipFile,
+            tarfile.TarError) as error:  # fmt: skip
         if isinstance(error, ExperimentError):
             raise
         raise ExperimentError(f"{path.name}: {str(error).splitlines()[0]}") from None
@@ -83,13 +85,20 @@ def read_tables(paths: list[Path], target: str | None = None) -> list[Table]:
 
 
 def read_csv(path: Path, target: str | None = None) -> Table:
-    """All columns but the target as features; the target may be numbers, or words for classes."""
+    """All columns but the target as features; the target may be numbers, or words for classes.
+
+    Words may stand in double quotes; nothing is a comment.
+    """
     with _open(path, "rt") as lines:
-        first, *more = [line for line in islice(lines, 50) if line.strip()] or [""]
-    delimiter = next((mark for mark in DELIMITERS if len(first.split(mark)) > 1), None)
-    names = [word.strip(" \"'\r\n") for word in first.split(delimiter)]
+        begin = [(at, line) for at, line in enumerate(islice(lines, 50)) if line.strip()] or [(0, "")]
+    first = begin[0][1]
+    delimiter = next((mark for mark in DELIMITERS if (mark or " ") in first and len(_words(first, mark)) > 1), None)
+    names, *more = [_words(line, delimiter) for _, line in begin]
     if len(names) < 2:
         raise ExperimentError(f"{path.name}: one column; a table needs features and a target")
+    if more and len(more[0]) != len(names):
+        raise ExperimentError(f"{path.name}: {len(names)} words in the first line, {len(more[0])} in the next one; a "
+                              "table begins with names of columns, or with numbers")  # fmt: skip
     header = sum(map(_is_number, names)) < len(names) - 1 or target in names
     at = len(names) - 1
     if target is not None:
@@ -98,17 +107,25 @@ def read_csv(path: Path, target: str | None = None) -> Table:
         at = names.index(target)
     if header and not more:
         raise ExperimentError(f"{path.name}: no rows but the header")
-    words = not _is_number((more[0] if header else first).split(delimiter)[at])
+    words = not _is_number((more[0] if header else names)[at])
+    skipped = begin[0][0] + header
 
     def table(kind: Any, usecols: Any) -> np.ndarray:
         with _open(path, "rt") as lines:
-            return np.loadtxt(lines, kind, delimiter=delimiter, skiprows=int(header), usecols=usecols, ndmin=2)
+            return np.loadtxt(lines, kind, comments=None, delimiter=delimiter, skiprows=skipped, usecols=usecols,
+                              ndmin=2, quotechar='"')  # fmt: skip
 
     features = [k for k in range(len(names)) if k != at]
     if words:
         return table(float, features), np.char.strip(table(str, [at])[:, 0], " \"'")
     numbers = table(float, None)
     return np.ascontiguousarray(np.delete(numbers, at, axis=1)), numbers[:, at]
+
+
+def _words(line: str, delimiter: str | None) -> list[str]:
+    """The words of a line of CSV, without their quotes."""
+    words = next(csv.reader([line.strip("\r\n")], delimiter=delimiter or " ", skipinitialspace=True), [])
+    return [word.strip(" \"'\t") for word in words if delimiter or word]
 
 
 def _read_parquet(path: Path, target: str | None) -> Table:
