@@ -279,6 +279,19 @@ class TestSummary:
         np.testing.assert_allclose(weights, [*[1 / 7] * 7, 1.0])
         assert against_best(study.problems[0], ["A", "B"]).p_values == {"B": 2 / 2**7}
 
+    def test_one_random_run_stands_for_no_other_seed(self, tmp_path):
+        """As where a method was left out of a study before it had more seeds."""
+        jobs = [Job("p", method, {}, seed, {"problem": {"problem": "tutorial_regression"}, "seed": seed,
+                                            "method": {"method": "sgd", "lr": lr}, "options": {"batch_size": size}})
+                for method, lr, size, seeds in (("A", 0.1, 5, [0]), ("B", 0.2, 5, range(8)), ("C", 0.3, None, [0]))
+                for seed in seeds]  # fmt: skip
+        with Store.create(tmp_path / "s", Header("Small", "s.toml", "", ("p",), ("A", "B", "C")), jobs) as store:
+            for job in jobs:
+                store.record(job.id, run([8.0, job.spec["method"]["lr"]]))
+        settings = read(tmp_path / "s").problems[0].settings
+        assert {name: len(setting.by_seed(range(8))) for name, (setting,) in settings.items()} == \
+            {"A": 1, "B": 8, "C": 8}  # fmt: skip
+
     def test_against_the_best(self, tmp_path):
         rng = np.random.default_rng(0)
         fast, slow = ([run([8.0, *[4.0] * k, 0.0]) for k in rng.integers(*ends, 8)] for ends in ((1, 9), (12, 30)))

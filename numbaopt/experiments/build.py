@@ -12,7 +12,7 @@ from . import functions as _functions  # noqa: F401  fill the registry
 from . import problems as _problems  # noqa: F401
 from .budgets import BUDGETS, Budget
 from .data import digest, digests, locate
-from .methods import is_rule, make
+from .methods import draws, is_rule, make
 from .registry import PROBLEMS, load_plugins
 from .schema import Batches, ExperimentError, Limits, check, unknown
 
@@ -87,6 +87,13 @@ def method_of(spec: dict[str, Any]) -> Method:
     if issubclass(PROBLEMS[spec["problem"]["problem"]], Batches):
         options["seed"] = spec["seed"]
     return Method(make(spec["method"], "method", spec["seed"]), options)
+
+
+def is_random(spec: dict[str, Any]) -> bool:
+    """Whether the seed of a run decides anything; it may, on a problem that is not known here."""
+    cls, table = PROBLEMS.get(spec["problem"]["problem"]), {**spec["method"], **spec["options"]}
+    return cls is None or cls.starts_at_random(spec["problem"]) or \
+        draws(table["method"].lower(), table, issubclass(cls, Batches))
 
 
 def problem_of(table: dict[str, Any], places: dict[str, Any], where: str) -> Limits:

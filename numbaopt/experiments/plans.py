@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from .build import is_random
 from .grids import Axis, count_points, expand, find_axes
 from .jobs import Job
 from .methods import CLIPS, draws, fields_of, ignores, kind_of, make, named, suits, takes_list
@@ -154,10 +155,9 @@ class ProblemTable:
         checked = check(self.settings, rest, plan.where, (*fields_of(kind), *CLIPS))
         options = checked.model_dump(exclude_none=True, exclude_unset=True)
         options.pop("seed", None)
-        batches = self.settings is Batches
-        random = self.cls.starts_at_random(common["problem"]) or draws(kind, own | options, batches)
-        for seed in plan.seeds if random else plan.seeds[:1]:
-            yield Job(name, plan.label, settings, seed, {**common, "method": own, "options": options, "seed": seed})
+        spec = {**common, "method": own, "options": options}
+        for seed in plan.seeds if is_random(spec) else plan.seeds[:1]:
+            yield Job(name, plan.label, settings, seed, {**spec, "seed": seed})
 
 
 def _word(value: Any) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ...status import NOT_FINITE
+from ..build import is_random
 from ..config import presentation, shown
 from ..curves import TOLERANCES
 from ..schema import ExperimentError
@@ -57,7 +58,8 @@ class Setting:
     """The runs of one method with one setting on one problem, one a seed."""
 
     def __init__(self, rows: Sequence[Row], runs: Sequence[Run]):
-        row, self.only_one = rows[0], len(rows) == 1
+        row = rows[0]
+        self.only_one = len(rows) == 1 and not (isinstance(row.spec.get("problem"), dict) and is_random(row.spec))
         self.method, self.settings = row.method, row.settings
         said = row.spec.get("method")
         self.fields = {key: value for key, value in said.items() if key != "method"} if isinstance(said, dict) else {}
