@@ -168,7 +168,15 @@ def of_two_types(x):
     return y[0] * 1.0
 
 
+def over_a_tuple(x):
+    total = 0.0
+    for part in (1.0, x[0]):
+        total += part
+    return total
+
+
 @pytest.mark.parametrize(("function", "first_line"), [
+    (over_a_tuple, "a loop over a tuple of which not all items have derivatives; add 0 * x[0] to those without (File"),
     (unknown_function, "frexp has no derivative here (File"), (in_a_helper, "frexp has no derivative here (File"),
     (along_an_axis, "np.nanvar and np.nanstd with axis, dtype or out (File"),
     (unsupported_arguments, "linspace has no derivative here for the arguments (array(float64 with derivatives, 1d, "),

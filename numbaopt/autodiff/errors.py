@@ -60,6 +60,8 @@ def _what(text: str) -> str:
             return f"{function} of what has derivatives into an array without; make it by np.zeros_like or np.empty"
         return (f"{function} has no derivative here for the arguments ({arguments})" if function in KNOWN
                 else f"{function} has no derivative here")  # fmt: skip
+    if re.search(r"Invalid use of getiter with parameters \(\w*Tuple\(", text):
+        return "a loop over a tuple of which not all items have derivatives; add 0 * x[0] to those without"
     for pattern in (r"Cannot (?:unify|cast)[^\n]*", r"Use of unsupported[^\n]*", r"Unknown attribute '[^\n]*",
                     r"Unsupported[^\n]*"):  # fmt: skip
         found = re.findall(pattern, text)
