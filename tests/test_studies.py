@@ -167,13 +167,12 @@ class TestSeeds:
             sgd = { method = "sgd" }
             gd = { method = "gd", batch_size = "all" }
             ordered = { method = "sgd", shuffle = false }
-            fixed = { method = "sgd", seed = 9 }
             saga = { method = "saga" }
             newton = { method = "newton" }
         """ + CANCER).jobs  # fmt: skip
         assert {label: [job.seed for job in jobs if job.method == label] for label in ("sgd", "gd", "ordered")} == {
             "sgd": [0, 1, 2], "gd": [0], "ordered": [0]}  # fmt: skip
-        assert [job.seed for job in jobs if job.method in ("fixed", "saga", "newton")] == [9, 0, 1, 2, 0]
+        assert [job.seed for job in jobs if job.method in ("saga", "newton")] == [0, 1, 2, 0]
         shared = {json.dumps(job.spec["problem"]) for job in jobs}
         assert len(shared) == 1
         assert len({job.id for job in jobs}) == len(jobs)

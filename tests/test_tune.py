@@ -146,7 +146,7 @@ class TestTune:
                         "gd on bowl: 20 trials, 3 of them there already; the final objective over lr"]  # fmt: skip
         assert sorted(path.name for path in out.iterdir()) == ["study.lock", "study.sqlite", "tuning.sqlite"]
 
-    @pytest.mark.parametrize("when", ["asked", "stored"])
+    @pytest.mark.parametrize("when", ["asking", "asked", "stored"])
     def test_an_interrupted_trial_goes_on(self, bowl, tmp_path, monkeypatch, when):
         file, out, calls = written(tmp_path, BOWL), tmp_path / "out", []
 
@@ -160,13 +160,26 @@ class TestTune:
             return method
 
         with monkeypatch.context() as patched:
-            if when == "asked":
+            if when == "asking":  # begun in optuna's storage, without its parameters
+                from optuna.study import Study
+
+                ask = Study.ask
+
+                def begin(self, distributions):
+                    calls.append(distributions)
+                    if len(calls) == 4:
+                        ask(self)
+                        raise KeyboardInterrupt
+                    return ask(self, distributions)
+
+                patched.setattr(Study, "ask", begin)
+            elif when == "asked":
                 patched.setattr(Here, "submit", interrupt(Here.submit))
             else:
                 patched.setattr(Tuner, "tell", interrupt(Tuner.tell))
             with pytest.raises(KeyboardInterrupt):
                 tune(file, out, effort=Effort(trials=20), show=Quiet)
-        assert len(rows_of(out)) == 4
+        assert len(rows_of(out)) == (3 if when == "asking" else 4)
         (tuned,) = tune(file, out, effort=Effort(trials=20), show=Quiet)
         assert tuned == bowl[1]
         assert rows_of(out) == rows_of(bowl[0] / "out")

@@ -316,7 +316,7 @@ class Tuner:
             return None
         if (effort.seconds is not None and now >= self.began + effort.seconds) or self.idle >= IDLE:
             return None
-        count = len(self.study.get_trials(deepcopy=False))  # the same draws, whether or not it was interrupted before
+        count = len(self._trials())  # not those cut off before they began: the same draws as without an interruption
         seed = int(np.random.SeedSequence([effort.seed, zlib.crc32(self.name.encode()), count]).generate_state(1)[0])
         self.study.sampler = TPESampler(seed=seed, multivariate=True, constant_liar=effort.jobs > 1)
         trial = self.study.ask(self.space.distributions)
