@@ -66,19 +66,24 @@ def scalar(function: Callable[..., Any], fastmath: frozenset[str] = FASTMATH) ->
 class Native(_Intrinsic):
     """Machine code written by hand, with a Python function that stands in its place in the interpreter."""
 
-    def __init__(self, name: str, defn: Any, python: Any = None):
+    def __init__(self, name: str, defn: Any, python: Any = None, by_value: str = ""):
         super().__init__(name, defn)
         self._python = python
+        self.by_value = by_value
 
     def __call__(self, *arguments: Any) -> Any:
         return self._python(*arguments)
 
 
-def native(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator for intrinsics: ``python`` is what stands in their place in the interpreter."""
+def native(python: Callable[..., Any], by_value: str = "") -> Callable[[Callable[..., Any]], Any]:
+    """Decorator for intrinsics: ``python`` is what stands in their place in the interpreter.
+
+    ``by_value``: what stands there on a GPU, where addresses are the arrays and functions themselves: "same" or
+    "opened" (the first of one or two arguments), "tail" or "call".
+    """
 
     def decorate(typing: Callable[..., Any]) -> Any:
-        made = Native(typing.__name__, typing, python)
+        made = Native(typing.__name__, typing, python, by_value)
         made._register()
         return made
 
@@ -159,7 +164,7 @@ def _call(result: types.Type, arguments: Any) -> Any:
     return result(types.intp, types.Tuple(kinds)), codegen
 
 
-@native(lambda where, arguments: where(*arguments))
+@native(lambda where, arguments: where(*arguments), by_value="call")
 def invoke(typing_context, where, arguments):
     """Call the compiled function at address ``where`` with a tuple of exactly the argument types it was compiled for.
 
@@ -168,7 +173,7 @@ def invoke(typing_context, where, arguments):
     return _call(types.none, arguments)
 
 
-@native(lambda where, arguments: where(*arguments))
+@native(lambda where, arguments: where(*arguments), by_value="call")
 def invoke_value(typing_context, where, arguments):
     """`invoke` for functions that return a float64."""
     return _call(types.float64, arguments)
@@ -216,7 +221,7 @@ def _address_of(context, builder, kind, values, first):
     return builder.ptrtoint(builder.gep(data, [first]), context.get_value_type(types.intp))
 
 
-@native(lambda values: values)
+@native(lambda values: values, by_value="same")
 def pointer(typing_context, values):
     """The address of the first item of a C-contiguous array."""
     return types.intp(values), (
@@ -224,7 +229,7 @@ def pointer(typing_context, values):
             context, builder, values, arguments[0], context.get_constant(types.intp, 0)))  # fmt: skip
 
 
-@native(lambda values, first: values[first:])
+@native(lambda values, first: values[first:], by_value="tail")
 def pointer_to(typing_context, values, first):
     """The address of item ``first`` of a C-contiguous vector."""
     return types.intp(values, types.intp), (
@@ -253,7 +258,7 @@ def array_at(dtype: np.dtype, rows: int | None = None, columns: int | None = Non
     kind = array(dtype, 1 if rows is None and columns is None else 2)
     itemsize = np.dtype(dtype).itemsize
 
-    @native(lambda where, n: where)
+    @native(lambda where, n: where, by_value="opened")
     def at(typing_context, where, n):
         def codegen(context, builder, signature, values):
             def whole(value):

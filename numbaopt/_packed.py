@@ -63,7 +63,7 @@ def unpacker(kind: types.Type) -> Callable[[Any], Any]:
     What comes out must not outlive the `Packed`.
     """
 
-    @native(lambda where: where)
+    @native(lambda where: where, by_value="same")
     def load(typing_context, where):
         return kind(types.intp), (
             lambda context, builder, signature, values: open_at(context, builder, kind, values[0]))  # fmt: skip

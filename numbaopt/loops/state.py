@@ -132,7 +132,7 @@ def run_type(dtype: Any) -> types.Type:
     return numba.typeof(new_run(empty, 0, empty, empty, 2, False))
 
 
-@native(lambda where, like: where)
+@native(lambda where, like: where, by_value="opened")
 def open_run(typing_context, where, like):
     """The `Run` at an address, its unknowns of the type of the number ``like``; its arrays are borrowed."""
     kind = run_type(numba.np.numpy_support.as_dtype(like))

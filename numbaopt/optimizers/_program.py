@@ -87,13 +87,15 @@ def row_loader(kind: types.Float, first: int, count: int, width: int) -> Any:
     @native(lambda matrix, j: tuple(matrix[j, first : first + count]))
     def load(typing_context, matrix, j):
         def codegen(context, builder, signature, arguments):
-            start = builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer())
+            start, whole = arguments[0], isinstance(signature.args[0], types.Array)
+            start = (context.make_array(matrix)(context, builder, start).data if whole
+                     else builder.inttoptr(start, context.get_value_type(kind).as_pointer()))  # fmt: skip
             row = builder.mul(arguments[1], context.get_constant(types.intp, width))
             row = cgutils.gep(builder, start, row)
             items = [builder.load(cgutils.gep(builder, row, first + k)) for k in range(count)]
             return context.make_tuple(builder, to, items)
 
-        return to(types.intp, types.intp), codegen
+        return to(matrix if isinstance(matrix, types.Array) else types.intp, types.intp), codegen
 
     return load
 

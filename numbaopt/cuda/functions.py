@@ -1,0 +1,91 @@
+"""The package's own functions, and a user's, as device functions: the same source compiled for another machine.
+
+A function for the CPU calls others that are compiled for the CPU, and meets its parts by address.  `device` makes a
+twin in whose globals and closure device functions stand in those places.  Addresses are values there: an array is
+itself, a function is a device function, and the calls of `numbaopt._jit` that make or open an address (natives with
+``by_value``) hand on what they are given.  After inlining nothing is left of them, and the arrays of a small run stand
+in registers.
+
+In the simulator everything is Python: a function is its own twin, and natives have Python functions in their places.
+"""
+
+from __future__ import annotations
+
+import types as pytypes
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+from numba.core.dispatcher import Dispatcher
+from numba.np.arrayobj import populate_array
+
+from .._jit import Native
+from ._backend import SIMULATED, cuda, intrinsic
+
+
+@intrinsic
+def _same(typing_context, value):
+    return value(value), lambda context, builder, signature, values: values[0]
+
+
+@intrinsic
+def _opened(typing_context, value, like):
+    return value(value, like), lambda context, builder, signature, values: values[0]
+
+
+@intrinsic
+def _tail(typing_context, values, first):
+    """``values[first:]`` of a vector: a device function may not return a view."""
+
+    def codegen(context, builder, signature, arguments):
+        kind = signature.args[0]
+        whole = context.make_array(kind)(context, builder, arguments[0])
+        made = context.make_array(kind)(context, builder)
+        left = builder.sub(builder.extract_value(whole.shape, 0), arguments[1])
+        populate_array(made, data=builder.gep(whole.data, [arguments[1]]), shape=[left], strides=whole.strides,
+                       itemsize=whole.itemsize, meminfo=None)  # fmt: skip
+        return made._getvalue()
+
+    return values(values, types.intp), codegen
+
+
+def _call(where, arguments):
+    return where(*arguments)
+
+
+_BY_VALUE: dict[str, Any] = {"same": _same, "opened": _opened, "tail": _tail, "call": _call}
+_ELSEWHERE = ("numpy", "numba", "math", "builtins")  # modules whose functions numba knows
+_KEPT: dict[Any, Any] = {}  # device functions, by the Python function
+
+
+def device(function: Any) -> Any:
+    """The device function of a jitted or plain function or of a native; anything else is returned as it is."""
+    if SIMULATED:
+        return function
+    if isinstance(function, Native):
+        return device(_BY_VALUE[function.by_value]) if function.by_value else function
+    source = function.py_func if isinstance(function, Dispatcher) else function
+    if not isinstance(source, pytypes.FunctionType) or (source.__module__ or "").split(".")[0] in _ELSEWHERE:
+        return function
+    if source not in _KEPT:
+        _KEPT[source] = cuda.jit(device=True)(_twin(source))
+    return _KEPT[source]
+
+
+def _twin(source: Callable[..., Any]) -> Callable[..., Any]:
+    """A copy of a function that refers to device functions."""
+    known = {name: device(source.__globals__[name]) for name in _names(source.__code__) & source.__globals__.keys()}
+    known |= {"__builtins__": __builtins__, "__name__": source.__module__}
+    cells = tuple(pytypes.CellType(device(cell.cell_contents)) for cell in source.__closure__ or ())
+    made = pytypes.FunctionType(source.__code__, known, source.__name__, source.__defaults__, cells or None)
+    made.__kwdefaults__, made.__module__, made.__qualname__ = (
+        source.__kwdefaults__, source.__module__, source.__qualname__)  # fmt: skip
+    return made
+
+
+def _names(code: Any) -> set[str]:
+    inner = (_names(item) for item in code.co_consts if isinstance(item, pytypes.CodeType))
+    return set(code.co_names).union(*inner)
+
+
+__all__ = ["device"]
