@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -162,17 +162,24 @@ def _join_one(before, scale, after, own, start):
     return scalar_join(update)
 
 
-def join_measure(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[..., Any] | None:
-    """``measure(c, x, g, s)``: the coefficients after all sums over coordinates; None where no part needs one."""
-    measure = None
-    for k, part in enumerate(classes):
-        if hasattr(part, "finish"):
-            measure = _measure_one(measure, join_apply(classes[:k], counts[:k]), part, sum(counts[:k]), counts[k])
-    return measure
+class Sums(NamedTuple):
+    """What one part of a program needs summed over all coordinates before any is moved."""
+
+    one: Any  # one(c, x, g, s, i): what coordinate i contributes, a number or a tuple of numbers
+    finish: Any  # finish(c, total, s): the part's own coefficients from the sums
+    start: int  # where these stand among all
+    end: int
+    count: int | None  # how many numbers; None where ``one`` returns a number alone
 
 
-def _measure_one(earlier, apply, part, start, count):
-    """`measure` of one part, after those ``earlier``; a rule, unlike a transform, is shown its state."""
+def sums_of(classes: tuple[type, ...], counts: tuple[int, ...]) -> list[Sums]:
+    """The sums of all parts that need some, in the order in which they are made."""
+    return [_sums_of_one(join_apply(classes[:k], counts[:k]), part, sum(counts[:k]), counts[k])
+            for k, part in enumerate(classes) if hasattr(part, "finish")]  # fmt: skip
+
+
+def _sums_of_one(apply, part, start, count):
+    """`Sums` of one part; a rule, unlike a transform, is shown its state."""
     term, finish, end = scalar(part.term), scalar(part.finish), start + count
     if hasattr(part, "update"):
         own, ended = term, finish
@@ -181,18 +188,38 @@ def _measure_one(earlier, apply, part, start, count):
         ended = scalar_join(lambda c, total, s: finish(c, total))
 
     def one(c, x, g, s, i):
-        xi, gi = apply(c[:start], x[i], g[i], i)
-        return own(c[start:end], xi, gi, s, i)
+        x, g = apply(c[:start], x, g, i)
+        return own(c[start:end], x, g, s, i)
 
-    one = scalar_join(one)
+    return Sums(scalar_join(one), ended, start, end, _count_terms(part))
+
+
+def _count_terms(part: Any) -> int | None:
+    like = part()
+    c, state = like.prepare(like, 0.1, 1), np.zeros((len(getattr(part, "slots", ())), 1))
+    told = part.term(c, np.float64(1.0), np.float64(1.0), *((state, 0) if hasattr(part, "update") else ()))
+    return len(told) if isinstance(told, tuple) else None
+
+
+def join_measure(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[..., Any] | None:
+    """``measure(c, x, g, s)``: the coefficients after all sums over coordinates; None where no part needs one."""
+    measure = None
+    for sums in sums_of(classes, counts):
+        measure = _measure_one(measure, sums)
+    return measure
+
+
+def _measure_one(earlier, sums):
+    """`measure` of one part, after those ``earlier``."""
+    one, finish, start, end, _ = sums
 
     def measure(c, x, g, s):
         if x.size == 0:
             return c
-        total = add_all(one(c, x, g, s, np.uint64(0)), 0.0)
+        total = add_all(one(c, x[0], g[0], s, np.uint64(0)), 0.0)
         for i in range(np.uint64(1), np.uint64(x.size)):
-            total = add_all(total, one(c, x, g, s, i))
-        return c[:start] + cast_all(ended(c[start:end], total, s), x[0]) + c[end:]
+            total = add_all(total, one(c, x[i], g[i], s, i))
+        return c[:start] + cast_all(finish(c[start:end], total, s), x[0]) + c[end:]
 
     measure = jit_inside(measure)
     if earlier is None:
