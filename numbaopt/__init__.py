@@ -54,7 +54,11 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """What needs `numbaopt.autodiff` imports it when it is first asked for: it is large, and changes Numba a little."""
+    """What is large, or changes Numba a little, is imported when it is first asked for: derivatives, the GPU."""
+    if name == "cuda":
+        from importlib import import_module
+
+        return import_module(".cuda", __name__)
     if name in (*_DERIVATIVES, "autodiff"):
         from .exact import autodiff
 
@@ -63,4 +67,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_DERIVATIVES, "autodiff"]
+    return sorted({*globals(), *_DERIVATIVES, "autodiff", "cuda"})

@@ -1,20 +1,26 @@
-"""Kernels compiled for a GPU that is not there: to PTX, then to code of sm_90 with a report of registers."""
+"""Kernels compiled for a GPU that is not there: to PTX, then to code of sm_90 with a report of registers.
+
+``python -m tests.ptx`` prints that of every kernel of a step.
+"""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
-import nvidia
+import numpy as np
 import pytest
 
-from numbaopt.cuda._backend import SIMULATED, cuda
+nvidia = pytest.importorskip("nvidia", reason="the CUDA toolkit is not installed (dependency group 'cuda')")
 
 ARCH = (9, 0)
-ROOTS = [Path(root) / "cu13" for root in nvidia.__path__] if hasattr(nvidia, "__path__") else []
+ROOTS = [Path(root) / "cu13" for root in nvidia.__path__]
 
 
 class Report(NamedTuple):
@@ -25,10 +31,21 @@ class Report(NamedTuple):
     stack: int  # bytes
     spills: int  # bytes, stored and loaded
 
+    @property
+    def doubles(self) -> int:
+        """How many instructions compute, convert or compare float64."""
+        return len(re.findall(r"^\s*(?:@\S+\s+)?(?!ld|st|mov)[a-z]+\S*\.f64\S*\s", self.ptx, re.MULTILINE))
+
+    @property
+    def parameters(self) -> list[str]:
+        """The types of the arguments of the kernel."""
+        entry = self.ptx.partition(".entry")[2].partition("{")[0]
+        return re.findall(r"\.param \.(\w+)", entry)
+
 
 def tool(name: str) -> str:
     """The path of a program of the CUDA toolkit."""
-    found = [root / "bin" / name for root in ROOTS if (root / "bin" / name).exists()]
+    found = [path for root in ROOTS for path in (root / "bin" / name, root / "bin" / f"{name}.exe") if path.exists()]
     if not found:
         pytest.skip(f"{name} is not installed (dependency group 'cuda')")
     return str(found[0])
@@ -39,10 +56,13 @@ def compiled(kernel: Any, signature: tuple, tmp_path: Path, *, fastmath: Any = F
     """Compile a kernel (its dispatcher) for types of arguments."""
     from numba.cuda import dispatcher
 
+    from numbaopt.cuda._backend import SIMULATED, cuda
+
     assert not SIMULATED
-    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=ARCH, id=0)  # device functions ask
-    ptx, _ = cuda.compile(kernel.py_func, signature, device=False, abi="numba", cc=ARCH, fastmath=fastmath,
-                          output="ptx")  # fmt: skip
+    made_up = SimpleNamespace(compute_capability=ARCH, id=0)  # device functions ask
+    with patch.object(dispatcher, "get_current_device", lambda: made_up):
+        ptx, _ = cuda.compile(kernel.py_func, signature, device=False, abi="numba", cc=ARCH, fastmath=fastmath,
+                              output="ptx")  # fmt: skip
     source, made = tmp_path / "kernel.ptx", tmp_path / "kernel.o"
     source.write_text(ptx)
     flags = ["-c"] if cooperative else []
@@ -52,3 +72,34 @@ def compiled(kernel: Any, signature: tuple, tmp_path: Path, *, fastmath: Any = F
     spills = sum(map(int, re.findall(r"(\d+) bytes spill", said)))
     stack = max(map(int, re.findall(r"(\d+) bytes stack frame", said)), default=0)
     return Report(ptx, max(map(int, re.findall(r"Used (\d+) registers", said))), stack, spills)
+
+
+def of_a_step(opt: Any, dtype: Any, wide: bool, tmp_path: Path) -> Iterator[tuple[str, Report]]:
+    """The kernels of a step, by the names of their functions."""
+    from numbaopt.cuda.kernels import launches
+    from numbaopt.cuda.step import signature
+    from numbaopt.optimizers._program import program
+
+    made = program(opt, dtype)
+    for launch in launches(made, wide):
+        yield launch.kernel.py_func.__name__, compiled(launch.kernel, signature(made), tmp_path)
+
+
+def main() -> None:
+    """Print the report of every kernel of a step."""
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    from cuda_cases import OPTIMIZERS
+
+    print("| optimizer | dtype | kernel | registers | stack, bytes | spills, bytes |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, opt in OPTIMIZERS.items():
+            for dtype in (np.float32, np.float64):
+                for kernel, report in of_a_step(opt, dtype, True, Path(folder)):
+                    print(f"| {name} | {dtype.__name__} | {kernel} | {report.registers} | {report.stack} "
+                          f"| {report.spills} |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,29 +1,84 @@
-"""The one place that knows what compiles for the GPU: numba-cuda, numba's own `numba.cuda`, or the simulator.
+"""The one place that knows what compiles for the GPU, and what the driver says: numba-cuda, numba's own, the simulator.
 
 numba-cuda, where it is installed, puts itself in the place of `numba.cuda`.  The simulator (``NUMBA_ENABLE_CUDASIM=1``,
-with ``NUMBA_DISABLE_JIT=1``) runs kernels in the interpreter.
+with ``NUMBA_DISABLE_JIT=1``) runs kernels in the interpreter.  Nothing here needs a GPU to be imported.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import os
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
 import numba
-from numba import cuda
+import numpy as np
+
+_NO_ROW_STACK = not hasattr(np, "row_stack")
+if _NO_ROW_STACK and find_spec("numba_cuda"):  # NumPy 2.5: numba-cuda 0.30 asks for it when it is first used
+    np.row_stack = np.vstack  # noqa: NPY201
+    try:
+        import numba.cuda.np.arrayobj
+    finally:
+        del np.row_stack  # noqa: NPY201
+
+from numba import cuda  # noqa: E402
 
 try:
-    from numba.cuda.extending import intrinsic  # numba-cuda keeps its own
+    from numba.cuda.extending import intrinsic  # type: ignore[assignment, unused-ignore]  # numba-cuda keeps its own
 except ImportError:
-    from numba.extending import intrinsic
+    from numba.extending import intrinsic  # type: ignore[assignment, unused-ignore]
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
-INSTALL = "pip install 'numbaopt[cuda13]' (or cuda12, for a driver older than 580)"
+INSTALL = "pip install 'numbaopt[cuda13]' (cuda12 for a driver older than 580)"
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_NO_DEVICE, _OUT_OF_MEMORY, _NO_CONTEXT, _NEWER_CODE = 100, 2, 201, 222
 
 
 class NoDeviceError(RuntimeError):
     """There is no GPU to run on, or nothing that could compile for it."""
+
+
+class DeviceMemoryError(MemoryError):
+    """The GPU has no room left."""
+
+
+def implementation() -> str:
+    """What compiles for the GPU: "numba-cuda 0.30.4", "numba.cuda of numba 0.68.1" or "simulator"."""
+    if SIMULATED:
+        return "simulator"
+    if getattr(cuda, "implementation", "NVIDIA") == "Built-in":
+        return f"numba.cuda of numba {numba.__version__}"
+    return f"numba-cuda {version('numba-cuda')}"
+
+
+@functools.cache
+def driver() -> Any:
+    """The driver's own library; None where there is none."""
+    try:
+        return (ctypes.WinDLL if sys.platform == "win32" else ctypes.CDLL)(_LIBRARY)  # type: ignore[attr-defined, unused-ignore]
+    except OSError:
+        return None
+
+
+def driver_version() -> tuple[int, int]:
+    """The newest CUDA that the driver can run."""
+    told = ctypes.c_int()
+    driver().cuDriverGetVersion(ctypes.byref(told))
+    return told.value // 1000, told.value % 1000 // 10
+
+
+def error_name(status: int) -> str:
+    """What the driver calls a status."""
+    told = ctypes.c_char_p()
+    if driver() is None or driver().cuGetErrorName(status, ctypes.byref(told)) or not told.value:
+        return f"error {status}"
+    return told.value.decode()
 
 
 def why_not() -> str | None:
@@ -32,22 +87,91 @@ def why_not() -> str | None:
         if not numba.config.DISABLE_JIT:
             return "the CUDA simulator (NUMBA_ENABLE_CUDASIM) needs NUMBA_DISABLE_JIT=1, too"
         return None
-    if find_spec("numba_cuda") is None and "CUDA_HOME" not in os.environ:
+    if sys.platform == "darwin":
+        return "there is no CUDA for macOS"
+    if driver() is None:
+        return f"no NVIDIA driver is installed ({_LIBRARY} is not found)"
+    if status := driver().cuInit(0):
+        if status == _NO_DEVICE:
+            hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+            return "the NVIDIA driver finds no GPU" + (
+                f" (CUDA_VISIBLE_DEVICES={hidden!r} may hide it)" if hidden is not None else "")
+        return f"the NVIDIA driver does not start ({error_name(status)}); nvidia-smi may say more"
+    if find_spec("numba_cuda") is None and not _has_toolkit():
         return f"numba-cuda is not installed: {INSTALL}"
+    can, needs = driver_version(), _toolkit_major()
+    if needs and can[0] < needs:
+        return (f"the NVIDIA driver runs CUDA {can[0]}.{can[1]}, what is installed was made for CUDA {needs}: update "
+                f"the driver, or pip install 'numbaopt[cuda{can[0]}]'")
     try:
         if cuda.is_available():
             return None
         cuda.gpus[0]  # raises, and says why
     except Exception as error:
-        said = str(error).strip().splitlines()
-        return f"CUDA finds no usable GPU: {said[0] if said else type(error).__name__}"
-    return "CUDA finds no usable GPU"
+        return f"CUDA finds no usable GPU: {first_line(error)}"
+    return "CUDA's compiler (libNVVM) is not found: " + INSTALL
 
 
-def require() -> None:
-    """Raise `NoDeviceError` where nothing can run on a GPU."""
-    if reason := why_not():
-        raise NoDeviceError(f"device='cuda': {reason}")
+def is_available() -> bool:
+    """Whether something can run on a GPU here, or in the simulator; `why_not` says what is missing."""
+    return why_not() is None
+
+
+def _has_toolkit() -> bool:
+    return "CUDA_HOME" in os.environ or "CUDA_PATH" in os.environ
+
+
+def _toolkit_major() -> int:
+    """The CUDA that the installed packages were made for; 0 where they do not say."""
+    if find_spec("numba_cuda") is None:
+        return 0
+    try:
+        return int(version("cuda-bindings").split(".")[0])
+    except (ImportError, ValueError):
+        return 0
+
+
+def first_line(error: Any) -> str:
+    """The first line of an error, or its name where it says nothing."""
+    said = str(error).strip().splitlines()
+    return said[0] if said else type(error).__name__
+
+
+_READY = False
+
+
+def require(what: str) -> None:
+    """Raise `NoDeviceError`, with what was asked for, where nothing can run on a GPU."""
+    global _READY
+    if not _READY:
+        if reason := why_not():
+            raise NoDeviceError(f"{what}: {reason}")
+        _READY = True
+
+
+@contextlib.contextmanager
+def told(what: str, nbytes: int | None = None) -> Iterator[None]:
+    """Where the driver or a library fails: one sentence, with what was asked for."""
+    try:
+        yield
+    except (DeviceMemoryError, NoDeviceError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            room = "" if nbytes is None else f" of {nbytes / 1e6:,.1f} MB"
+            raise DeviceMemoryError(f"{what}: the GPU has no room left for an allocation{room}") from None
+        if "UNSUPPORTED_PTX" in str(error) or getattr(error, "code", None) == _NEWER_CODE:
+            newest = "{}.{}".format(*driver_version())
+            raise NoDeviceError(f"{what}: the installed CUDA toolkit makes code that is too new for the driver (CUDA "
+                                f"{newest}): update the driver, or pip install 'cuda-toolkit=={newest}.*' "
+                                f"'nvidia-nvjitlink=={newest}.*'") from None  # fmt: skip
+        raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of the driver, Numba, CuPy, torch or JAX says that memory ran out."""
+    return ("OutOfMemory" in type(error).__name__ or getattr(error, "code", None) == _OUT_OF_MEMORY
+            or any(word in str(error) for word in ("CUDA_ERROR_OUT_OF_MEMORY", "RESOURCE_EXHAUSTED")))  # fmt: skip
 
 
 def kernel(function: Any, **options: Any) -> Any:
@@ -55,4 +179,55 @@ def kernel(function: Any, **options: Any) -> Any:
     return cuda.jit(**options)(function)
 
 
-__all__ = ["SIMULATED", "NoDeviceError", "cuda", "intrinsic", "kernel", "require", "why_not"]
+def check(status: int, what: str) -> None:
+    """Raise what a status of the driver means."""
+    if status == 0:
+        return
+    name = error_name(status)
+    if status == _OUT_OF_MEMORY:
+        raise DeviceMemoryError(f"{what}: the GPU has no room left ({name})")
+    raise RuntimeError(f"{what}: the NVIDIA driver answers {name}; it may be the fault of a kernel before")
+
+
+def handle_of(kernel: Any, signature: tuple[Any, ...]) -> tuple[int, Any]:
+    """The driver's handle of a kernel for types of arguments, on the current device, and what keeps it alive."""
+    compiled = kernel.compile(signature)
+    function = compiled._codelibrary.get_cufunc()
+    handle = function.handle
+    return int(getattr(handle, "value", handle)), (compiled, function)
+
+
+@functools.cache
+def launcher() -> Any:
+    """The driver's ``cuLaunchKernel(function, grid..., block..., shared, stream, arguments, extra)``."""
+    call, word, place = driver().cuLaunchKernel, ctypes.c_uint, ctypes.c_void_p
+    call.argtypes, call.restype = (place, *(word,) * 7, place, place, place), ctypes.c_int
+    return call
+
+
+@functools.cache
+def device_count() -> int:
+    """How many GPUs there are."""
+    return 1 if SIMULATED else len(cuda.gpus)
+
+
+def device_of(address: int) -> int:
+    """The number of the GPU in whose memory an address is."""
+    if device_count() == 1:
+        return 0
+    found = ctypes.c_int(-1)
+    ordinal = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    check(driver().cuPointerGetAttribute(ctypes.byref(found), ordinal, ctypes.c_void_p(address)), "an array's address")
+    return found.value
+
+
+def on(device: int) -> Any:
+    """A context in which ``device`` is the current one."""
+    return contextlib.nullcontext() if device_count() == 1 else cuda.gpus[device]
+
+
+__all__ = [
+    "SIMULATED", "DeviceMemoryError", "NoDeviceError", "check", "cuda", "device_count", "device_of", "driver",
+    "handle_of", "implementation", "intrinsic", "is_available", "kernel", "launcher", "on", "require", "told",
+    "why_not",
+]  # fmt: skip

@@ -169,7 +169,7 @@ class Sums(NamedTuple):
     finish: Any  # finish(c, total, s): the part's own coefficients from the sums
     start: int  # where these stand among all
     end: int
-    count: int | None  # how many numbers; None where ``one`` returns a number alone
+    terms: int | None  # how many numbers; None where ``one`` returns a number alone
 
 
 def sums_of(classes: tuple[type, ...], counts: tuple[int, ...]) -> list[Sums]:
@@ -201,11 +201,11 @@ def _count_terms(part: Any) -> int | None:
     return len(told) if isinstance(told, tuple) else None
 
 
-def join_measure(classes: tuple[type, ...], counts: tuple[int, ...]) -> Callable[..., Any] | None:
+def join_measure(sums: list[Sums]) -> Callable[..., Any] | None:
     """``measure(c, x, g, s)``: the coefficients after all sums over coordinates; None where no part needs one."""
     measure = None
-    for sums in sums_of(classes, counts):
-        measure = _measure_one(measure, sums)
+    for one in sums:
+        measure = _measure_one(measure, one)
     return measure
 
 
@@ -253,8 +253,9 @@ class Program:
         self.classes, self.counts, self.dtype, self.rule = classes, counts, dtype, rule
         self.width = 1 + sum(counts)  # of a row of coefficients
         self.slots = sum(len(getattr(part, "slots", ())) for part in classes[rule:])
-        self._measure = join_measure(classes, counts)
-        self.reduces = self._measure is not None
+        self.sums = sums_of(classes, counts)
+        self.reduces = bool(self.sums)
+        self._measure = join_measure(self.sums)
 
     @functools.cached_property
     def prepare(self) -> Any:

@@ -17,7 +17,17 @@ from .._schedule import rate, rates
 from .._threads import SHARE, in_parts
 from ..automatic import Automatic, is_automatic
 from ..schedules import ReduceOnPlateau, plateau_of
-from ._program import Program, cast_all, hyper_parameters, join_measure, join_prepare, join_update, parts_of, program
+from ._program import (
+    Program,
+    cast_all,
+    hyper_parameters,
+    join_measure,
+    join_prepare,
+    join_update,
+    parts_of,
+    program,
+    sums_of,
+)
 from ._rule import OPTIMIZERS, count_coefficients
 
 
@@ -42,7 +52,7 @@ def init_state(opt, x):
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
-    _require_optimizer(opt)
+    require_optimizer(opt)
     return np.zeros((len(opt.slots), x.size), x.dtype)
 
 
@@ -133,7 +143,7 @@ class _Bound(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def _bound(opt: Any, dtype: np.dtype, thread: int) -> _Bound:
     """All that a step needs besides its arrays; one row of coefficients a thread."""
-    _require_optimizer(opt)
+    require_optimizer(opt)
     if dtype not in (np.float32, np.float64):
         raise TypeError
     if plateau_of(opt.lr) is not None or is_automatic(opt.lr):
@@ -145,14 +155,14 @@ def _bound(opt: Any, dtype: np.dtype, thread: int) -> _Bound:
                   compiled.reduces, len(opt.slots))  # fmt: skip
 
 
-def _require_optimizer(opt: Any) -> None:
+def require_optimizer(opt: Any) -> None:
     if isinstance(opt, type) or not (hasattr(opt, "slots") and hasattr(opt, "lr")):
         raise TypeError(f"opt: {opt!r} is not an optimizer such as numbaopt.Adam()")
 
 
 def _explain(opt: Any, x: Any, g: Any, state: Any, t: Any) -> None:
     """Say in one sentence which argument of `step` is wrong."""
-    _require_optimizer(opt)
+    require_optimizer(opt)
     for name, value in (("x", x), ("g", g), ("state", state)):
         if not isinstance(value, np.ndarray):
             raise TypeError(f"step: {name} must be a NumPy array, not {type(value).__name__}")
@@ -204,7 +214,8 @@ def _step(opt, x, g, state, t):
     if follows_objective(opt.types[0][-1] if chained else opt):
         raise TypingError("step: a rate that follows the objective, which step() does not know; use minimize()")
     counts = tuple(count_coefficients(part()) for part in classes)
-    prepare, update, measure = join_prepare(classes), join_update(classes, counts), join_measure(classes, counts)
+    sums = sums_of(classes, counts)
+    prepare, update, measure = join_prepare(classes), join_update(classes, counts), join_measure(sums)
     last = len(classes) - 1
 
     def coefficients(opt, x, t):
@@ -245,7 +256,7 @@ def as_optimizer(method: Any) -> Any:
         method = OPTIMIZERS[method.lower()]
     if isinstance(method, type) and hasattr(method, "update"):
         method = method()
-    _require_optimizer(method)
+    require_optimizer(method)
     return method
 
 

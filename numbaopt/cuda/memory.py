@@ -1,0 +1,178 @@
+"""Memory of a GPU as kernels see it: numbers at an address, sixteen bytes at a time, and a window on a matrix.
+
+An address is an integer, as in the loops of the CPU, also in the simulator.  What stands at one is known to lie in
+global memory, which spares each access the question.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.np.arrayobj import populate_array
+
+from ._backend import SIMULATED, intrinsic
+
+WIDE_BYTES = 16  # what a thread reads or writes at once
+_GLOBAL = 1  # the address space
+
+
+def lanes_of(dtype: Any) -> int:
+    """How many numbers a thread reads or writes at once."""
+    return WIDE_BYTES // np.dtype(dtype).itemsize
+
+
+def memory_at(address: Any, dtype: Any, count: int) -> np.ndarray:
+    """In the simulator: the numbers at an address."""
+    nbytes = int(count) * np.dtype(dtype).itemsize
+    return np.frombuffer((ctypes.c_char * nbytes).from_address(int(address)), dtype) if nbytes else np.empty(0, dtype)
+
+
+class Rows:
+    """What stands in the simulator for a matrix whose rows lie ``pitch`` apart, of columns ``first``, ... only."""
+
+    def __init__(self, values: Any, pitch: int, first: int, columns: int, row: int = 0):
+        self._values, self._pitch, self._first, self._columns, self._row = values, pitch, first, columns, row
+
+    def _place(self, where: tuple[int, int]) -> int:
+        row, column = where[0] + self._row, int(where[1]) - self._first
+        if not 0 <= column < self._columns:
+            raise IndexError(f"coordinate {where[1]} is not among the {self._columns} from {self._first} on")
+        return int(row) * self._pitch + column
+
+    def __getitem__(self, where: Any) -> Any:
+        if isinstance(where, slice):
+            return Rows(self._values, self._pitch, self._first, self._columns, self._row + where.start)
+        return self._values[self._place(where)]
+
+    def __setitem__(self, where: Any, value: Any) -> None:
+        self._values[self._place(where)] = value
+
+
+def _pointer(context, builder, address, place, kind):
+    """The place in global memory of number ``place`` from an address on."""
+    pointer = builder.inttoptr(address, ir.PointerType(context.get_data_type(kind), _GLOBAL))
+    return builder.gep(pointer, [place])
+
+
+def _array(context, builder, kind, data, shape):
+    """A C-contiguous array at ``data``."""
+    made = context.make_array(kind)(context, builder)
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    strides = [itemsize]
+    for size in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], size))
+    populate_array(made, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)
+    return made._getvalue()
+
+
+@functools.cache
+def rows_at(dtype: np.dtype, rows: int) -> Any:
+    """``at(address, pitch)``: a matrix in global memory whose rows lie ``pitch`` numbers apart."""
+    if SIMULATED:
+        return lambda address, pitch: Rows(memory_at(address, dtype, rows * pitch), pitch, 0, pitch)
+    kind = types.Array(numba.from_dtype(dtype), 2, "C")
+
+    @intrinsic
+    def at(typing_context, address, pitch):
+        def codegen(context, builder, signature, arguments):
+            where = _pointer(context, builder, arguments[0], context.get_constant(types.intp, 0), kind.dtype)
+            data = builder.addrspacecast(where, context.get_data_type(kind.dtype).as_pointer())
+            return _array(context, builder, kind, data, [context.get_constant(types.intp, rows), arguments[1]])
+
+        return kind(types.intp, types.intp), codegen
+
+    return at
+
+
+@functools.cache
+def numbers_at(dtype: np.dtype) -> Any:
+    """``at(address, n)``: a vector in global memory."""
+    if SIMULATED:
+        return lambda address, n: memory_at(address, dtype, n)
+    kind = types.Array(numba.from_dtype(dtype), 1, "C")
+
+    @intrinsic
+    def at(typing_context, address, n):
+        def codegen(context, builder, signature, arguments):
+            where = _pointer(context, builder, arguments[0], context.get_constant(types.intp, 0), kind.dtype)
+            data = builder.addrspacecast(where, context.get_data_type(kind.dtype).as_pointer())
+            return _array(context, builder, kind, data, [arguments[1]])
+
+        return kind(types.intp, types.intp), codegen
+
+    return at
+
+
+@functools.cache
+def window(columns: int) -> Any:
+    """``at(local, first)``: a thread's own matrix, ``columns`` wide, whose columns are called ``first``, ..."""
+    if SIMULATED:
+        return lambda local, first: Rows(local.reshape(-1), columns, int(first), columns)
+
+    @intrinsic
+    def at(typing_context, local, first):
+        kind = types.Array(local.dtype, 2, "C")
+
+        def codegen(context, builder, signature, arguments):
+            held = context.make_array(local)(context, builder, arguments[0])
+            data = builder.gep(held.data, [builder.neg(arguments[1])])
+            rows = builder.extract_value(held.shape, 0)
+            return _array(context, builder, kind, data, [rows, context.get_constant(types.intp, columns)])
+
+        return kind(local, types.uint64), codegen
+
+    return at
+
+
+@functools.cache
+def transfer(columns: int) -> tuple[Any, Any]:
+    """``load(local, row, address, place)`` and ``store``: a row of a thread's own matrix and global memory, at once."""
+    if SIMULATED:
+
+        def there(local, address, place):
+            address = int(address) + int(place) * local.itemsize
+            assert address % (columns * local.itemsize) == 0
+            return memory_at(address, local.dtype, columns)
+
+        def load(local, row, address, place):
+            local[row, :] = there(local, address, place)
+
+        def store(local, row, address, place):
+            there(local, address, place)[:] = local[row, :]
+
+        return load, store
+
+    def wide(move):
+        def typed(typing_context, local, row, address, place):
+            def codegen(context, builder, signature, arguments):
+                kind = context.get_data_type(local.dtype)
+                vector = ir.VectorType(kind, columns)
+                size = columns * context.get_abi_sizeof(kind)
+                held = context.make_array(local)(context, builder, arguments[0])
+                first = builder.mul(arguments[1], context.get_constant(types.intp, columns))
+                own = builder.bitcast(builder.gep(held.data, [first]), vector.as_pointer())
+                there = _pointer(context, builder, arguments[2], arguments[3], local.dtype)
+                there = builder.bitcast(there, ir.PointerType(vector, _GLOBAL))
+                move(builder, own, there, size)
+                return context.get_dummy_value()
+
+            return types.void(local, types.intp, types.intp, types.uint64), codegen
+
+        return intrinsic(typed)
+
+    def from_global(builder, own, there, size):
+        builder.store(builder.load(there, align=size), own, align=size // columns)
+
+    def to_global(builder, own, there, size):
+        builder.store(builder.load(own, align=size // columns), there, align=size)
+
+    return wide(from_global), wide(to_global)
+
+
+__all__ = ["Rows", "lanes_of", "memory_at", "numbers_at", "rows_at", "transfer", "window"]
