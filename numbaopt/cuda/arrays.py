@@ -16,8 +16,7 @@ import numpy as np
 from ._backend import SIMULATED, cuda, told
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_KINDS = {"<f4": FLOAT32, "<f8": FLOAT64}
-_BY_NAME = {"torch.float32": FLOAT32, "torch.float64": FLOAT64}
+_KINDS = {"<f4": FLOAT32, "<f8": FLOAT64, FLOAT32: FLOAT32, FLOAT64: FLOAT64}
 
 
 class Seen(NamedTuple):
@@ -37,7 +36,7 @@ def _seen_torch(array: Any) -> Seen:
     return Seen(array.data_ptr(), dtype, array.shape, strides)
 
 
-_torch: dict[Any, np.dtype] = {}
+_torch: dict[Any, np.dtype] = {}  # filled once torch is there
 
 
 def _torch_kinds() -> dict[Any, np.dtype]:
@@ -50,7 +49,7 @@ def _torch_kinds() -> dict[Any, np.dtype]:
 def _seen_cupy(array: Any) -> Seen:
     dtype, size = array.dtype, array.itemsize
     strides = None if array.flags.c_contiguous else tuple(stride // size for stride in array.strides)
-    return Seen(array.data.ptr, _KINDS.get(dtype.str, dtype.name), array.shape, strides)
+    return Seen(array.data.ptr, _KINDS.get(dtype) or dtype.name, array.shape, strides)
 
 
 def _seen_interface(array: Any) -> Seen:
@@ -69,7 +68,7 @@ def _seen_interface(array: Any) -> Seen:
 def _seen_simulated(array: Any) -> Seen:
     held = getattr(array, "_ary", array)
     strides = None if held.flags.c_contiguous else tuple(stride // held.itemsize for stride in held.strides)
-    return Seen(held.ctypes.data, _KINDS.get(held.dtype.str, held.dtype.name), held.shape, strides)
+    return Seen(held.ctypes.data, _KINDS.get(held.dtype) or held.dtype.name, held.shape, strides)
 
 
 def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

@@ -122,7 +122,7 @@ def step(opt, x, g, state, t, stream=None):
         address, dtype, shape, strides = seen(x)
         address_g, dtype_g, shape_g, strides_g = seen(g)
         address_s, dtype_s, shape_s, strides_s = seen(state)
-        device = _backend.device_of(address)
+        device = 0 if _backend.device_count() == 1 else _one_device(address, address_g, address_s)
         bound = _bound(opt, dtype, device, get_ident())
         n = math.prod(shape)
         pitch = n if strides_s is None else strides_s[0] if strides_s[1] == 1 or n == 1 else -1
@@ -231,6 +231,14 @@ def compiled_prepare(dtype: np.dtype) -> Any:
 
     kinds = (types.intp, array(np.float64, 2), array(np.float64), types.intp, array(dtype, 2))
     return precompile(jit(fill), kinds, final=True)
+
+
+def _one_device(*addresses: int) -> int:
+    """The device of all addresses; TypeError where they are on several."""
+    found = {_backend.device_of(address) for address in addresses if address}
+    if len(found) > 1:
+        raise TypeError
+    return found.pop() if found else 0
 
 
 def _name(opt: Any) -> str:
