@@ -9,7 +9,7 @@ import sys
 from .report import as_markdown, as_text, machine
 
 NAMES = ("step", "rosenbrock", "gradients", "first_call", "epoch", "sparse", "network", "stream", "suboptimality",
-         "more_garbow_hillstrom", "least_squares", "many", "compiled_callers", "without_tuning")
+         "more_garbow_hillstrom", "least_squares", "many", "compiled_callers", "without_tuning", "gpu")
 ABOUT = """Each time is the median of rounds in which the contestants take turns, ± half the distance of the quartiles.
 "3x" is a contestant's time over ours, in brackets its quartiles over rounds and the ratio of the fastest rounds."""
 
