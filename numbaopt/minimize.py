@@ -158,8 +158,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     literal name of a rule, of L-BFGS(-B), BFGS, CG, trust-ncg or Nelder-Mead (whose ``jac`` is NaN); ``bounds`` a tuple
     or list of pairs, or an array of shape (n, 2); ``options`` the method's fields, ``maxiter``, ``gtol``, ``ftol`` and
     ``xtol``.  Both modes of the exact gradient are compiled, as the number of unknowns is not known: ``jac="forward"``
-    or ``"reverse"`` spares one.  Options of which the first is an integer and another is not, ``{"maxiter": 100,
-    "gtol": 1e-8}``, compile far sooner than others.
+    or ``"reverse"`` spares one.  Options that stand in the call, as ``{"maxiter": 100}`` or ``dict(maxiter=100)``,
+    compile far sooner than a dictionary from elsewhere.
     What cannot be done is told when the caller is compiled.  Ctrl-C waits until the caller returns.
 
     Methods are local: out of a bad minimum lead `numbaopt.multistart`, SciPy's ``basinhopping`` and ``dual_annealing``
