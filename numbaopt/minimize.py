@@ -18,6 +18,7 @@ from .arguments import (
     average_of,
     batches_of,
     count,
+    further_args,
     limits_of,
     nonnegative,
     refuse_for_solvers,
@@ -202,8 +203,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     model = hasattr(fun, "n_terms")
     x0 = start_of(fun, x0) if model else unknowns(x0, fun, single=True)
     lower, upper = limits_of(bounds, x0)
-    if not isinstance(args, tuple):
-        args = (args,)
+    args = further_args(args)
     if model and (args or jac is not None):
         raise ValueError(f"{'args' if args else 'jac'}: a {type(fun).__name__} has its own data and gradient")
     if known and not model:
@@ -368,11 +368,13 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     (10, True)
     """
     run, remember = checkpoints.load(path)
+    if "plan" in remember:
+        raise ValueError(f"{os.fspath(path)} is the checkpoint of a stream: numbaopt.stream.resume goes on with it")
     options = dict(options or {})
     usable = ("maxiter", "epochs", "progress", "disp", "jit", "checkpoint", "validation", "patience", "min_delta")
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
-    problem = _problem_of(fun, jac, args if isinstance(args, tuple) else (args,), run.x.size,
+    problem = _problem_of(fun, jac, further_args(args), run.x.size,
                           run.lower.astype(float), run.upper.astype(float), options.get("jit"),
                           run.x.dtype)  # fmt: skip
     problem = WeightNorm(problem) if remember.get("weight_norm") is True else problem

@@ -172,16 +172,16 @@ def test_options_in_a_typed_dictionary_and_lengths():
 def test_options_of_every_spelling_are_the_same():
     """Numba knows no ``dict(name=value)``, and would make a dictionary of numbers alone, without their names."""
     once = numba.njit(lambda: no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options={"maxiter": 7}))
-    call = numba.njit(lambda: no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options=dict(maxiter=7)))
+    call = numba.njit(lambda: no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options=dict(maxiter=7)))  # noqa: C408
 
     @numba.njit
     def named(times):
-        options = dict(maxiter=7)
+        options = dict(maxiter=7)  # noqa: C408
         for _ in range(times):
             found = no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options=options)
         return found
 
-    outside = no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options=dict(maxiter=7))
+    outside = no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options={"maxiter": 7})
     for found in (once(), call(), named(2)):
         equal(found, outside)
 
@@ -210,7 +210,7 @@ NAME = "adam"
         (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options={"maxiter": 3, "gtl": 0.1}),
          "'gtl' is not known in compiled code; did you mean 'gtol'"),
         (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options={"gtl": 0.1}), "'gtl' is not known .* mean 'gtol'"),
-        (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options=dict(gtl=0.1)), "'gtl' is not known .* mean 'gtol'"),
+        (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options=dict(gtl=0.1)), "'gtl' is not known .* mean 'gtol'"),  # noqa: C408
         (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options={"maxiter": 3, "norm": 0.1}),
          "'norm' is an option of SciPy's method alone"),
         (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options={"maxiter": 3, "gtol": "small"}),

@@ -77,6 +77,10 @@ def rule(*names: Any) -> Any:
             if not hasattr(cls, need):
                 raise TypeError(f"{cls.__name__} has no {need!r}: a rule needs slots, prepare(opt, lr, t) and "
                                 "update(c, x, g, s, i)")  # fmt: skip
+        if not (isinstance(cls.slots, (tuple, list)) and all(isinstance(name, str) for name in cls.slots)):
+            like = f"({cls.slots!r},)" if isinstance(cls.slots, str) else "('m', 'v')"
+            raise TypeError(f"{cls.__name__}.slots={cls.slots!r} must be a tuple of names, such as {like} or ()")
+        cls.slots = tuple(cls.slots)
         checked_namedtuple(cls)
         cls.__call__ = called_by_scipy
         cls.names = tuple(dict.fromkeys(name.lower() for name in (cls.__name__, *names)))

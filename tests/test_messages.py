@@ -1,0 +1,159 @@
+"""What is told to those who err, in one sentence: what they gave, what it may be; and warnings point at their line."""
+
+import inspect
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import pandas
+import pytest
+from problems import table
+from scipy.optimize import OptimizeWarning
+
+import numbaopt as no
+
+
+@numba.njit
+def misfit(x, t):
+    return ((x[0] * t - 1.0) ** 2).sum()
+
+
+T = np.arange(1.0, 5.0)
+SLOPE = float(T.sum() / (T @ T))
+
+
+def test_values_are_not_printed():
+    X, y, _ = table()
+    for wrong, kind in (((X, y), "tuple"), (X, "ndarray")):
+        with pytest.raises(TypeError, match=rf"^validation must be a problem .*, not of type {kind}$"):
+            no.minimize(no.LinearModel(X, y), method="adam", options={"batch_size": 8, "validation": wrong})
+
+
+@pytest.mark.parametrize("method", ["adam", "L-BFGS", no.Adam(), no.LBFGS()])
+def test_a_method_in_the_place_of_arguments(method):
+    with pytest.raises(TypeError, match=r"args=.* is a method, .* write method="):
+        no.minimize(misfit, [0.0], method)
+    with pytest.raises(TypeError, match=r"args=.* is a method, .* write method="):
+        no.minimize_many(misfit, np.zeros((2, 1)), method)
+
+
+# ---- tables of other libraries ---------------------------------------------------------------------------------------
+
+
+class Foreign:
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+@pytest.mark.parametrize("made", [pandas.Series, Foreign, lambda t: pandas.DataFrame({"t": t})])
+def test_what_turns_into_an_array_of_numbers_is_an_argument(made):
+    t = made(T)
+    for found in (no.minimize(misfit, [0.0], (t,)).x[0], no.minimize(lambda x, t: misfit(x, t), [0.0], t, "bfgs").x[0],
+                  no.minimize_many(misfit, np.zeros((2, 1)), (t,)).x[0, 0]):  # fmt: skip
+        assert found == pytest.approx(SLOPE)
+    fit = no.least_squares(numba.njit(lambda x, t: x[0] * t.ravel() - 1.0), [0.0], args=(t,))
+    assert fit.x[0] == pytest.approx(SLOPE)
+
+
+def test_tables_of_no_numbers_are_refused():
+    with pytest.raises(TypeError, match=r"args\[0\] is a DataFrame of object, which .* give one of numbers"):
+        no.minimize(misfit, [0.0], pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}))
+    with pytest.raises(ValueError, match=r"batched is not given, and args\[0\] has as many items"):
+        no.minimize_many(misfit, np.zeros((4, 1)), (pandas.Series(T),))
+
+
+# ---- warnings point at the line that earns them ----------------------------------------------------------------------
+
+X, Y, _ = table()
+WARNED = {
+    "option": lambda: no.minimize(misfit, [0.0], T, options={"foo": 1}),
+    "batch_size": lambda: no.minimize(misfit, [0.0], T, "adam", options={"batch_size": 3, "maxiter": 9}),
+    "hess": lambda: no.minimize(misfit, [0.0], T, "lbfgs", hess=misfit),
+    "constraints": lambda: no.minimize(misfit, [0.0], T, "lbfgs", constraints=[{}]),
+    "many": lambda: no.minimize_many(misfit, np.zeros((2, 1)), T, options={"foo": 1}),
+    "no effect in many": lambda: no.minimize_many(misfit, np.zeros((2, 1)), T, options={"disp": True}),
+    "starts": lambda: no.multistart(misfit, [(0, 1)], args=T, n_starts=2, options={"foo": 1}),
+    "residuals": lambda: no.least_squares(misfit, [0.0], args=T, options={"foo": 1}),
+    "rates": lambda: no.lr_finder(misfit, [0.0], args=T, rates=(1e-3, 1e-2), options={"foo": 1}),
+    "stream": lambda: no.stream.minimize((X, Y), options={"foo": 1, "epochs": 1}),
+}
+
+
+@pytest.mark.parametrize("call", WARNED.values(), ids=WARNED.keys())
+def test_warnings_point_at_the_line_of_the_user(call):
+    with pytest.warns(OptimizeWarning) as told:
+        call()
+    assert {(one.filename, one.lineno) for one in told} == {(__file__, inspect.getsourcelines(call)[1])}
+
+
+# ---- minibatches that only got worse ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("judge", [{}, {"validation": no.LinearModel(X, Y)}], ids=["objective", "validation"])
+def test_epochs_in_vain_are_told(judge):
+    model, start = no.LinearModel(X, Y), np.linalg.lstsq(np.c_[X, np.ones(len(X))], Y, rcond=None)[0]
+    options = {"lr": 0.1, "batch_size": 8, "epochs": 2, **judge}
+    worse = no.minimize(model, start, method="sgd", options=options)
+    assert worse.message == ("2 epochs were done. None was better than the start, which is returned; try a smaller "
+                             "rate, such as 0.01 (it was 0.1).")  # fmt: skip
+    np.testing.assert_array_equal(worse.x, start)
+    options = {**options, "lr": 0.01, "epochs": 1}
+    assert no.minimize(model, method="sgd", options=options).message == "1 epoch was done."
+    unseen = no.minimize(model, start, method="sgd", options={**options, "history": False, "validation": None})
+    assert unseen.message == "1 epoch was done."
+
+
+# ---- rules, transforms and losses of one's own -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("slots", "match"), [("m", r"slots='m' must be a tuple of names, such as \('m',\)"),
+                                              (3, r"slots=3 must be a tuple of names"), ((1,), "slots=")])  # fmt: skip
+def test_slots_are_names(slots, match):
+    with pytest.raises(TypeError, match=match):
+        no.rule()(type("Odd", (NamedTuple("Odd", [("lr", float)]),), {
+            "slots": slots, "prepare": lambda opt, lr, t: (lr,), "update": lambda c, x, g, s, i: x}))  # fmt: skip
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    for resume in (no.resume, no.stream.resume):
+        with pytest.raises(ValueError, match=r"X\.npy is not a usable checkpoint: it is no checkpoint of numbaopt"):
+            resume(tmp_path / "X.npy", misfit)
+    path = tmp_path / "run.npz"
+    no.stream.minimize((X, Y), options={"epochs": 1, "checkpoint": path})
+    with pytest.raises(ValueError, match=r"run\.npz is the checkpoint of a stream: numbaopt\.stream\.resume"):
+        no.resume(path, no.LinearModel(X, Y))
+
+
+def test_a_stream_takes_a_pair_of_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("X.npy", X)
+    np.save("y.npy", Y)
+    with pytest.raises(TypeError, match=r"y is missing: X\.npy holds X alone; give a pair \('X\.npy', y\)"):
+        no.stream.minimize("X.npy", "y.npy")
+    with pytest.raises(TypeError, match=r"y is missing: .* give a pair \(X, y\)"):
+        no.stream.minimize(X, Y)
+    with pytest.raises(TypeError, match=r"target is missing: which column of 'X\.parquet' is y"):
+        no.stream.minimize("X.parquet")
+    whole = no.stream.minimize((X, Y), options={"epochs": 2, "checkpoint": "run.npz"})
+    for pair in (("X.npy", "y.npy"), ["X.npy", tmp_path / "y.npy"], ("X.npy", Y), (X, "y.npy")):
+        np.testing.assert_array_equal(no.stream.minimize(pair, options={"epochs": 2}).x, whole.x)
+
+
+def test_files_that_have_moved_are_opened_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("X.npy", X)
+    np.save("y.npy", Y)
+    source = no.stream.open("X.npy", "y.npy", chunk_rows=50)
+    whole = no.stream.minimize(source, options={"epochs": 2, "batch_size": 16})
+    no.stream.minimize(source, options={"epochs": 1, "batch_size": 16, "checkpoint": "run.npz"})
+    for name in ("X.npy", "y.npy"):
+        (tmp_path / name).rename(tmp_path / f"moved_{name}")
+    again = no.stream.resume("run.npz", ("moved_X.npy", "moved_y.npy"), options={"epochs": 2})
+    np.testing.assert_array_equal(again.x, whole.x)
