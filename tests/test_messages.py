@@ -11,6 +11,8 @@ from problems import table
 from scipy.optimize import OptimizeWarning
 
 import numbaopt as no
+from numbaopt._fields import checked_namedtuple
+from numbaopt.losses._loss import LOSSES
 
 
 @numba.njit
@@ -109,12 +111,96 @@ def test_epochs_in_vain_are_told(judge):
 # ---- rules, transforms and losses of one's own -----------------------------------------------------------------------
 
 
+class Rate(NamedTuple):
+    lr: float = 0.1
+
+
 @pytest.mark.parametrize(("slots", "match"), [("m", r"slots='m' must be a tuple of names, such as \('m',\)"),
                                               (3, r"slots=3 must be a tuple of names"), ((1,), "slots=")])  # fmt: skip
 def test_slots_are_names(slots, match):
     with pytest.raises(TypeError, match=match):
-        no.rule()(type("Odd", (NamedTuple("Odd", [("lr", float)]),), {
-            "slots": slots, "prepare": lambda opt, lr, t: (lr,), "update": lambda c, x, g, s, i: x}))  # fmt: skip
+        no.rule()(type("Odd", (Rate,), {"slots": slots, "prepare": lambda opt, lr, t: (lr,),
+                                        "update": lambda c, x, g, s, i: x}))  # fmt: skip
+
+
+def rule(**functions):
+    """A rule, or with ``apply`` a transform, that nobody else knows."""
+    whole = {"slots": ("m",), "prepare": lambda opt, lr, t: (0.1,), "update": lambda c, x, g, s, i: x - c[0] * g}
+    whole = {"prepare": whole["prepare"]} if "apply" in functions else whole
+    return checked_namedtuple(type("Odd", (Rate,), {**whole, **functions}))
+
+
+BAD_RULES = {
+    "nothing": (rule(update=lambda c, x, g, s, i: None),
+                "Odd.update must return the new value of the coordinate, a number, not None"),
+    "method of arrays": (rule(update=lambda c, x, g, s, i: x - g.mean()),
+                         r"Odd.update cannot be compiled by Numba: Unknown attribute 'mean' of type float64 "
+                         r"\(.*test_messages.py, line \d+\); it gets the numbers of one coordinate, no arrays"),
+    "not Numba": (rule(update=lambda c, x, g, s, i: x * len({1: x, "a": g})),
+                  "Odd.update cannot be compiled by Numba: No implementation .* for signature: setitem"),
+    "no such name": (rule(update=lambda c, x, g, s, i: nobody(x)), "Odd.update fails: NameError: "),  # noqa: F821
+    "no tuple": (rule(prepare=lambda opt, lr, t: [lr]), r"Odd.prepare must return a tuple of numbers, not \[0.1\]"),
+    "no numbers": (rule(prepare=lambda opt, lr, t: (None,)), r"Odd.prepare must return a tuple of numbers, not \(None"),
+    "one number": (rule(apply=lambda c, x, g, i: g), "Odd.apply must return the new value and the new gradient of the "
+                   "coordinate, two numbers as in `return x, g`, not"),
+    "no gradient": (rule(apply=lambda c, x, g, i: None), r"Odd.apply must return the new value and .*, not None"),
+    "index": (rule(apply=lambda c, x, g, i: (x, c[1])), r"Odd.apply: .* out of range \(prepare returns 1 coefficients"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "match"), BAD_RULES.values(), ids=BAD_RULES.keys())
+def test_functions_of_rules_and_transforms_that_cannot_be_used(kind, match):
+    opt = no.transforms.Chain((kind(), no.SGD())) if hasattr(kind, "apply") else kind()
+    state = no.init_state(opt, T)
+    for call in (lambda: no.minimize(misfit, [0.0], T, opt), lambda: no.step(opt, T.copy(), T, state, 1)):
+        with pytest.raises(TypeError, match=match) as told:
+            call()
+        assert "\n" not in str(told.value)
+
+
+def test_schedules_that_cannot_be_used():
+    kind = checked_namedtuple(type("Odd", (Rate,), {"rate": lambda s, step, scale: None}))
+    kind.__call__ = lambda self, step: 0.1
+    with pytest.raises(TypeError, match=r"lr: Odd.rate cannot be compiled by Numba: .*; it must return a number"):
+        no.minimize(misfit, [0.0], T, no.SGD(lr=kind(1.0)))
+
+
+def loss(value=lambda c, z, y: (z - y) ** 2, slope=lambda c, z, y: 2 * (z - y), fields=(("w", float),)):
+    """A loss that nobody else knows, without defaults."""
+    return no.losses.loss(type("OddLoss", (NamedTuple("OddLoss", fields),), {"value": value, "slope": slope}))
+
+
+@pytest.fixture
+def no_odd_loss():
+    yield
+    LOSSES.pop("odd_loss", None)
+
+
+BAD_LOSSES = {
+    "half": ({"slope": lambda c, z, y: z - y}, ValueError,
+             "OddLoss.slope is not the derivative of its value: at z=0.3137"),
+    "half far off": ({"slope": lambda c, z, y: 2 * (z - y) if z > -9 else z - y}, ValueError,
+                     r"OddLoss.slope is not the derivative .* at z=-9.371"),
+    "with this w": ({"slope": lambda c, z, y: c[0] * (z - y)}, ValueError, "OddLoss.slope is not the derivative"),
+    "nothing": ({"slope": lambda c, z, y: None}, TypeError, "OddLoss.slope must return a number, not None"),
+    "method of arrays": ({"value": lambda c, z, y: ((z - y) ** 2).sum()}, TypeError,
+                         "OddLoss.value fails: AttributeError: .*; it gets numbers, a row's margin z and target y"),
+    "not Numba": ({"value": lambda c, z, y: (z - y) ** 2 * len({1: z, 2: "a"}) / 2}, TypeError,
+                  "OddLoss.value cannot be compiled by Numba: .*for signature: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("functions", "error", "match"), BAD_LOSSES.values(), ids=BAD_LOSSES.keys())
+def test_losses_that_cannot_be_used(functions, error, match, no_odd_loss):
+    kind = loss(**functions)
+    with pytest.raises(error, match=match) as told:
+        no.minimize(no.LinearModel(X, Y, loss=kind(1.0)))
+    assert "\n" not in str(told.value)
+
+
+def test_a_loss_with_a_kink_at_the_margin_that_is_tried(no_odd_loss):
+    kind = loss(lambda c, z, y: abs(z - c[0]), lambda c, z, y: 1.0 if z > c[0] else -1.0)
+    assert no.LinearModel(X, Y, loss=kind(0.3137)).value(np.zeros(8)) == pytest.approx(0.3137)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
