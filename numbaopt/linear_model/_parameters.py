@@ -24,9 +24,10 @@ optimizer : str or optimizer, optional
     Trains by minibatches: a rule such as "adam" or ``numbaopt.Momentum(lr=0.1)``, or a chain of transforms and a
     rule.  None: no minibatches, unless ``batch_size`` is given; then ``numbaopt.Adam(lr=0.01)``.
 lr : float, schedule or function, optional
-    The learning rate, in place of the optimizer's own.  Where neither is given and the loss is one of numbers: by the
-    scale of the first batch, so that a step moves a typical prediction by at most a tenth of the spread of the targets,
-    whose mean there is where the intercept starts.
+    The learning rate, in place of the optimizer's own.  Where none is given, the optimizer is None or a name, and the
+    loss is one of numbers: by the scale of the first batch, so that a step of a rule such as Adam moves a typical
+    prediction by at most a tenth of the spread of the targets, and one of a rule such as SGD is half of what the
+    curvature allows.  The mean of these targets is where the intercept starts.
 batch_size : int, optional
     Rows a step of an optimizer ({BATCH_SIZE}).
 max_epochs : int

@@ -127,7 +127,7 @@ def _try(cls: Any, coefficients: tuple) -> None:
         try:
             with np.errstate(all="ignore"):
                 if hasattr(cls, "finish"):
-                    c = _finished(cls, c, cls.term(c, np.float64(1.0), g, *own), own[:1])
+                    c = finished(cls, c, cls.term(c, np.float64(1.0), g, *own), own[:1])
                 told = getattr(cls, str(name))(c, np.float64(1.0), g, *(own or (0,)))
         except (ArithmeticError, ValueError):  # of these numbers only
             continue
@@ -148,7 +148,7 @@ def _are_two_numbers(told: Any) -> bool:
     return isinstance(told, tuple) and len(told) == 2 and all(isinstance(one, NUMBERS) for one in told)
 
 
-def _finished(cls: Any, c: tuple, total: Any, state: tuple) -> tuple:
+def finished(cls: Any, c: tuple, total: Any, state: tuple) -> tuple:
     """The coefficients of ``update`` or ``apply`` where they are made from sums."""
     needs_tuple = hasattr(cls, "update")
     if not (isinstance(total, tuple) or (isinstance(total, NUMBERS) and not needs_tuple)):
