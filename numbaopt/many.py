@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._fields import nearest
+from ._fields import names_meant, nearest
 from .arguments import (
     HISTORY_ROWS,
     count,
@@ -33,6 +33,7 @@ from .solvers import SOLVERS, solver_of
 FIRST = 10  # problems that are tried to learn how many residuals there are
 
 
+@names_meant
 def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=None, tol=None, options=None):
     r"""Minimize many independent problems that differ in their starts and arguments.
 

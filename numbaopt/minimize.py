@@ -9,7 +9,7 @@ from types import FunctionType
 from numba.core.dispatcher import Dispatcher
 
 from . import checkpoint as checkpoints
-from ._fields import BY_SCIPY, nearest
+from ._fields import BY_SCIPY, names_meant, nearest
 from .arguments import (
     BATCH_OPTIONS,
     HISTORY_ROWS,
@@ -47,6 +47,7 @@ from .status import RUNNING, STEP_LIMIT, STOPPED
 MADE_OF_RULES = {"switch": "Switch(Adam(), SGD(), at=1000)", "lookahead": "Lookahead(Adam())"}
 
 
+@names_meant
 def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None, bounds=None, constraints=(),
              tol=None, callback=None, options=None):  # fmt: skip
     r"""Minimize a function of several variables, or train a model.

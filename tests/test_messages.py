@@ -9,9 +9,11 @@ import pandas
 import pytest
 from problems import table
 from scipy.optimize import OptimizeWarning
+from sklearn.base import clone
 
 import numbaopt as no
 from numbaopt._fields import checked_namedtuple
+from numbaopt.linear_model import LogisticRegression, SGDRegressor
 from numbaopt.losses._loss import LOSSES
 
 
@@ -22,13 +24,13 @@ def misfit(x, t):
 
 T = np.arange(1.0, 5.0)
 SLOPE = float(T.sum() / (T @ T))
+X, Y, _ = table()
 
 
 def test_values_are_not_printed():
-    X, y, _ = table()
-    for wrong, kind in (((X, y), "tuple"), (X, "ndarray")):
+    for wrong, kind in (((X, Y), "tuple"), (X, "ndarray")):
         with pytest.raises(TypeError, match=rf"^validation must be a problem .*, not of type {kind}$"):
-            no.minimize(no.LinearModel(X, y), method="adam", options={"batch_size": 8, "validation": wrong})
+            no.minimize(no.LinearModel(X, Y), method="adam", options={"batch_size": 8, "validation": wrong})
 
 
 @pytest.mark.parametrize("method", ["adam", "L-BFGS", no.Adam(), no.LBFGS()])
@@ -37,6 +39,28 @@ def test_a_method_in_the_place_of_arguments(method):
         no.minimize(misfit, [0.0], method)
     with pytest.raises(TypeError, match=r"args=.* is a method, .* write method="):
         no.minimize_many(misfit, np.zeros((2, 1)), method)
+
+
+@pytest.mark.parametrize(("call", "given", "meant"), [
+    (LogisticRegression, "C", "alpha"), (LogisticRegression, "max_iter", "max_epochs"),
+    (LogisticRegression, "penalty", "l1_ratio"), (LogisticRegression, "solver", "method"), (SGDRegressor, "eta0", "lr"),
+    (SGDRegressor, "learning_rate", "lr"), (SGDRegressor, "epochs", "max_epochs"),
+    (lambda **given: no.LinearModel(X, Y, **given), "alpha", "l2"), (no.Adam, "learning_rate", "lr"),
+    (lambda **given: no.least_squares(misfit, [0.0], **given), "max_iter", "max_nfev"),
+    (lambda **given: no.minimize_many(misfit, [[0.0]], **given), "jacobian", "jac"),
+    (lambda **given: no.stream.minimize((X, Y), **given), "optimizer", "method"),
+])  # fmt: skip
+def test_arguments_of_other_libraries_are_understood(call, given, meant):
+    with pytest.raises(TypeError, match=f"has no (argument|field) '{given}'; did you mean '{meant}'\\? valid: "):
+        call(**{given: 1})
+
+
+def test_options_that_are_given_as_arguments():
+    told = r"minimize has no argument 'lr'; valid: .*; what .* may be told goes into options=dict\(lr=\.\.\.\)"
+    with pytest.raises(TypeError, match=told):
+        no.minimize(misfit, [0.0], T, method="adam", lr=0.1)
+    assert list(inspect.signature(no.minimize).parameters)[:3] == ["fun", "x0", "args"]
+    assert clone(LogisticRegression(alpha=0.5)).alpha == 0.5
 
 
 # ---- tables of other libraries ---------------------------------------------------------------------------------------
@@ -69,7 +93,6 @@ def test_tables_of_no_numbers_are_refused():
 
 # ---- warnings point at the line that earns them ----------------------------------------------------------------------
 
-X, Y, _ = table()
 WARNED = {
     "option": lambda: no.minimize(misfit, [0.0], T, options={"foo": 1}),
     "batch_size": lambda: no.minimize(misfit, [0.0], T, "adam", options={"batch_size": 3, "maxiter": 9}),

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from .._fields import names_meant
+
 BATCH_SIZE = 64
 
 SHARED = f"""\
@@ -87,7 +89,9 @@ def estimator(cls: type[T]) -> type[T]:
     for name, meaning in (("shared", SHARED), ("class_weight", CLASS_WEIGHT), ("attributes", ATTRIBUTES)):
         text = text.replace(f"<{name}>", meaning)
     cls.__doc__ = text
-    return dataclass(kw_only=True, eq=False, repr=False)(cls)
+    made = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    made.__init__ = names_meant(made.__init__, made.__name__)  # type: ignore[method-assign]
+    return made
 
 
 def at_least(low: float, kind: type = Real) -> Interval:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint
-from .._fields import nearest
+from .._fields import names_meant, nearest
 from ..arguments import (
     after_of,
     average_of,
@@ -43,6 +43,7 @@ OPTIONS: dict[str, Any] = {
 EPOCH = np.dtype([("epoch", "i8"), ("step", "i8"), ("fun", "f8"), ("lr", "f8"), ("seconds", "f8"), ("score", "f8")])
 
 
+@names_meant
 def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squared", l1: float = 0.0, l2: float = 0.0,
              fit_intercept: bool = True, classes: Any = None, bounds: Any = None, callback: Any = None,
              options: dict[str, Any] | None = None) -> Any:  # fmt: skip
