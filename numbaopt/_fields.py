@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import types
@@ -16,6 +17,8 @@ from numba.extending import overload, typeof_impl
 
 from ._cache import FUNCTIONS
 from ._jit import native
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Valid ranges by the standard name of a hyper-parameter; a class may add to or change them in its ``ranges``.
 RANGES = {
@@ -40,7 +43,7 @@ ELSEWHERE = {
     **dict.fromkeys(("learning_rate", "learning_rate_init", "step_size", "stepsize", "eta", "eta0", "rate"), "lr"),
     **dict.fromkeys(("max_epochs", "n_epochs", "num_epochs", "nb_epoch", "epoch"), "epochs"),
     **dict.fromkeys(("max_iter", "n_iter", "num_iter", "niter", "iterations", "steps", "num_steps", "maxfun", "maxfev"),
-                    "maxiter epochs"),
+                    "maxiter epochs max_epochs max_nfev"), "epochs": "max_epochs",
     **dict.fromkeys(("tol", "grad_tol", "tolerance", "pgtol", "gradient_tolerance"), "gtol"),
     **dict.fromkeys(("random_state", "random_seed", "rng"), "seed"),
     **dict.fromkeys(("verbose", "verbosity", "iprint"), "progress disp"),
@@ -48,7 +51,8 @@ ELSEWHERE = {
     **dict.fromkeys(("validation_data", "validation_set", "val"), "validation"),
     **dict.fromkeys(("batch", "minibatch", "minibatch_size"), "batch_size"),
     **dict.fromkeys(("betas", "b1", "momentum"), "momentum beta1"), "b2": "beta2", "epsilon": "eps", "maxcor": "memory",
-    "lambda": "l2 weight_decay", "l2": "weight_decay", "wd": "weight_decay", "alpha": "alpha weight_decay",
+    "lambda": "l2 weight_decay alpha", "l2": "weight_decay alpha", "wd": "weight_decay", "alpha": "l2 weight_decay",
+    "c": "alpha l2", "penalty": "l1_ratio l1", "solver": "method", "optimizer": "method", "l1": "l1_ratio",
     "max_grad_norm": "max_norm", "accumulation_steps": "accumulate", "accumulate_grad_batches": "accumulate",
 }  # fmt: skip
 
@@ -66,6 +70,25 @@ def nearest(word: str, words: Iterable[str]) -> str:
     meant = [name for name in ELSEWHERE.get(word.lower(), "").split() if name in valid]
     close = meant or difflib.get_close_matches(word.lower(), valid, 1, 0.5)
     return (f"did you mean {close[0]!r}? " if close else "") + "valid: " + ", ".join(valid)
+
+
+def names_meant(function: F, name: str = "") -> F:
+    """Decorator: a keyword that ``function`` does not take is answered by the name that is meant."""
+    valid = [word for word in inspect.signature(function).parameters if word != "self"]
+    elsewhere = "; what the method and the run may be told goes into options=dict({}=...)" * ("options" in valid)
+
+    @functools.wraps(function)
+    def call(*args, **given):
+        try:
+            return function(*args, **given)
+        except TypeError:
+            for word in given:
+                if word not in valid:
+                    told = f"{name or function.__name__} has no argument {word!r}; {nearest(word, valid)}"
+                    raise TypeError(told + elsewhere.format(word)) from None
+            raise
+
+    return call  # type: ignore[return-value]
 
 
 def checked_namedtuple(cls: Any) -> Any:

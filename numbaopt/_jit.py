@@ -138,12 +138,15 @@ def compiling(what: str) -> Iterator[None]:
 
 
 def short_reason(error: Exception) -> str:
-    """The one line of a Numba error that says what could not be compiled, and where."""
+    """The one line of a Numba error that says what could not be compiled, and where in the user's code."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     noise = re.compile(r"^(Failed in|During:|File |- |\s*$|[ -]*>>>|<source|Rejected|There are \d+|\^|def |Enable)")
     lines = [line.strip() for line in text.splitlines()]
     what = next((line for line in lines if not noise.match(line)), type(error).__name__)
+    if what.endswith("found for signature:"):
+        what += next((line.strip("> ").join((" ", "")) for line in lines if line.startswith(">>>")), "")
     places = re.findall(r'File "([^"]*)", line (\d+)', text)
+    places = [place for place in places if not re.search(r"(^|/)numba(opt)?/", place[0])]
     where = f" ({places[0][0]}, line {places[0][1]})" if places else ""
     return what.rstrip(".:") + where
 

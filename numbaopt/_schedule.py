@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core.errors import NumbaError
 from numba.extending import overload
 
 from ._fields import checked_namedtuple
-from ._jit import jit, jit_inside
+from ._jit import jit, jit_inside, short_reason
 
 SCHEDULES: dict[str, type] = {}
 
@@ -63,7 +64,11 @@ def rates(lr: Any, first: int, count: int, scale: float = 1.0) -> np.ndarray:
     if getattr(type(lr), "automatic", False):  # found by the loop itself
         return np.zeros(count)
     out = np.empty(count)
-    (_fill_compiled if _compiles(lr) else _fill)(lr, first, scale, out)
+    try:
+        (_fill_compiled if _compiles(lr) else _fill)(lr, first, scale, out)
+    except NumbaError as error:
+        raise TypeError(f"lr: {type(lr).__name__}.rate cannot be compiled by Numba: {short_reason(error)}; it must "
+                        "return a number") from None  # fmt: skip
     if not np.all(np.isfinite(out) & (out >= 0)):
         bad = int(np.argmin(np.isfinite(out) & (out >= 0)))
         raise ValueError(f"lr: the schedule gives {out[bad]} at step {first + bad}; a rate must be in [0, inf)")

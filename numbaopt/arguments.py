@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from typing import Any
 
 import numpy as np
 
 from ._fields import nearest
+from ._warnings import warn_user
 from .automatic import Automatic
 from .optimizers._program import parts_of
+from .optimizers._rule import OPTIMIZERS
 from .optimizers.after import Proximal
 from .run import Batches
+from .solvers import SOLVERS
 
 MAXITER, MAX_STEPS = 10_000, 2**62 - 1
 EPOCHS = 10
@@ -170,8 +172,18 @@ def score_of(validation: Any, n: int) -> Any:
             raise ValueError(f"validation has {validation.n} unknowns, the problem {n}")
         return lambda x: -validation.value(x)
     if not callable(validation):
-        raise TypeError(f"validation={validation!r} must be a model or a function of x")
+        raise TypeError("validation must be a problem such as LinearModel(X, y) or a function of x that returns a "
+                        f"score, not of type {type(validation).__name__}")  # fmt: skip
     return lambda x: validation(x.copy())
+
+
+def further_args(args: Any) -> tuple:
+    """Further arguments of a function as a tuple."""
+    named = isinstance(args, str) and args.lower() in (*OPTIMIZERS, *SOLVERS)
+    if named or (hasattr(args, "slots") and hasattr(args, "lr")):
+        raise TypeError(f"args={args!r} is a method, but the third argument is what fun takes besides x: write "
+                        f"method={args!r}")  # fmt: skip
+    return args if isinstance(args, tuple) else (args,)
 
 
 def unknowns(x0: Any, fun: Any = None, single: bool = False) -> np.ndarray:
@@ -267,4 +279,4 @@ def nonnegative(name: str, value: Any) -> float:
 def warn(text: str) -> None:
     from scipy.optimize import OptimizeWarning
 
-    warnings.warn(text, OptimizeWarning, stacklevel=4)
+    warn_user(text, OptimizeWarning)

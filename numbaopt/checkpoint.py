@@ -128,8 +128,9 @@ def _are_settings(settings: dict[str, Any]) -> bool:
 def load(path: str | os.PathLike) -> tuple[Run, dict[str, Any]]:
     """Read a run and its settings; raises ValueError naming the file where it is not a whole, known checkpoint."""
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with open(path, "rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            arrays = {name: file[name] for name in getattr(file, "files", ())}  # of a .npy file it is an array
         if not {"digest", "settings"} <= set(arrays):
             raise ValueError("it is no checkpoint of numbaopt")
         told = bytes(arrays.pop("digest")).decode()

@@ -7,7 +7,6 @@ address (``loops/alone.py``) as they do for callers in Python, so that the numbe
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 import numba
@@ -19,6 +18,7 @@ from numba.extending import overload
 
 from ._jit import array, jit_inside, linked, native, short_reason
 from ._packed import count_words, store
+from ._warnings import warn_user
 from .differences import SCHEMES, evaluations
 from .inside import method_of, needs_gradient
 from .inside_numbers import absent
@@ -27,7 +27,7 @@ from .loops.descent import EVALUATE
 from .minimize import minimize
 from .optimizers._program import cast_all
 from .problems.evaluation import FLOAT64, WITHOUT, RefusedError, compiled_evaluation
-from .problems.function import as_scheme, frames_inside, takes
+from .problems.function import as_scheme, takes
 
 REAL = (types.Integer, types.Float, types.Boolean)
 VECTOR = array(np.float64)
@@ -125,8 +125,7 @@ def evaluated(made_by: Any, fun: Dispatcher, jac: Any, items: Any, dtype: np.dty
             fun.compile((array(dtype), *items))  # what cannot be compiled is told as without derivatives
             if jac != "ad":
                 raise TypeError(f"jac={jac!r}: {error}") from None
-            warnings.warn(f"{str(error).splitlines()[0]}; central differences take the place of the exact gradient",
-                          RuntimeWarning, stacklevel=frames_inside())  # fmt: skip
+            warn_user(f"{str(error).splitlines()[0]}; central differences take the place of the exact gradient")
             return made("3-point", FLOAT64)
     except RefusedError as error:
         raise ValueError(str(error)) from None

@@ -14,6 +14,7 @@ import numpy as np
 from numba import types
 
 from ._jit import jit_inside, native
+from .inside_options import MARK
 
 
 class Source(NamedTuple):
@@ -38,7 +39,8 @@ def keys_of(options: Any, valid: list[str]) -> dict[str, Any]:
     if absent(options):
         return {}
     if isinstance(options, types.LiteralStrKeyDict):
-        return dict(zip(options.fields, map(types.unliteral, options.types), strict=True))
+        kinds = zip(options.fields, map(types.unliteral, options.types), strict=True)
+        return {name: kind for name, kind in kinds if name != MARK}
     if isinstance(options, types.DictType) and isinstance(options.value_type, types.Number):
         return dict.fromkeys(valid, types.float64)
     raise TypeError("options must be a dictionary such as {'maxiter': 100, 'gtol': 1e-8} in compiled code, or None")
@@ -48,10 +50,12 @@ def opened(options: Any, keys: dict[str, Any]) -> Callable[[Any], Any]:
     """A function for compiled code that makes a tuple of options, NaN where a typed dictionary lacks one."""
     if not isinstance(options, types.DictType):
         return jit_inside(lambda options: ()) if absent(options) else _as_it_is
-    names, told = range(len(keys)), f"options: only numbers of these names: {', '.join(sorted(keys))}"
+    names, told = range(len(keys)), f" is not known in compiled code, or no number; valid: {', '.join(sorted(keys))}"
     lines = ["def open_options(options):", *(f"    v{k} = find(options, {key!r})" for k, key in enumerate(keys)),
              f"    if {' + '.join(f'(v{k} == v{k})' for k in names)} < len(options):",
-             f"        raise ValueError({told!r})",
+             "        for key in options:",
+             f"            if not (key in {tuple(keys)!r} and options[key] == options[key]):",
+             f"                raise ValueError('options: ' + key + {told!r})",
              f"    return ({''.join(f'v{k}, ' for k in names)})"]  # fmt: skip
     space: dict[str, Any] = {"find": _find}
     exec("\n".join(lines), space)  # noqa: S102

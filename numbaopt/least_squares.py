@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._fields import nearest
+from ._fields import names_meant, nearest
 from .arguments import HISTORY_ROWS, count, limits_of, nonnegative, unknowns, warn
 from .loops.least_squares import outcome
 from .loops.state import NOW, RECORD, new_run
@@ -30,6 +30,7 @@ STATUS = {STEP_LIMIT: 0, STOPPED: -2, NO_PROGRESS: -3, NOT_FINITE: -4}  # in Sci
 CONVERGED_BY = {1: 1, 11: 2, 12: 3, 13: 4}  # the same of reasons
 
 
+@names_meant
 def least_squares(fun, x0, jac=None, bounds=UNBOUNDED, method=None, ftol=1e-8, xtol=1e-8, gtol=1e-8,
                   x_scale=None, loss="linear", f_scale=1.0, diff_step=None, tr_solver=None, tr_options=None,
                   jac_sparsity=None, max_nfev=None, verbose=0, args=(), kwargs=None, callback=None, workers=None,

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ._fields import nearest
+from ._fields import names_meant, nearest
 from .arguments import (
     HISTORY_ROWS,
     count,
     dtype_of,
+    further_args,
     limits_of,
     settings_of,
     settle_rate,
@@ -32,6 +33,7 @@ from .solvers import SOLVERS, solver_of
 FIRST = 10  # problems that are tried to learn how many residuals there are
 
 
+@names_meant
 def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=None, tol=None, options=None):
     r"""Minimize many independent problems that differ in their starts and arguments.
 
@@ -94,7 +96,7 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     (True, True)
     """
     options = dict(options or {})
-    args = args if isinstance(args, tuple) else (args,)
+    args = further_args(args)
     if hasattr(fun, "n_terms"):
         raise TypeError(f"fun must be a function of one problem, not a {type(fun).__name__}")
     starts, which = _starts(X0, args, batched, len(method) if isinstance(method, list) else None)
@@ -139,7 +141,7 @@ def _starts(X0: Any, args: tuple, batched: Any, methods: int | None) -> tuple[np
     if which is None:
         which = (False,) * len(args)
         for position, arg in enumerate(args):
-            if X0.ndim == 2 and isinstance(arg, np.ndarray) and arg.ndim and len(arg) == len(X0):
+            if X0.ndim == 2 and hasattr(arg, "__array__") and np.shape(arg)[:1] == (len(X0),):
                 raise ValueError(f"batched is not given, and args[{position}] has as many items as there are problems, "
                                  f"{len(X0)}: say whether each has its own, as in batched={(True,) * len(args)}")
     which = tuple(bool(own) for own in which)

@@ -9,7 +9,7 @@ from types import FunctionType
 from numba.core.dispatcher import Dispatcher
 
 from . import checkpoint as checkpoints
-from ._fields import BY_SCIPY, nearest
+from ._fields import BY_SCIPY, names_meant, nearest
 from .arguments import (
     BATCH_OPTIONS,
     HISTORY_ROWS,
@@ -18,6 +18,7 @@ from .arguments import (
     average_of,
     batches_of,
     count,
+    further_args,
     limits_of,
     nonnegative,
     refuse_for_solvers,
@@ -46,6 +47,7 @@ from .status import RUNNING, STEP_LIMIT, STOPPED
 MADE_OF_RULES = {"switch": "Switch(Adam(), SGD(), at=1000)", "lookahead": "Lookahead(Adam())"}
 
 
+@names_meant
 def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None, bounds=None, constraints=(),
              tol=None, callback=None, options=None):  # fmt: skip
     r"""Minimize a function of several variables, or train a model.
@@ -158,8 +160,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     literal name of a rule, of L-BFGS(-B), BFGS, CG, trust-ncg or Nelder-Mead (whose ``jac`` is NaN); ``bounds`` a tuple
     or list of pairs, or an array of shape (n, 2); ``options`` the method's fields, ``maxiter``, ``gtol``, ``ftol`` and
     ``xtol``.  Both modes of the exact gradient are compiled, as the number of unknowns is not known: ``jac="forward"``
-    or ``"reverse"`` spares one.  Options of which the first is an integer and another is not, ``{"maxiter": 100,
-    "gtol": 1e-8}``, compile far sooner than others.
+    or ``"reverse"`` spares one.  Options that stand in the call, as ``{"maxiter": 100}`` or ``dict(maxiter=100)``,
+    compile far sooner than a dictionary from elsewhere.
     What cannot be done is told when the caller is compiled.  Ctrl-C waits until the caller returns.
 
     Methods are local: out of a bad minimum lead `numbaopt.multistart`, SciPy's ``basinhopping`` and ``dual_annealing``
@@ -202,8 +204,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     model = hasattr(fun, "n_terms")
     x0 = start_of(fun, x0) if model else unknowns(x0, fun, single=True)
     lower, upper = limits_of(bounds, x0)
-    if not isinstance(args, tuple):
-        args = (args,)
+    args = further_args(args)
     if model and (args or jac is not None):
         raise ValueError(f"{'args' if args else 'jac'}: a {type(fun).__name__} has its own data and gradient")
     if known and not model:
@@ -368,11 +369,13 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     (10, True)
     """
     run, remember = checkpoints.load(path)
+    if "plan" in remember:
+        raise ValueError(f"{os.fspath(path)} is the checkpoint of a stream: numbaopt.stream.resume goes on with it")
     options = dict(options or {})
     usable = ("maxiter", "epochs", "progress", "disp", "jit", "checkpoint", "validation", "patience", "min_delta")
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
-    problem = _problem_of(fun, jac, args if isinstance(args, tuple) else (args,), run.x.size,
+    problem = _problem_of(fun, jac, further_args(args), run.x.size,
                           run.lower.astype(float), run.upper.astype(float), options.get("jit"),
                           run.x.dtype)  # fmt: skip
     problem = WeightNorm(problem) if remember.get("weight_norm") is True else problem

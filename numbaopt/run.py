@@ -267,6 +267,14 @@ class Driver:
                     "waited": [self.best_score, self.waited, self.mark]}  # fmt: skip
         checkpoint.save(str(self.hooks.checkpoint), self.run, settings)
 
+    def _in_vain(self) -> str:
+        """What to tell of epochs none of which was better than the start; nothing where one was, or nobody looked."""
+        now = self.now
+        if now.best_step != now.origin or (now.keeps_best and not self.judges):
+            return ""
+        advice = f"; try a smaller rate, such as {now.lr / 10:g} (it was {now.lr:g})"
+        return f" None was better than the start, which is returned{'' if hasattr(self.opt, 'solver') else advice}."
+
     def message(self) -> str:
         """Why the run ended, in a sentence; with advice where it diverged."""
         now = self.now
@@ -276,7 +284,9 @@ class Driver:
             return REASONS[int(now.reason)]
         if now.status == STEP_LIMIT and self.batches is not None:
             epochs, begun = divmod(self.steps, self.batches.per_epoch)
-            return f"{epochs} epochs were done." if not begun else f"{MESSAGES[STEP_LIMIT]} (within epoch {epochs + 1})"
+            told = "1 epoch was done." if epochs == 1 else f"{epochs} epochs were done."
+            told = f"{MESSAGES[STEP_LIMIT]} (within epoch {epochs + 1})" if begun else told
+            return told + self._in_vain() * (epochs > 0)
         given = getattr(self.problem, "jac", None)
         if now.status == NO_PROGRESS and now.best_step == now.origin and (given is True or callable(given)):
             return (f"{MESSAGES[NO_PROGRESS]} Nothing along the gradient is better than the first point: is it right? "

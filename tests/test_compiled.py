@@ -157,7 +157,7 @@ def test_options_in_a_typed_dictionary_and_lengths():
 
     outside = no.minimize(raising, [0], 9.0, "adam", "2-point", bounds=[(0.0, 2.0)], options={"lr": 0.5})
     equal(run(np.zeros(1), 0.0, "lr"), outside)
-    with pytest.raises(ValueError, match="options: only numbers of these names: beta1, beta2"):
+    with pytest.raises(ValueError, match="options: rate is not known in compiled code, or no number; valid: beta1"):
         run(np.zeros(1), 0.0, "rate")
     with pytest.raises(ValueError, match="bounds are not of the length of x0"):
         run(np.zeros(2), 0.0, "lr")
@@ -167,6 +167,23 @@ def test_options_in_a_typed_dictionary_and_lengths():
         run(np.zeros(1), 3.0, "lr")
     with pytest.raises(ValueError, match="x0 is empty"):
         run(np.zeros(0), 0.0, "lr")
+
+
+def test_options_of_every_spelling_are_the_same():
+    """Numba knows no ``dict(name=value)``, and would make a dictionary of numbers alone, without their names."""
+    once = numba.njit(lambda: no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options={"maxiter": 7}))
+    call = numba.njit(lambda: no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options=dict(maxiter=7)))  # noqa: C408
+
+    @numba.njit
+    def named(times):
+        options = dict(maxiter=7)  # noqa: C408
+        for _ in range(times):
+            found = no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options=options)
+        return found
+
+    outside = no.minimize(rosen, (-1.2, 1.0), ARGS, "bfgs", rosen_grad, options={"maxiter": 7})
+    for found in (once(), call(), named(2)):
+        equal(found, outside)
 
 
 class Other(NamedTuple):
@@ -192,6 +209,8 @@ NAME = "adam"
         (lambda x: no.minimize(rosen, x, ARGS, "bfgs", bounds=x), r"bounds must be pairs \(low, high\)"),
         (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options={"maxiter": 3, "gtl": 0.1}),
          "'gtl' is not known in compiled code; did you mean 'gtol'"),
+        (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options={"gtl": 0.1}), "'gtl' is not known .* mean 'gtol'"),
+        (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options=dict(gtl=0.1)), "'gtl' is not known .* mean 'gtol'"),  # noqa: C408
         (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options={"maxiter": 3, "norm": 0.1}),
          "'norm' is an option of SciPy's method alone"),
         (lambda x: no.minimize(rosen, x, ARGS, "bfgs", options={"maxiter": 3, "gtol": "small"}),

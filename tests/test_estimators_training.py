@@ -141,6 +141,22 @@ def test_the_default_rate_of_a_regression_follows_the_scale_of_the_table():
     np.testing.assert_allclose(constant.predict(np.zeros((1, 2))), 5, atol=0.1)
 
 
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "lion"])
+def test_the_default_rate_of_a_named_rule_follows_the_scale_of_the_table(name):
+    table, target = load_diabetes(return_X_y=True)
+    for columns, y in ((table, target), (1e3 * table, target / 1e3)):
+        model = SGDRegressor(optimizer=name, max_epochs=200, tol=None, random_state=0).fit(columns, y)
+        assert model.score(columns, y) > 0.45
+    told = SGDRegressor(optimizer=name, lr=1e-6, max_epochs=1, tol=None).fit(table, target)
+    assert abs(told.coef_).max() < 1e-3
+
+
+def test_the_default_rate_of_a_rule_whose_steps_are_of_two_kinds_is_its_own():
+    model = SGDRegressor(optimizer="radam", batch_size=144, max_epochs=1, tol=None).fit(X, X[:, 0])
+    told = SGDRegressor(optimizer=no.RAdam(), batch_size=144, max_epochs=1, tol=None).fit(X, X[:, 0])
+    np.testing.assert_allclose(model.coef_, told.coef_, rtol=1e-2)
+
+
 def test_seconds_go_on_over_calls_of_partial_fit():
     model = SGDClassifier(random_state=0)
     for _ in range(3):

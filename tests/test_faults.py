@@ -242,26 +242,46 @@ def test_ctrl_c_is_heeded_in_every_loop(method):
     assert np.isfinite(caught.value.result.x).all()
 
 
-COLD = """
-import sys
+RACE = """
+import pathlib, sys, time
 sys.path.insert(0, sys.argv[1])
 import numba, numpy as np, numbaopt as no, users
 
+pathlib.Path(sys.argv[2]).touch()
+while len(list(pathlib.Path(sys.argv[1]).glob("ready*"))) < int(sys.argv[3]):
+    time.sleep(0.001)
 t = np.linspace(0, 2, 20)
 y = 3 * np.exp(-t) + 0.01 * np.cos(9 * t)
-opt = no.SGD(lr=1e-3)
-one = no.minimize(users.rosen, [-1.2, 1.0], 10.0, opt, "forward", options={"maxiter": 500})
-many = no.minimize_many(users.rosen, [-1.2, 1.0], np.linspace(1, 10, 9), True, opt, "forward", options={"maxiter": 500})
-fit = no.least_squares(users.decay, [1.0, 1.0], "2-point", args=(t, y))
-
-@numba.njit
-def inside(a):
-    return no.minimize(users.rosen, (-1.2, 1.0), a, opt, "forward", options={"maxiter": 500, "gtol": 1e-5}).x
-
-assert (inside(10.0) == one.x).all()
-told = one.x, one.jac, many.x, many.fun, fit.x, fit.jac
-print(*(value.hex() for array in told for value in np.ravel(array).tolist()))
+X = np.sin(np.outer(1 + t, [1.0, 2.0, 3.0]))
+opt, options = no.SGD(lr=1e-3), {"maxiter": 500, "gtol": 1e-5}
 """
+PARTS = {
+    "minimize": """
+one = no.minimize(users.rosen, [-1.2, 1.0], 10.0, opt, "forward", options=options)
+inside = numba.njit(lambda a: no.minimize(users.rosen, (-1.2, 1.0), a, opt, "forward", options={"maxiter": 500}).x)
+assert (inside(10.0) == one.x).all()
+told = one.x, one.jac
+""",
+    "minimize_many": """
+many = no.minimize_many(users.rosen, [-1.2, 1.0], np.linspace(1, 10, 9), True, opt, "forward", options=options)
+told = many.x, many.fun
+""",
+    "least_squares": """
+fit = no.least_squares(users.decay, [1.0, 1.0], "2-point", args=(t, y))
+told = fit.x, fit.jac
+""",
+    "value_and_grad": """
+value, gradient = no.value_and_grad(users.misfit)(np.ones(3), X, y)
+told = value, gradient, no.grad(users.misfit, mode="forward")(np.ones(3), X, y)
+""",
+    "LinearModel": """
+model = no.LinearModel(X, y, loss="huber")
+whole, batches = (no.minimize(model, method="adam", options={"lr": 0.1, "epochs": 9, **more})
+                  for more in ({}, {"batch_size": 4}))
+told = whole.x, batches.x, batches.jac
+""",
+}
+TOLD = "print(*(value.hex() for array in told for value in np.ravel(array).tolist()))"
 USERS = """
 import numba, numpy as np
 
@@ -272,23 +292,40 @@ def rosen(x, a):
 @numba.njit(cache=True)
 def decay(x, t, y):
     return x[0] * np.exp(-x[1] * t) - y
+
+@numba.njit(cache=True)
+def misfit(x, X, y):
+    return ((X @ x - y) ** 2).sum()
 """
 
 
+def raced(code, folder, cache, processes):
+    """What so many processes print that begin at once with one cache, and their warnings."""
+    for former in folder.glob("ready*"):
+        former.unlink()
+    running = [process.start(code, folder, folder / f"ready{k}", processes, NUMBA_CACHE_DIR=cache)
+               for k in range(processes)]  # fmt: skip
+    return list(map(process.finish, running))
+
+
 @pytest.mark.process
-def test_cold_and_damaged_caches(tmp_path):
+@pytest.mark.parametrize("part", PARTS)
+def test_cold_and_damaged_caches(part, tmp_path):
     """Rows 21 and 22: processes at once, every entry cut short: the same bits."""
+    processes, rounds = map(int, os.environ.get("NUMBAOPT_RACES", "2x1").split("x"))
     (tmp_path / "users.py").write_text(USERS)
-    cache = tmp_path / "cache"
-    running = [process.start(COLD, tmp_path, NUMBA_CACHE_DIR=cache) for _ in range(2)]
-    (first, errors), (second, _) = map(process.finish, running)
-    assert first == second
+    code, found = RACE + PARTS[part] + TOLD, set()
+    for turn in range(rounds):
+        cache = tmp_path / f"cache{turn}"
+        found.update(raced(code, tmp_path, cache, processes))
+        assert len(found) == 1, turn
+    ((first, errors),) = found
     assert errors == ""
     entries = sorted(cache.glob("**/*.nbo"))
-    assert len(entries) > 5
+    assert len(entries) > 1
     for entry in entries:
         entry.write_bytes(entry.read_bytes()[: entry.stat().st_size // 2])
-    damaged, errors = process.finish(process.start(COLD, tmp_path, NUMBA_CACHE_DIR=cache))
+    ((damaged, errors),) = raced(code, tmp_path, cache, 1)
     assert damaged == first
     assert 0 < errors.count("RuntimeWarning") == errors.count("in the compile cache is damaged") <= len(entries)
 

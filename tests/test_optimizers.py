@@ -284,7 +284,7 @@ def test_a_rule_must_be_complete_and_its_name_free():
 MISTAKES = {
     "slot": ({"update": lambda c, x, g, s, i: x - c[0] * s[0, i]}, r"update: .*\(slots names 0 vectors of state, "),
     "coefficient": ({"update": lambda c, x, g, s, i: x - c[1] * g}, r"update: .* prepare returns 1 coefficients\)"),
-    "no result": ({"update": lambda c, x, g, s, i: None}, "update fails: TypeError"),
+    "no result": ({"update": lambda c, x, g, s, i: None}, "update must return the new value"),
     "attribute": ({"update": lambda c, x, g, s, i: x - g.foo}, "update fails: AttributeError"),
     "no tuple": ({"prepare": lambda opt, lr, t: lr}, "prepare must return a tuple of numbers, not 0.1"),
     "field": ({"prepare": lambda opt, lr, t: (opt.beta,)}, "prepare fails: AttributeError"),

@@ -176,7 +176,7 @@ def test_checkpoints_of_something_else(tmp_path):
     for wrong in (no.stream.open(other, y, chunk_rows=30), no.stream.open(X, y, chunk_rows=31)):
         with pytest.raises(ValueError, match=r"run\.npz is of another source"):
             no.stream.resume(path, wrong)
-    with pytest.raises(ValueError, match="is of another problem"):
+    with pytest.raises(ValueError, match="is the checkpoint of a stream"):
         no.resume(path, no.LinearModel(X, y, "logistic"))
     no.minimize(no.LinearModel(X, y, "logistic"), method="adam", options=options)
     with pytest.raises(ValueError, match="is no checkpoint of a stream"):

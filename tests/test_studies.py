@@ -115,6 +115,8 @@ class TestGrids:
         ("lr = { log = [0, 2, 3] }", "needs two different ends and positive ends, and at least 2 values"),
         ("lr = { linear = [0, 2, 1] }", "at least 2 values"),
         ("lr = { log = [1, 2, 3], low = 3 }", "unknown key 'methods.a.lr.low'; did you mean 'log'?"),
+        ("lr = { logspace = [-3, 0, 4] }", "unknown key 'methods.a.lr.logspace'; did you mean 'log'? valid: choice"),
+        ("lr = { lineer = [0, 1, 4] }", "unknown key 'methods.a.lr.lineer'; did you mean 'linear'?"),
         ("lr = { low = 1, high = 2 }", "methods.a.lr is drawn at random: say how often, samples = 20"),
         ("samples = 3", "methods.a.samples = 3: nothing is drawn there"),
         ("samples = 0, lr = { low = 1, high = 2 }", "methods.a.samples = 0 must be a whole number, at least 1"),

@@ -271,7 +271,7 @@ def test_wrong_options_are_told():
                            ({"validation": no.LinearModel(X[:, :2], y)}, "validation has 3 unknowns")):  # fmt: skip
         with pytest.raises(ValueError, match=match):
             no.minimize(model, method="adam", options=options)
-    with pytest.raises(TypeError, match="validation=3"):
+    with pytest.raises(TypeError, match=r"validation must be a problem .* not of type int"):
         no.minimize(model, method="adam", options={"validation": 3})
 
 

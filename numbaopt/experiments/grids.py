@@ -15,6 +15,7 @@ its number and ``search_seed`` only: more samples, or another field, change none
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 import zlib
@@ -28,6 +29,10 @@ from .schema import ExperimentError, unknown
 MAX_RUNS = 100_000
 AXES = ("grid", "log", "linear", "choice", "low")
 SCALES = ("linear", "log", "log1m")
+# What else such tables are called, and the first of ours that is meant.
+ELSEWHERE = {"logspace": "log", "geomspace": "log", "linspace": "linear", "arange": "linear", "range": "linear",
+             **dict.fromkeys(("uniform", "loguniform", "log_uniform", "min", "lo"), "low"), "values": "grid",
+             "choices": "choice", "categorical": "choice"}  # fmt: skip
 Keys = tuple[str, ...]
 
 
@@ -96,6 +101,10 @@ def find_axes(table: dict[str, Any], where: str, is_list: Callable[[Keys], bool]
         elif isinstance(value, dict) and any(kind in value for kind in AXES):
             axes.append(_axis(own, value, place))
         elif isinstance(value, dict):
+            for word in value:
+                if word in ELSEWHERE or (len(value) == 1 and isinstance(value[word], list) and not is_list((*own, word))
+                                         and difflib.get_close_matches(word, AXES, 1)):  # fmt: skip
+                    raise unknown("key", f"{place}.{word}", ELSEWHERE.get(str(word), str(word)), AXES)
             axes += find_axes(value, place, is_list, own)
     return axes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._warnings import warn_user
 from ..problems.linear_model import LinearModel
 from ..problems.validation import check_structure, check_weights
 from ._parameters import Parameters, estimator
@@ -68,7 +68,7 @@ class LinearEstimator(Parameters):
 
     def _complain(self, text: str) -> None:
         if text:
-            warnings.warn(f"{type(self).__name__}: {text}", ConvergenceWarning, stacklevel=4)
+            warn_user(f"{type(self).__name__}: {text}", ConvergenceWarning)
 
     def _check(self, X: Any, y: Any, reset: bool) -> tuple[Any, np.ndarray]:
         check_structure(X)

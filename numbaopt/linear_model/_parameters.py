@@ -10,6 +10,8 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from .._fields import names_meant
+
 BATCH_SIZE = 64
 
 SHARED = f"""\
@@ -24,9 +26,10 @@ optimizer : str or optimizer, optional
     Trains by minibatches: a rule such as "adam" or ``numbaopt.Momentum(lr=0.1)``, or a chain of transforms and a
     rule.  None: no minibatches, unless ``batch_size`` is given; then ``numbaopt.Adam(lr=0.01)``.
 lr : float, schedule or function, optional
-    The learning rate, in place of the optimizer's own.  Where neither is given and the loss is one of numbers: by the
-    scale of the first batch, so that a step moves a typical prediction by at most a tenth of the spread of the targets,
-    whose mean there is where the intercept starts.
+    The learning rate, in place of the optimizer's own.  Where none is given, the optimizer is None or a name, and the
+    loss is one of numbers: by the scale of the first batch, so that a step of a rule such as Adam moves a typical
+    prediction by at most a tenth of the spread of the targets, and one of a rule such as SGD is half of what the
+    curvature allows.  The mean of these targets is where the intercept starts.
 batch_size : int, optional
     Rows a step of an optimizer ({BATCH_SIZE}).
 max_epochs : int
@@ -86,7 +89,9 @@ def estimator(cls: type[T]) -> type[T]:
     for name, meaning in (("shared", SHARED), ("class_weight", CLASS_WEIGHT), ("attributes", ATTRIBUTES)):
         text = text.replace(f"<{name}>", meaning)
     cls.__doc__ = text
-    return dataclass(kw_only=True, eq=False, repr=False)(cls)
+    made = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    made.__init__ = names_meant(made.__init__, made.__name__)  # type: ignore[method-assign]
+    return made
 
 
 def at_least(low: float, kind: type = Real) -> Interval:

@@ -17,10 +17,10 @@ from ..problems.linear_model import LinearModel
 from ..scipy_methods import SCIPY_METHODS
 from ..status import NO_PROGRESS, NOT_FINITE, STEP_LIMIT, STOPPED
 from ._parameters import BATCH_SIZE
+from ._rates import location_of, scaled
 
 RECORD = np.dtype([("output", "i8"), ("epoch", "i8"), ("loss", "f8"), ("validation_score", "f8"), ("seconds", "f8")])
 DEFAULT = as_optimizer("adam")._replace(lr=0.01)
-SHARE = 0.1  # of the spread of the targets: most by which a default step moves a typical margin
 UNTRAINED = -np.finfo(float).max  # the score of a start that nobody has trained
 MOST_ROWS = 1 << 16  # of the history of one model
 
@@ -97,12 +97,12 @@ def train(estimator: Any, model: LinearModel, start: np.ndarray | None, stand: S
         stand = stand if stand is not None and stand.kind == kind else None
         run = None if stand is None else stand.run
         seed += 0 if run is None else int(run.now[0].step)  # new orders
-        if one.optimizer is None and one.lr is None and model.loss.takes == "numbers":
+        named = one.optimizer is None or isinstance(one.optimizer, str)
+        if named and one.lr is None and model.loss.takes == "numbers":
             rows = epoch_order(model.n_terms, seed, 0, one.shuffle)[: one.batch_size or BATCH_SIZE]
-            location, rate = suits(model, rows)
-            method = DEFAULT._replace(lr=rate) if stand is None else stand.method
+            method = scaled(method, model, rows) if stand is None else stand.method
             if start is None:
-                start = model.join(0.0, location)
+                start = model.join(0.0, location_of(model, rows))
         options |= {"batch_size": one.batch_size or BATCH_SIZE, "shuffle": one.shuffle, "seed": seed,
                     "average": one.average, "run": run}  # fmt: skip
     else:
@@ -118,22 +118,6 @@ def train(estimator: Any, model: LinearModel, start: np.ndarray | None, stand: S
     goes_on = one._stochastic and result.status != NOT_FINITE  # what diverged begins again from the best coefficients
     stand = Stand(kind, method, result.run._replace(history=result.run.history[:2].copy())) if goes_on else None
     return Trained(model.split(result.x.astype(model.dtype)), stand, rows, _complaint(one, result, rows, partial))
-
-
-def suits(model: LinearModel, rows: np.ndarray) -> tuple[float, float]:
-    """Where the intercept should start, and a rate of Adam, by the scale of some rows.
-
-    Adam moves each unknown by about its rate, and so a margin by at most the rate times the sum of absolute features
-    (and 1 for the intercept).  That is to be `SHARE` of the spread of the targets.
-    """
-    y, weights = model.y[rows].astype(float), model.sample_weight[rows] if model.sample_weight.size else None
-    weights = None if weights is None or not weights.any() else weights
-    with np.errstate(over="ignore"):
-        location = float(np.average(y, weights=weights)) if model.fit_intercept else 0.0
-        spread = float(np.average(abs(y - location), weights=weights)) or abs(location) or 1.0
-        size = np.asarray(abs(model.X[rows]).astype(float).sum(axis=1)).ravel()
-        moved = float(np.average(size, weights=weights)) + model.fit_intercept
-    return location, SHARE * spread / (moved or 1.0)
 
 
 def _rows(result: Any, output: int, epochs: int, seconds: float) -> np.ndarray:

@@ -20,8 +20,11 @@ gradient methods take their step.  From this follow all loops over rows, for eve
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
+
+import numpy as np
 
 from .._fields import checked_namedtuple, nearest
 from .targets import TAKES
@@ -68,7 +71,8 @@ def loss(*names: Any) -> Any:
             raise TypeError(f"{cls.__name__}.takes={cls.takes!r} is not known; {nearest(cls.takes, TAKES)}")
         checked_namedtuple(cls)
         cls.takes = getattr(cls, "takes", "numbers")
-        _check_slope(cls)
+        if len(cls._field_defaults) == len(cls._fields):
+            _check_slope(cls())
         cls.names = tuple(dict.fromkeys((snake_case(cls.__name__), *map(str.lower, names))))
         for name in cls.names:
             taken = LOSSES.get(name)
@@ -80,16 +84,42 @@ def loss(*names: Any) -> Any:
     return register
 
 
-def _check_slope(cls: Any) -> None:
-    """Compare ``slope`` with differences of ``value`` at a few margins, with default parameters."""
-    if getattr(cls, "many", False) or len(cls._field_defaults) < len(cls._fields):
+@functools.lru_cache(maxsize=256)
+def _check_slope(one: Any) -> None:
+    """Compare ``slope`` with differences of ``value`` at a few margins; raise unless both return numbers that agree.
+
+    At a kink they need not: so only where they differ all around a margin.
+    """
+    cls = type(one)
+    if getattr(cls, "many", False):
         return
-    c, h = constants(cls()), 1e-6
-    for z, y in ((0.3137, 1.0), (-1.7311, 1.0), (2.2773, -1.0 if cls.takes == "two classes" else 0.7331)):
-        found, told = (cls.value(c, z + h, y) - cls.value(c, z - h, y)) / (2 * h), cls.slope(c, z, y)
-        if not abs(found - told) <= 1e-4 * max(1.0, abs(found)):
+    c, last = constants(one), -1.0 if cls.takes == "two classes" else 0.7331
+    for z, y in ((0.3137, 1.0), (-1.7311, 1.0), (2.2773, last), (-9.371, last), (9.173, 1.0)):
+        try:
+            pairs = [_slopes(cls, c, z + shift, y, 1e-6 * max(1.0, abs(z))) for shift in (0.0, 0.0117, -0.0171)]
+        except (ArithmeticError, ValueError):  # of these numbers only
+            continue
+        if all(abs(found - told) > 1e-4 * max(1.0, abs(found)) for told, found in pairs):
+            told, found = pairs[0]
             raise ValueError(f"{cls.__name__}.slope is not the derivative of its value: at z={z}, y={y} it is "
                              f"{told:g}, differences give {found:g}")  # fmt: skip
+
+
+def _slopes(cls: Any, c: tuple[float, ...], z: float, y: float, h: float) -> tuple[float, float]:
+    """The slope at a margin, as a loss tells it and by differences."""
+    told = []
+    for name, margin in (("slope", z), ("value", z + h), ("value", z - h)):
+        try:
+            one = getattr(cls, name)(c, margin, y)
+        except (ArithmeticError, ValueError):
+            raise
+        except Exception as error:
+            raise TypeError(f"{cls.__name__}.{name} fails: {type(error).__name__}: {error}; it gets numbers, a row's "
+                            "margin z and target y") from None  # fmt: skip
+        if not isinstance(one, (int, float, np.number, np.bool_)):
+            raise TypeError(f"{cls.__name__}.{name} must return a number, not {one!r}")
+        told.append(float(one))
+    return told[0], (told[1] - told[2]) / (2.0 * h)
 
 
 def snake_case(name: str) -> str:
@@ -123,4 +153,6 @@ def as_loss(given: Any) -> Any:
         given = given()
     if not (hasattr(given, "slope") and hasattr(given, "names")):
         raise ValueError(f"loss={given!r} is neither a name nor a loss such as numbaopt.losses.Huber(delta=1.0)")
+    if type(given).__module__.partition(".")[0] != __name__.partition(".")[0]:  # a user's, with these parameters
+        _check_slope(given)
     return given

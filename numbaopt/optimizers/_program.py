@@ -31,6 +31,7 @@ from numba.core import cgutils
 
 from .._fields import from_fields
 from .._jit import EXACT, address, array_at, jit_for_address, jit_inside, native, scalar
+from ._blame import blaming
 from ._rule import count_coefficients
 
 
@@ -260,12 +261,14 @@ class Program:
     @functools.cached_property
     def prepare(self) -> Any:
         """The address of ``prepare``."""
-        return address(self.fill, PREPARE)
+        with blaming(self.classes, self.counts, self.dtype):
+            return address(self.fill, PREPARE)
 
     @functools.cached_property
     def advance(self) -> Any:
         """The address of ``advance``."""
-        return address(self.sweep, ADVANCE)
+        with blaming(self.classes, self.counts, self.dtype):
+            return address(self.sweep, ADVANCE)
 
     @functools.cached_property
     def fill(self) -> Any:
@@ -332,7 +335,8 @@ class Program:
                     x[i] = update_free(c, lr, x[i], g[k], s, i)
 
         self._advance_some = jit_for_address(advance_some, fastmath=EXACT)
-        return address(self._advance_some, ADVANCE)
+        with blaming(classes, counts, self.dtype):
+            return address(self._advance_some, ADVANCE)
 
     @functools.cached_property
     def pay(self) -> Any:
@@ -353,7 +357,8 @@ class Program:
                     x[i] = pay(c, x.dtype.type(missed), x[i], s, i)
 
         self._pay = jit_for_address(pay_some, fastmath=EXACT)
-        return address(self._pay, ADVANCE)
+        with blaming(self.classes, self.counts, self.dtype):
+            return address(self._pay, ADVANCE)
 
 
 def _builder(classes: tuple[type, ...]) -> Callable[..., Any]:

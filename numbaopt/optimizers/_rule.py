@@ -77,6 +77,10 @@ def rule(*names: Any) -> Any:
             if not hasattr(cls, need):
                 raise TypeError(f"{cls.__name__} has no {need!r}: a rule needs slots, prepare(opt, lr, t) and "
                                 "update(c, x, g, s, i)")  # fmt: skip
+        if not (isinstance(cls.slots, (tuple, list)) and all(isinstance(name, str) for name in cls.slots)):
+            like = f"({cls.slots!r},)" if isinstance(cls.slots, str) else "('m', 'v')"
+            raise TypeError(f"{cls.__name__}.slots={cls.slots!r} must be a tuple of names, such as {like} or ()")
+        cls.slots = tuple(cls.slots)
         checked_namedtuple(cls)
         cls.__call__ = called_by_scipy
         cls.names = tuple(dict.fromkeys(name.lower() for name in (cls.__name__, *names)))
@@ -90,7 +94,9 @@ def rule(*names: Any) -> Any:
     return register
 
 
-_TRIED: set[type] = set()  # rules whose update is known to work
+_TRIED: set[type] = set()  # rules and transforms whose functions are known to work
+NUMBERS = (int, float, np.number, np.bool_)
+GETS_NUMBERS = "it gets the numbers of one coordinate, no arrays"
 
 
 def count_coefficients(part: Any) -> int:
@@ -104,38 +110,50 @@ def count_coefficients(part: Any) -> int:
         coefficients = part.prepare(part, 0.1, 1)
     except Exception as error:
         raise TypeError(f"{type(part).__name__}.prepare fails: {type(error).__name__}: {error}") from None
-    if not isinstance(coefficients, tuple):
+    if not isinstance(coefficients, tuple) or not all(isinstance(one, NUMBERS) for one in coefficients):
         raise TypeError(f"{type(part).__name__}.prepare must return a tuple of numbers, not {coefficients!r}")
-    if hasattr(part, "update") and type(part) not in _TRIED:
-        _try_update(type(part), coefficients)
+    if type(part) not in _TRIED:
+        _try(type(part), coefficients)
         _TRIED.add(type(part))
     return len(coefficients)
 
 
-def _try_update(cls: Any, coefficients: tuple) -> None:
-    c, state = tuple(map(np.float64, coefficients)), np.zeros((len(cls.slots), 1))
-    for g in (1.0, -1.0):
+def _try(cls: Any, coefficients: tuple) -> None:
+    """Call the functions of a rule or transform in the interpreter, which checks indices and tells what they return."""
+    c, state = tuple(map(np.float64, coefficients)), np.zeros((len(getattr(cls, "slots", ())), 1))
+    name = next((name for name in ("update", "apply") if hasattr(cls, name)), None)
+    for g in map(np.float64, (1.0, -1.0) if name else ()):
+        own = (state, 0) if name == "update" else ()
         try:
             with np.errstate(all="ignore"):
                 if hasattr(cls, "finish"):
-                    c = _finished(cls, c, np.float64(g), state)
-                value = cls.update(c, np.float64(1.0), np.float64(g), state, 0)
-            float(value)
+                    c = finished(cls, c, cls.term(c, np.float64(1.0), g, *own), own[:1])
+                told = getattr(cls, str(name))(c, np.float64(1.0), g, *(own or (0,)))
         except (ArithmeticError, ValueError):  # of these numbers only
             continue
         except IndexError as error:
-            raise TypeError(f"{cls.__name__}.update: {error} (slots names {len(state)} vectors of state, prepare "
-                            f"returns {len(c)} coefficients)") from None  # fmt: skip
+            slots = f"slots names {len(state)} vectors of state, " if own else ""
+            raise TypeError(f"{cls.__name__}.{name}: {error} ({slots}prepare returns {len(c)} coefficients)") from None
         except Exception as error:
-            raise TypeError(f"{cls.__name__}.update fails: {type(error).__name__}: {error}") from None
+            raise TypeError(f"{cls.__name__}.{name} fails: {type(error).__name__}: {error}; {GETS_NUMBERS}") from None
+        if name == "update" and not isinstance(told, NUMBERS):
+            raise TypeError(f"{cls.__name__}.update must return the new value of the coordinate, a number, "
+                            f"not {told!r}")  # fmt: skip
+        if name == "apply" and not _are_two_numbers(told):
+            raise TypeError(f"{cls.__name__}.apply must return the new value and the new gradient of the coordinate, "
+                            f"two numbers as in `return x, g`, not {told!r}")  # fmt: skip
 
 
-def _finished(cls: Any, c: tuple, g: Any, state: np.ndarray) -> tuple:
-    """The coefficients of ``update`` where a rule makes them from sums."""
-    total = cls.term(c, np.float64(1.0), g, state, 0)
-    if not isinstance(total, tuple):
-        raise TypeError(f"term must return a tuple of numbers, not {total!r}")
-    finished = cls.finish(c, total, state)
+def _are_two_numbers(told: Any) -> bool:
+    return isinstance(told, tuple) and len(told) == 2 and all(isinstance(one, NUMBERS) for one in told)
+
+
+def finished(cls: Any, c: tuple, total: Any, state: tuple) -> tuple:
+    """The coefficients of ``update`` or ``apply`` where they are made from sums."""
+    needs_tuple = hasattr(cls, "update")
+    if not (isinstance(total, tuple) or (isinstance(total, NUMBERS) and not needs_tuple)):
+        raise TypeError(f"term must return a {'' if needs_tuple else 'number or a '}tuple of numbers, not {total!r}")
+    finished = cls.finish(c, total, *state)
     if not isinstance(finished, tuple) or len(finished) != len(c):
         raise TypeError(f"finish must return as many coefficients as prepare, {len(c)}, not {finished!r}")
     return tuple(map(np.float64, finished))

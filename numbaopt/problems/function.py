@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
-import warnings
 from collections.abc import Hashable
 from typing import Any
 
@@ -16,6 +14,7 @@ from numba.core.dispatcher import Dispatcher
 from .._fields import nearest
 from .._jit import array, short_reason
 from .._packed import Packed
+from .._warnings import warn_user
 from ..differences import SCHEMES, evaluations
 from ..loops.descent import evaluate_at
 from .callback import Callback
@@ -137,8 +136,7 @@ class Evaluated:
             self._require(return_type(as_dispatcher(self.fun), (array(self.dtype), *numba.typeof(native))))
             if self.jac is not None:
                 raise
-            warnings.warn(f"{str(error).splitlines()[0]}; central differences take the place of the exact gradient",
-                          RuntimeWarning, stacklevel=frames_inside())  # fmt: skip
+            warn_user(f"{str(error).splitlines()[0]}; central differences take the place of the exact gradient")
             self._use_differences()
             return None
         self.jac = mode
@@ -164,11 +162,7 @@ class Evaluated:
                 raise TypeError(f"fun cannot be compiled: {reason}") from error
             if callable(self.jac) and isinstance(self.fun, Dispatcher):  # which has just been compiled
                 reason = f"jac cannot be compiled: {reason}"
-            warnings.warn(
-                f"the {self.what} runs from Python, far slower than compiled code, because {reason}",
-                RuntimeWarning,
-                stacklevel=frames_inside(),
-            )
+            warn_user(f"the {self.what} runs from Python, far slower than compiled code, because {reason}")
             return False
         self.data = packed
         self._keep, self.evaluate = compiled
@@ -307,12 +301,18 @@ def _as_scalar(value: Any) -> float:
 
 
 def native_layout(args: tuple) -> tuple:
-    """Arrays of any layout and byte order as C-contiguous native ones; all else as it is.
+    """Arrays of any layout and byte order, and what turns into one, as C-contiguous native ones; all else as it is.
 
     A TypeError names what compiled code cannot be given.
     """
 
-    def one(position: int, value: Any) -> Any:
+    def one(position: int, given: Any) -> Any:
+        value = given
+        if hasattr(value, "__array__") and not isinstance(value, (np.ndarray, np.generic)):  # of pandas, and others
+            value = np.asarray(value)
+            if value.dtype.kind not in "biufc":
+                raise TypeError(f"args[{position}] is a {type(given).__name__} of {value.dtype}, which compiled code "
+                                "does not take; give one of numbers")  # fmt: skip
         if isinstance(value, np.ndarray) and value.ndim:
             return np.ascontiguousarray(value, value.dtype.newbyteorder("="))
         try:
@@ -342,11 +342,3 @@ def _fails(function: Any, dtype: Any, args: tuple) -> bool:
         return not takes(function, dtype, numba.typeof(native_layout(args)))
     except TypeError:  # which names the argument
         return True
-
-
-def frames_inside() -> int:
-    """The ``stacklevel`` by which a warning of the caller points at the code outside this package."""
-    package, level, frame = __name__.partition(".")[0], 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    return level

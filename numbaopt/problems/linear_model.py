@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._fields import names_meant
 from .._packed import Packed
 from ..loops.descent import evaluate_at
 from ..losses import as_loss
@@ -89,6 +90,7 @@ class LinearModel:
     True
     """
 
+    @functools.partial(names_meant, name="LinearModel")
     def __init__(self, X: Any, y: Any, loss: Any = "squared", l1: float = 0.0, l2: float = 0.0,
                  fit_intercept: bool = True, sample_weight: Any = None, intercept_l2: float = 0.0,
                  classes: Any = None):  # fmt: skip

@@ -349,7 +349,7 @@ def open_source(data: Any, y: Any = None, **options: Any) -> Source:
     Parameters
     ----------
     data : path, array, iterable or Source
-        ``X.npy``, an array or a memory map (with ``y``), or a pair of arrays (X, y): `Arrays`.  A ``.parquet`` file or
+        ``X.npy``, an array or a memory map (with ``y``), or a pair (X, y) of such: `Arrays`.  A ``.parquet`` file or
         a folder or sequence of such (with ``target``): `Parquet`.  Any other path: `Libsvm`.  A sequence, callable or
         iterable of chunks: `Chunks`.
     y : array or path, optional
@@ -371,17 +371,26 @@ def open_source(data: Any, y: Any = None, **options: Any) -> Source:
         if y is not None or options:
             raise TypeError("a source takes no further arguments")
         return data
-    if isinstance(data, tuple) and len(data) == 2 and [getattr(part, "ndim", 0) for part in data] == [2, 1]:
+    if isinstance(data, tuple | list) and len(data) == 2 and all(map(_is_table, data, (2, 1))):
         data, y = data
     if y is not None or hasattr(data, "tocsr") or isinstance(data, np.ndarray):
         if y is None:
-            raise TypeError("y is missing: an array of X alone cannot be trained on")
+            raise TypeError("y is missing: an array of X alone cannot be trained on; give a pair (X, y)")
         kind, options = Arrays, {"y": y, **options}
     elif isinstance(data, str | os.PathLike):
         path = os.fspath(data)
         if path.endswith(".npy"):
-            raise TypeError(f"y is missing: {path} holds X alone")
+            raise TypeError(f"y is missing: {path} holds X alone; give a pair ({path!r}, y), y an array or a .npy file")
         kind = Parquet if path.endswith(".parquet") or os.path.isdir(path) else Libsvm
     elif isinstance(data, Sequence) and data and all(isinstance(item, str | os.PathLike) for item in data):
         kind = Parquet
+    if kind is Parquet and "target" not in options:
+        raise TypeError(f"target is missing: which column of {data!r} is y? numbaopt.stream.open(..., target='name')")
     return kind(data, **options)
+
+
+def _is_table(part: Any, ndim: int) -> bool:
+    """Whether this may be X (``ndim`` 2) or y (1): an array, or a ``.npy`` file."""
+    if isinstance(part, str | os.PathLike):
+        return os.fspath(part).endswith(".npy")
+    return getattr(part, "ndim", 0) == ndim

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint
-from .._fields import nearest
+from .._fields import names_meant, nearest
 from ..arguments import (
     after_of,
     average_of,
@@ -43,6 +43,7 @@ OPTIONS: dict[str, Any] = {
 EPOCH = np.dtype([("epoch", "i8"), ("step", "i8"), ("fun", "f8"), ("lr", "f8"), ("seconds", "f8"), ("score", "f8")])
 
 
+@names_meant
 def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squared", l1: float = 0.0, l2: float = 0.0,
              fit_intercept: bool = True, classes: Any = None, bounds: Any = None, callback: Any = None,
              options: dict[str, Any] | None = None) -> Any:  # fmt: skip
@@ -199,7 +200,7 @@ def resume(path: str | os.PathLike, source: Any = None, callback: Any = None,
         A checkpoint written by ``stream.minimize(..., options=dict(checkpoint=path))``.
     source : Source, or what `numbaopt.stream.open` takes
         The same data in the same chunks: a checkpoint holds no data.  None: the files that it names, where the data
-        came from files.
+        came from files.  Files that are given, which may have moved, are opened with the options that it names.
     callback : callable
         As in `numbaopt.stream.minimize`.
     options : dict
@@ -229,7 +230,7 @@ def resume(path: str | os.PathLike, source: Any = None, callback: Any = None,
         plan, place = _read(remember)
     except (TypeError, ValueError, KeyError):
         raise ValueError(f"{os.fspath(path)} is no checkpoint of a stream; numbaopt.resume may know it") from None
-    source, options = _same_files(path, remember) if source is None else open_source(source), dict(options or {})
+    source, options = _same_source(path, remember, source), dict(options or {})
     usable = ("epochs", "progress", "checkpoint", "validation", "patience", "min_delta")
     for key in set(options) - set(usable):
         warn(f"stream.resume: unknown option {key!r}; {nearest(key, usable)}")
@@ -301,15 +302,20 @@ def _sizes(opt: Any, problem: Any, plan: Plan) -> tuple[int, int]:
     return solver_of(opt).sizes(opt, problem, Batches(1, plan.batch_size, plan.shuffle, 0, False, lazy=plan.lazy))
 
 
-def _same_files(path: Any, remember: dict[str, Any]) -> Source:
-    """The source whose files a checkpoint names."""
+def _same_source(path: Any, remember: dict[str, Any], given: Any) -> Source:
+    """The source that is given, opened as a checkpoint tells; where none is, the files that it names."""
     recipe = remember.get("source")
-    if recipe is None:
+    if given is None and recipe is None:
         raise ValueError(f"source is missing: the data of {os.fspath(path)} came from no files that it could name")
+    if isinstance(given, Source) or recipe is None:
+        return open_source(given)
     try:
-        return open_source(**recipe)
-    except TypeError:
-        raise ValueError(f"{os.fspath(path)} is no usable checkpoint: it names no files") from None
+        how = {key: value for key, value in recipe.items() if key not in ("data", "y")}
+        return open_source(**recipe) if given is None else open_source(given, **how)
+    except (AttributeError, TypeError) as error:
+        if given is not None:
+            raise
+        raise ValueError(f"{os.fspath(path)} is no usable checkpoint: it names no files") from error
 
 
 def _told(source: Source) -> str:
