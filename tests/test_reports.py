@@ -21,7 +21,8 @@ from numbaopt.experiments.reports import figures, page, plates, rates, report, s
 from numbaopt.experiments.reports.profiles import data_profile, first_hit, performance_profile
 from numbaopt.experiments.reports.ranks import ranks
 from numbaopt.experiments.reports.summary import Study, against_best
-from numbaopt.experiments.store import Header, Store
+from numbaopt.experiments.rows import Header
+from numbaopt.experiments.store import Store
 from numbaopt.plotting import STYLES, styles
 
 INF = np.inf

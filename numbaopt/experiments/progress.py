@@ -13,7 +13,8 @@ from ..status import NOT_FINITE
 from .build import build
 from .config import presentation, shown
 from .report import Table
-from .store import Row, Store
+from .rows import Row
+from .store import Store
 
 MOST_METHODS_SHOWN = 60  # settings in a table, best first where there are more
 KEYS = ("id", "status", "problem", "method", "settings", "seed", "fun", "seconds")
@@ -26,7 +27,7 @@ def as_object(row: Row) -> dict[str, Any]:
     --------
     >>> from numbaopt.experiments.jobs import Job
     >>> from numbaopt.experiments.progress import as_object
-    >>> from numbaopt.experiments.store import Row
+    >>> from numbaopt.experiments.rows import Row
     >>> row = Row("a1", "failed", "p", "Adam", {"lr": 0.1}, 0, {}, float("nan"), None, -1, "", 0, 0, float("nan"), 0.0,
     ...           {}, {}, "Traceback ...")
     >>> as_object(row)["fun"] is None, list(as_object(row))[:8]

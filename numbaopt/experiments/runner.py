@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import machine, progress
-from .budgets import BUDGETS
 from .build import build
 from .config import Study
 from .estimates import seconds_of
@@ -21,9 +20,10 @@ from .execute import LONG_SECONDS, Place, execute, timed
 from .jobs import Job, Outcome
 from .lock import Lock
 from .registry import PROBLEMS, check_named, load_plugins
+from .rows import Header, Row
 from .schedulers import Pool, pool
 from .schema import Batches, ExperimentError
-from .store import CHECKPOINTS, FILE, Header, Row, Store, check_places
+from .store import CHECKPOINTS, FILE, Store, check_places
 
 WORTH_PROCESSES = 10.0  # seconds of work: less is done before processes have started
 CHUNK = 64  # runs that are made by one call, at most
@@ -264,7 +264,7 @@ def chunks_of(jobs: Sequence[Job], seconds: dict[str, float], width: int) -> lis
     for job in jobs:
         spec = job.spec
         cls = PROBLEMS.get(spec["problem"].get("problem"))
-        alone = cls is None or issubclass(cls, Batches) or any(key in spec["options"] for key in BUDGETS)
+        alone = cls is None or issubclass(cls, Batches) or "max_seconds" in spec["options"]
         key = job.id if alone else json.dumps([spec["problem"], spec["method"].get("method"), spec["options"]])
         groups.setdefault(key, []).append(job)
     chunks = []

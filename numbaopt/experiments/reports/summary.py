@@ -15,8 +15,9 @@ from ...status import NOT_FINITE
 from ..build import is_random
 from ..config import presentation, shown
 from ..curves import TOLERANCES
+from ..rows import Header, Row
 from ..schema import ExperimentError
-from ..store import Header, Row, Store
+from ..store import Store
 from .profiles import first_hit
 from .statistics import Comparison, compare, fewest_pairs, holm, quantiles, signed_rank
 from .words import is_number, power_of_ten, settings_of
