@@ -8,6 +8,7 @@ in the file is ever executed: numbers are columns, text is JSON, arrays are plai
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import sqlite3
@@ -222,7 +223,8 @@ class Store:
     def header(self) -> Header:
         """What the study is."""
         with self._told():
-            told = {row["key"]: json.loads(row["value"]) for row in self.connection.execute("SELECT * FROM study")}
+            found = self.connection.execute("SELECT * FROM study").fetchall()
+        told = {row["key"]: json.loads(row["value"]) for row in found if row["key"] in Header._fields}
         told |= {name: tuple(told[name]) for name in ("problems", "methods")}
         return Header(**told)
 
@@ -266,6 +268,18 @@ class Store:
             found = self.connection.execute("SELECT columns, rows, numbers FROM curves JOIN runs ON run = position "
                                             "WHERE id = ?", [run_id]).fetchone()  # fmt: skip
         return {} if found is None else unpacked_of(found, self.path)
+
+    def optimum(self, spec: dict[str, Any]) -> tuple[str, float] | None:
+        """Where the optimum of a run's problem is from, and its value, if that was ever written down."""
+        with self._told():
+            found = self.connection.execute("SELECT value FROM study WHERE key = ?", [_optimum_of(spec)]).fetchone()
+        return None if found is None else tuple(json.loads(found["value"]))
+
+    def keep_optimum(self, spec: dict[str, Any], origin: str, value: float) -> None:
+        """Write an optimum down, for reports to come."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO study VALUES (?, ?)",
+                               [_optimum_of(spec), json.dumps([origin, value])])  # fmt: skip
 
     def waiting(self) -> list[Job]:
         """The jobs that are neither done nor failed, in order."""
@@ -336,6 +350,12 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _optimum_of(spec: dict[str, Any]) -> str:
+    """Under which key the optimum of a run's problem is written down: wherever its data lie."""
+    text = json.dumps([spec.get("problem"), spec.get("files")], sort_keys=True)
+    return f"optimum {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _declare(connection: sqlite3.Connection, header: Header, jobs: Iterable[Job]) -> int:

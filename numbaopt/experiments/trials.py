@@ -26,6 +26,7 @@ from .runner import Source, chunks_of
 from .schedulers import Pool
 from .spaces import Parameters
 from .store import TUNING, Store
+from .words import median
 
 IDLE = 20  # trials in a row that were there already: the space is used up
 
@@ -217,7 +218,7 @@ class Attempt:
         return None
 
     def _median(self, rows: Sequence[Row]) -> float:
-        return float(np.median([self.tuner.value(row) for row in rows]))
+        return median(self.tuner.value(row) for row in rows)
 
 
 class Proposals(Source):
