@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -25,7 +26,8 @@ OPTIONS = {
     "maxiter": None, "gtol": None, "ftol": 0.0, "xtol": 0.0, "batch_size": None, "epochs": None, "shuffle": True,
     "seed": 0, "history": True, "progress": False, "disp": False, "checkpoint": None, "jit": None, "accumulate": 1,
     "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "patience": None, "min_delta": 0.0,
-    "validation": None, "run": None, "lazy_update": False, "weight_norm": False,
+    "validation": None, "run": None, "lazy_update": False, "weight_norm": False, "f_target": None,
+    "max_evaluations": None, "max_seconds": None,
 }  # fmt: skip
 BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "lazy_update")
 
@@ -264,6 +266,24 @@ def count(name: str, value: Any, least: int = 0) -> int:
     if number < least or number > MAX_STEPS:
         raise ValueError(f"{name}={value!r} must be at least {least}")
     return number
+
+
+def target_of(settings: dict[str, Any]) -> float:
+    """The objective that is low enough; -inf where none is."""
+    given = settings["f_target"]
+    try:
+        target = -math.inf if given is None else float(given)
+    except (TypeError, ValueError):
+        raise TypeError(f"f_target={given!r} must be a number") from None
+    if math.isnan(target):
+        raise ValueError(f"f_target={given!r} must be a number")
+    return target
+
+
+def most_evaluations(settings: dict[str, Any], calls: int) -> float:
+    """After how many evaluations a run ends of which each calls the objective so often; inf where nobody says."""
+    given = settings["max_evaluations"]
+    return math.inf if given is None else float(-(-count("max_evaluations", given, 1) // calls))
 
 
 def nonnegative(name: str, value: Any) -> float:

@@ -22,7 +22,7 @@ from .optimizers.combined import MAKERS
 from .schedules import Plateau
 from .solvers import SOLVERS
 
-FORMAT = "numbaopt-checkpoint-4"
+FORMAT = "numbaopt-checkpoint-5"
 
 
 def describe(value: Any) -> Any:
@@ -120,7 +120,7 @@ def _are_settings(settings: dict[str, Any]) -> bool:
         return False
     if not (isinstance(settings.get("after"), list) and numbers("waited", 3, int, float)):
         return False
-    return (numbers("limits", 4, int, float) and type(settings["limits"][0]) is int
+    return (numbers("limits", 5, int, float) and type(settings["limits"][0]) is int
             and numbers("plateau", len(Plateau._fields), int, float) and type(settings.get("seconds")) is float
             and isinstance(settings.get("optimizer"), dict) and "model" in settings)  # fmt: skip
 

@@ -96,7 +96,8 @@ def tune_methods(file: Path, out: Path, effort: dict[str, Any], quiet: bool, lin
     """What ``numbaopt tune`` does; exit code 1 if a trial failed."""
     with told(out, again="the same command"):
         from .experiments import progress
-        from .experiments.tuning import Effort, as_object, tune
+        from .experiments.trials import Effort
+        from .experiments.tuning import as_object, tune
 
         show = progress.Quiet if quiet else progress.Lines if lines else progress.Trials
         found = tune(file, out, effort=Effort(**effort), show=show, **more)
@@ -307,6 +308,7 @@ else:
         data: Annotated[Path | None, typer.Option(help="Folder of data sets, or a file in the place of all.")] = None,
         plugin: Annotated[list[Path] | None, typer.Option(help="Python file with problems and rules of yours.")] = None,
         jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
+        scheduler: Scheduler = None,
         pruner: Annotated[str, typer.Option(help="Ends bad trials early: median, hyperband or none.")] = "median",
         seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
         quiet: Quiet = False,
@@ -318,7 +320,7 @@ else:
         done; 1: some trials failed; 2: something cannot be used; 130, 143: interrupted.
         """
         effort = {"trials": trials, "seconds": seconds, "evaluations": evaluations, "jobs": jobs, "pruner": pruner,
-                  "seed": seed}  # fmt: skip
+                  "seed": seed, "scheduler": scheduler}  # fmt: skip
         tune_methods(file, out or Path("runs") / f"{file.stem}-tuned", effort, quiet, lines, methods=method or (),
                      problems=problem or (), data=data, plugins=plugin or ())  # fmt: skip
 

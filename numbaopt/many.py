@@ -16,6 +16,7 @@ from .arguments import (
     settings_of,
     settle_rate,
     split_options,
+    target_of,
     unknowns,
     warn,
     wrong_bound,
@@ -61,15 +62,17 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     bounds : sequence of (low, high) or scipy.optimize.Bounds
         For all, or, as Bounds with arrays of shape (k, n), for each.  Starts outside are moved into them.
     options : dict
-        The fields of the method, ``maxiter``, ``gtol``, ``ftol``, ``xtol``, ``progress`` and ``jit``, as in `minimize`;
-        ``history``, as there but False if not given; ``path``: whether to keep the point of every row of the history
-        (where a search for a rate turns back, the point that it returns to).
+        The fields of the method, ``maxiter``, ``gtol``, ``ftol``, ``xtol``, ``f_target`` (also k numbers, one for
+        each), ``max_evaluations``, ``progress`` and ``jit``, as in `minimize`; ``history``, as there but False if not
+        given; ``path``: whether to keep the point of every row of the history (where a search for a rate turns back,
+        the point that it returns to).
 
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x`` (k, n), ``fun``, ``status``, ``success``, ``nit``, ``nfev`` (k,), and a ``message`` that counts; where
-        asked for, ``history`` and ``path``, lists of k.  A history's seconds are shares of what was solved together.
+        ``x`` (k, n), ``fun``, ``status``, ``success``, ``nit``, ``nfev``, ``reason`` (which tolerance or limit), all
+        (k,), and a ``message`` that counts; where asked for, ``history`` and ``path``, lists of k.  A history's seconds
+        are shares of what was solved together.
 
     Raises
     ------
@@ -109,7 +112,10 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
         warn(f"option {key!r} has no effect in minimize_many; it knows {', '.join(MANY_OPTIONS)}")
     settings = settings_of(opt, tol, options, starts.shape[1])
     if len(starts) == 0:
-        return result_of(starts, np.zeros(0), *np.zeros((3, 0), np.int64))
+        return result_of(starts, np.zeros(0), *np.zeros((4, 0), np.int64))
+    if options.get("f_target") is not None and hasattr(opt, "problem"):
+        raise ValueError(f"f_target is for objectives; method {method!r} is given residuals")
+    settings |= {"f_target": _targets(settings["f_target"], len(starts))}
     settings |= {"rows": _rows(options.get("history", path)), "path": path}
     box = (lower[0], upper[0]) if len(lower) else (np.zeros(0), np.zeros(0))
     jac = needed(opt, jac)
@@ -212,6 +218,14 @@ def _methods(method: Any, options: dict[str, Any], tol: float | None) -> tuple[l
     if other := next((i for i, kind in enumerate(kinds) if kind != kinds[0]), 0):
         raise ValueError(f"method: all must be of one class, but [0] is {opts[0]!r} and [{other}] is {opts[other]!r}")
     return opts, left
+
+
+def _targets(given: Any, size: int) -> np.ndarray:
+    """The objective that is low enough for all problems, (1,), or for each, (k,)."""
+    targets = np.ravel(given if np.ndim(given) else target_of({"f_target": given})).astype(float)
+    if targets.size not in (1, size) or np.ndim(given) > 1 or np.isnan(targets).any():
+        raise ValueError(f"f_target must be a number, or {size} of them, one for each problem; got {given!r}")
+    return targets
 
 
 def _rows(history: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from types import FunctionType
 
@@ -20,6 +21,7 @@ from .arguments import (
     count,
     further_args,
     limits_of,
+    most_evaluations,
     nonnegative,
     refuse_for_solvers,
     refuse_for_weight_norm,
@@ -29,6 +31,7 @@ from .arguments import (
     settle_rate,
     split_options,
     start_of,
+    target_of,
     unknowns,
     warn,
 )
@@ -38,11 +41,11 @@ from .optimizers.combined import in_steps
 from .optimizers.step import as_optimizer
 from .problems.function import Function, needed
 from .problems.weight_norm import WeightNorm
-from .result import display, hook_of, solved
+from .result import calls_of, display, hook_of, solved
 from .run import Batches, Driver, Hooks, Limits
 from .scipy_methods import SCIPY_METHODS, hand_on
 from .solvers import SOLVERS, choose, solver_of
-from .status import RUNNING, STEP_LIMIT, STOPPED
+from .status import AT_TARGET, CONVERGED, RUNNING, STEP_LIMIT, STOPPED
 
 MADE_OF_RULES = {"switch": "Switch(Adam(), SGD(), at=1000)", "lookahead": "Lookahead(Adam())"}
 
@@ -94,6 +97,12 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             Converged when no component of the (projected) gradient exceeds gtol (1e-5; 0 in minibatch training), or
             when for 10 steps in a row the objective changes by less than ``ftol * max(1, |fun|)``, or every unknown by
             less than ``xtol * max(1, |x|)``.
+        f_target : float
+            An objective that is low enough: the first step, or epoch of minibatches, that reaches it ends the run as
+            converged.
+        max_evaluations, max_seconds : int, float
+            The step, or epoch, that brings ``nfev`` there is the last (status 1); so is the one at which the seconds
+            that the history tells are used up, up to some milliseconds.
         batch_size, epochs, shuffle, seed
             Minibatch training of a model or FiniteSum: terms a step (None: all), passes over them (10), whether each
             pass takes a new random order, and the seed of those orders.
@@ -261,13 +270,16 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
         refuse_for_solvers(opt, settings)
     if settings["patience"] is not None and settings["history"] is False and settings["validation"] is None:
         raise ValueError("patience needs the objective of every epoch, which history=False spares, or a validation")
+    if settings["f_target"] is not None and batches is not None and not batches.whole:
+        raise ValueError("f_target needs the objective of every epoch, which history=False spares")
     if hasattr(opt, "ready"):
         opt = opt.ready(opt, problem)
     if settings["weight_norm"]:
         refuse_for_weight_norm(settings, lower.size > 0)
         problem = WeightNorm(problem)
         x0 = problem.start(x0)
-    limits = Limits(maxiter, nonnegative("gtol", gtol), *(nonnegative(key, settings[key]) for key in ("ftol", "xtol")))
+    limits = Limits(maxiter, nonnegative("gtol", gtol), *(nonnegative(key, settings[key]) for key in ("ftol", "xtol")),
+                    _seconds_of(settings))  # fmt: skip
     rows = HISTORY_ROWS if settings["history"] in (True, False) else count("history", settings["history"], 2)
     if lower.size:
         x0 = x0.clip(lower, upper)
@@ -293,6 +305,8 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     now.max_norm = 0.0 if settings["max_norm"] is None else nonnegative("max_norm", settings["max_norm"])
     now.keeps_best = settings["validation"] is None
     now.calm_steps = getattr(opt, "calm_steps", now.calm_steps)
+    now.f_target = target_of(settings)
+    now.max_evaluations = most_evaluations(settings, calls_of(problem, batches, average is not None))
     make_feasible(run)
     saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
     remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size, "after": after,
@@ -301,6 +315,10 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     if saved:
         remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
     return _drive(problem, opt, run, limits, batches, callback, settings, saved, remember)
+
+
+def _seconds_of(settings):
+    return math.inf if settings["max_seconds"] is None else nonnegative("max_seconds", settings["max_seconds"])
 
 
 def _drive(problem, opt, run, limits, batches, callback, settings, saved, remember):
@@ -345,8 +363,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     fun, args, jac, callback
         As in `numbaopt.minimize`: a checkpoint holds no functions and no data.
     options : dict
-        New limits (``maxiter``, ``epochs``), ``progress``, ``disp``, ``jit`` and ``checkpoint`` (by default the file
-        resumed from); all else goes on as it was.
+        New limits (``maxiter``, ``epochs``, ``f_target``, ``max_evaluations``, ``max_seconds``), ``progress``,
+        ``disp``, ``jit`` and ``checkpoint`` (by default the file resumed from); all else goes on as it was.
 
     Returns
     -------
@@ -372,7 +390,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     if "plan" in remember:
         raise ValueError(f"{os.fspath(path)} is the checkpoint of a stream: numbaopt.stream.resume goes on with it")
     options = dict(options or {})
-    usable = ("maxiter", "epochs", "progress", "disp", "jit", "checkpoint", "validation", "patience", "min_delta")
+    usable = ("maxiter", "epochs", "f_target", "max_evaluations", "max_seconds", "progress", "disp", "jit",
+              "checkpoint", "validation", "patience", "min_delta")  # fmt: skip
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
     problem = _problem_of(fun, jac, further_args(args), run.x.size,
@@ -394,8 +413,16 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
         limits = limits._replace(maxiter=int(run.now[0].origin) + more)
     if options.get("maxiter") is not None:
         limits = limits._replace(maxiter=count("maxiter", options["maxiter"]))
-    if run.now[0].status in (STEP_LIMIT, STOPPED):
-        run.now[0].status, run.now[0].reason = RUNNING, 0
+    now = run.now[0]
+    if options.get("max_seconds") is not None:
+        limits = limits._replace(max_seconds=_seconds_of(options))
+    if options.get("f_target") is not None:
+        now.f_target = target_of(options)
+    if options.get("max_evaluations") is not None:
+        now.max_evaluations = most_evaluations(options, calls_of(problem, batches, now.shown >= 0))
+    beyond = now.status == CONVERGED and now.reason == AT_TARGET and now.fun > now.f_target
+    if now.status in (STEP_LIMIT, STOPPED) or beyond:
+        now.status, now.reason = RUNNING, 0
     opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
     averages = rows_of_average(batches) if run.now[0].shown >= 0 else 0
     found = len(run.state) - averages, run.extra.size

@@ -13,7 +13,7 @@ import numpy as np
 from ._packed import Packed, count_words
 from ._schedule import rates
 from ._threads import workers
-from .arguments import count, nonnegative
+from .arguments import count, most_evaluations, nonnegative
 from .least_squares import STATUS, least_squares
 from .loops import many
 from .loops.state import RECORD, Run, new_run
@@ -22,12 +22,13 @@ from .problems.function import Function
 from .result import optimize_result
 from .run import Limits
 from .solvers import Job, solver_of
-from .status import CONVERGED, MESSAGES, RAISED, STOPPED
+from .status import CONVERGED, RAISED, STOPPED, message_of
 
 CHUNK_SECONDS = 0.01  # of problems that a thread takes at a time
 PIECE = 64  # steps of one problem between two looks at Ctrl-C
 FROM_SCIPYS = {theirs: ours for ours, theirs in STATUS.items()}
-MANY_OPTIONS = ("maxiter", "gtol", "ftol", "xtol", "history", "path", "progress", "jit")
+MANY_OPTIONS = ("maxiter", "gtol", "ftol", "xtol", "f_target", "max_evaluations", "history", "path", "progress",
+                "jit")  # fmt: skip
 
 
 def arguments_of(problem: int, args: tuple, which: tuple[bool, ...]) -> tuple:
@@ -52,18 +53,19 @@ class Pool:
         sizes = {solver_of(opt).sizes(opt, problem, None, len(lower) > 0) for opt in self.opts}
         if len(sizes) > 1:
             raise ValueError("method: all must need the same memory, such as the same number of pairs")
+        self.most_evaluations = most_evaluations(settings, 1 + problem.per_gradient)
         self.bounded, self.progress = len(lower) > 0, bool(settings["progress"])
         moving = np.array(list(self._moving(args, which)), np.int64).reshape(-1, 4).T
         places, bases, strides, lent = map(np.ascontiguousarray, moving)
         starts, lower, upper = (table.astype(self.dtype, copy=False) for table in (starts, lower, upper))
-        nit, nfev, records = np.zeros((3, self.size), np.int64)
+        nit, nfev, reason, records = np.zeros((4, self.size), np.int64)
         order = {name: k for k, name in enumerate(distinct)}
         kinds = np.resize([order[repr(opt)] for opt in opts], self.size).astype(np.int64)
         self.rows, path = settings["rows"], settings["path"] and settings["rows"] > 0
         kept = (self.size, self.rows + 1) if self.rows else (0, 0)
         self.tasks = many.Tasks(
             starts, lower, upper, starts.copy(), np.full(self.size, np.nan), np.full(self.size, STOPPED), nit, nfev,
-            kinds, records, np.zeros(kept, RECORD),
+            reason, settings["f_target"], kinds, records, np.zeros(kept, RECORD),
             np.zeros((*kept, starts.shape[1]) if path else (0, 0, 0), self.dtype), places, bases, strides, lent,
             self._run().now.view(np.int64), np.zeros(1, np.int64))  # fmt: skip
         self.packed = Packed(self.tasks, many.tasks_type(self.dtype))
@@ -77,6 +79,7 @@ class Pool:
         run = new_run(np.zeros(n, self.dtype), slots, bounds, bounds.copy(), self.rows or 2, self.tolerances[2] > 0,
                       extra)  # fmt: skip
         run.now[0].calm_steps = getattr(self.opt, "calm_steps", run.now[0].calm_steps)
+        run.now[0].max_evaluations = self.most_evaluations
         return run
 
     def _moving(self, args: tuple, which: tuple[bool, ...]):
@@ -170,16 +173,17 @@ class Pool:
         kept = {name: [rows[:size].copy() for rows, size in zip(table, tasks.records, strict=True)]
                 for name, table in (("history", tasks.histories), ("path", tasks.paths)) if len(table)}  # fmt: skip
         return result_of(tasks.x, tasks.fun, tasks.status, tasks.nit, tasks.nfev * (1 + self.problem.per_gradient),
-                       **kept)  # fmt: skip
+                         tasks.reason, **kept)  # fmt: skip
 
 
 def result_of(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray,
-              **kept: Any) -> Any:  # fmt: skip
-    told = [f"{np.count_nonzero(status == code):,} x {MESSAGES[code]}" for code in np.unique(status).tolist()]
+              reason: np.ndarray, **kept: Any) -> Any:  # fmt: skip
+    ends, times = np.unique(np.column_stack([status, reason]), axis=0, return_counts=True)
+    told = [f"{of:,} x {message_of(*end)}" for end, of in zip(ends.tolist(), times.tolist(), strict=True)]
     if RAISED in status:
         told.append(f"The first that raised is problem {np.argmax(status == RAISED)}; minimize alone tells what.")
     return optimize_result(x=x, fun=fun, status=status, success=status == CONVERGED, nit=nit, nfev=nfev,
-                           message=" ".join(told) or "There were no problems.", **kept)  # fmt: skip
+                           reason=reason, message=" ".join(told) or "There were no problems.", **kept)  # fmt: skip
 
 
 def _bar(total: int) -> Any:
@@ -195,10 +199,11 @@ def one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settin
     from scipy.optimize import Bounds
 
     k, (lower, upper) = len(starts), bounds
-    x, fun_values, numbers = starts.astype(float), np.full(k, np.nan), np.full((3, k), 0)
+    x, fun_values, numbers = starts.astype(float), np.full(k, np.nan), np.full((4, k), 0)
     numbers[0], kind = STOPPED, np.dtype(float)
     given = {key: options[key] for key in options if key in MANY_OPTIONS and key != "progress"}
     given["history"] = settings["rows"] or 2
+    targets = settings["f_target"]
     histories: list[np.ndarray] = [np.zeros(0, RECORD)] * k
     paths: list[np.ndarray] = [np.zeros((0, starts.shape[1]))] * k
 
@@ -213,6 +218,7 @@ def one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settin
             return found
         box = Bounds(low, high) if len(lower) else None
         points = [starts[i].clip(low, high)]
+        given["f_target"] = targets[i % len(targets)]
         found = minimize(fun, starts[i], mine, opt, jac, bounds=box, tol=tol, options=given,
                          callback=points.append if settings["path"] else None)  # fmt: skip
         histories[i] = found.history
@@ -229,12 +235,12 @@ def one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settin
                 except Exception:
                     numbers[0, i] = RAISED
                     continue
-            x[i], fun_values[i], numbers[:, i] = found.x, found.fun, (found.status, found.nit, found.nfev)
+            reason = int(found.run.now[0].reason) if "run" in found else 0
+            x[i], fun_values[i], numbers[:, i] = found.x, found.fun, (found.status, found.nit, found.nfev, reason)
             kind = found.x.dtype
     except KeyboardInterrupt as interrupt:
         interrupt.result = result_of(x, fun_values, *numbers)
         raise
-    kept = {"history": histories if settings["rows"] else None, "path": paths if settings["path"] else None}
-    status, nit, nfev = numbers
-    kept = {name: of for name, of in kept.items() if of is not None}
-    return result_of(x.astype(kind, copy=False), fun_values, status, nit, nfev, **kept)
+    kept: dict[str, Any] = {"history": histories} if settings["rows"] else {}
+    kept |= {"path": paths} if settings["path"] else {}
+    return result_of(x.astype(kind, copy=False), fun_values, *numbers, **kept)

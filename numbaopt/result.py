@@ -105,12 +105,16 @@ def result_of(driver: Driver, interrupted: bool = False):
     return optimize_result(**(told | driver.solver.told()))
 
 
-def _calls(driver: Any) -> int:
+def calls_of(problem: Any, batches: Any, averages: bool) -> int:
     """How often the objective is called for what a run counts as one evaluation."""
+    averaged = batches is None and averages  # an average is evaluated beside the iterates
+    return (1 + getattr(problem, "per_gradient", 0)) * (2 if averaged else 1)
+
+
+def _calls(driver: Any) -> int:
     if not hasattr(driver, "problem"):  # a stream, of whose problems there is one a chunk
         return 1
-    averaged = driver.batches is None and driver.now.shown >= 0  # which is evaluated beside the iterates
-    return (1 + getattr(driver.problem, "per_gradient", 0)) * (2 if averaged else 1)
+    return calls_of(driver.problem, driver.batches, driver.now.shown >= 0)
 
 
 def _first_rate(lr: Any) -> float:

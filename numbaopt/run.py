@@ -8,6 +8,7 @@ loops know no schedule.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +21,17 @@ from ._schedule import rates
 from .loops.state import Run
 from .schedules import Plateau, ReduceOnPlateau, plateau_of
 from .solvers import Job, solver_of
-from .status import CONVERGED, MESSAGES, NO_PROGRESS, NOT_FINITE, REASONS, RUNNING, STEP_LIMIT, STOPPED
+from .status import (
+    CONVERGED,
+    MESSAGES,
+    NO_PROGRESS,
+    NOT_FINITE,
+    OUT_OF_TIME,
+    RUNNING,
+    STEP_LIMIT,
+    STOPPED,
+    message_of,
+)
 
 SLICE_SECONDS = 0.02
 MAX_SLICE = 1 << 16  # steps
@@ -36,6 +47,7 @@ class Limits(NamedTuple):
     gtol: float
     ftol: float
     xtol: float
+    max_seconds: float = math.inf  # of its steps
 
 
 class Batches(NamedTuple):
@@ -104,7 +116,8 @@ class Driver:
     def solve(self) -> None:
         """Run until something ends the run."""
         now, hooks, saved = self.now, self.hooks, time.perf_counter()
-        size = _SLICES.get(self._kind, 1) if self._kind else 1
+        timed = math.isfinite(self.limits.max_seconds)
+        size = _SLICES.get(self._kind, 1) if self._kind and not timed else 1
         if hooks.checkpoint:
             self.save()  # a place that cannot be written to should be known before the work is done
         bar = _bar(self) if hooks.progress else None
@@ -115,6 +128,9 @@ class Driver:
                 fresh = False
             while now.status == RUNNING:
                 was = int(now.step)
+                if self.seconds >= self.limits.max_seconds:
+                    now.status, now.reason = STEP_LIMIT, OUT_OF_TIME
+                    break
                 steps = 0 if fresh else self._next(size, was)
                 if steps == 0 and not (now.awaiting and self.judges):
                     now.status = ended(self.run, self.opt)
@@ -125,6 +141,9 @@ class Driver:
                     size = min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
                 elif took > 2 * SLICE_SECONDS:
                     size = max(1, size // 2)
+                if timed:  # no longer than what is left
+                    left = max(0.0, self.limits.max_seconds - self.seconds)
+                    size = max(1, min(size, int(left * (now.step - was) / max(took, 1e-9))))
                 if self.looks and (now.step > was or fresh) and self.within_epoch == 0 and now.status == RUNNING:
                     self._look()
                     fresh = False
@@ -146,7 +165,7 @@ class Driver:
         finally:
             if bar is not None:
                 bar(None)
-        if self._kind:
+        if self._kind and not timed:
             if len(_SLICES) >= MAX_KINDS:
                 _SLICES.clear()
             _SLICES[self._kind] = size
@@ -278,10 +297,8 @@ class Driver:
     def message(self) -> str:
         """Why the run ended, in a sentence; with advice where it diverged."""
         now = self.now
-        if now.status == CONVERGED:
-            return REASONS[int(now.reason)]
-        if now.status == STEP_LIMIT and now.reason:
-            return REASONS[int(now.reason)]
+        if now.status == CONVERGED or (now.status == STEP_LIMIT and now.reason):
+            return message_of(int(now.status), int(now.reason))
         if now.status == STEP_LIMIT and self.batches is not None:
             epochs, begun = divmod(self.steps, self.batches.per_epoch)
             told = "1 epoch was done." if epochs == 1 else f"{epochs} epochs were done."

@@ -20,6 +20,8 @@ MESSAGES = {
     STOPPED: "Stopped by the callback.",
 }
 
+OUT_OF_EVALUATIONS, AT_TARGET, OUT_OF_TIME = 6, 8, 9  # among the reasons
+
 # What a converged run satisfied, or which limit ended one (the field ``reason`` of a run).
 REASONS = {
     1: "Converged: no component of the (projected) gradient exceeds gtol.",
@@ -29,7 +31,14 @@ REASONS = {
     4: "Converged: no progress for as many epochs as patience allows.",
     7: "Converged: the simplex is no larger than xatol, its objectives differ by no more than fatol.",
     6: "The limit on evaluations was reached before the tolerance.",
+    8: "The target was reached.",
+    9: "The time that max_seconds allows was used up before the tolerance was met.",
     11: "Converged: the last trial and a full step change the cost by less than ftol times the cost.",
     12: "Converged: the last trial and a full step are shorter than xtol times (xtol + the length of x).",
     13: "Converged: the last trial and a full step change cost and unknowns by less than ftol and xtol ask for.",
 }
+
+
+def message_of(status: int, reason: int) -> str:
+    """Why a run ended, in a sentence."""
+    return REASONS[reason] if reason and status in (CONVERGED, STEP_LIMIT) else MESSAGES[status]

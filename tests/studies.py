@@ -6,7 +6,8 @@ import naive
 import numpy as np
 
 from numbaopt.experiments.jobs import Job, Outcome
-from numbaopt.experiments.store import Header, Store
+from numbaopt.experiments.rows import Header
+from numbaopt.experiments.store import Store
 
 RULES = {"gradient descent": naive.sgd, "momentum": naive.momentum, "Nesterov": naive.nesterov,
          "AdaGrad": naive.adagrad, "RMSprop": naive.rmsprop, "Adam": naive.adam, "AMSGrad": naive.amsgrad,

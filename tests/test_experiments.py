@@ -403,7 +403,7 @@ class TestStudyCommands:
         assert self.invoke("resume", tmp_path / "out", "--quiet").output == ""
         again = self.invoke("run", file, "--out", tmp_path / "out").stdout
         assert "2 runs, 2 of them there already" in again
-        assert "gd (lr 10)" in again
+        assert "gd (lr = 10)" in again
 
     def test_what_is_no_study(self, tmp_path):
         for command in ("resume", "list", "export", "report"):

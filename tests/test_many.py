@@ -324,3 +324,35 @@ def test_levenberg_and_marquardt_want_residuals():
     np.testing.assert_allclose(one.x, 3.0)
     with pytest.raises(ValueError, match=r"x0 is infeasible: component 0 is 0\.0, not in"):
         no.least_squares(lambda x: x - 3.0, [0.0], bounds=(1, 5))
+
+
+class TestTargets:
+    def test_each_problem_ends_at_its_own_target(self):
+        starts, targets = np.random.default_rng(0).uniform(-2, 2, (5, 2)), np.array([1.0, 0.1, -1.0, np.inf, 1e-3])
+        how = {"method": no.Adam(lr=0.05), "jac": "forward", "tol": 0.0}
+        res = no.minimize_many(bowl, starts, **how, options={"maxiter": 200, "f_target": targets, "history": True})
+        for i, target in enumerate(targets):
+            alone = no.minimize(bowl, starts[i], **how, options={"maxiter": 200, "f_target": target})
+            assert (res.nit[i], res.fun[i], res.status[i]) == (alone.nit, alone.fun, alone.status)
+            assert alone.history.step[-1] == res.history[i]["step"][-1] == res.nit[i]
+        assert res.reason.tolist() == [8, 8, 0, 8, 8]
+        assert "4 x The target was reached" in res.message
+        same = no.minimize_many(bowl, starts, **how, options={"maxiter": 200, "f_target": 0.1})
+        assert (same.fun <= 0.1).all()
+
+    def test_without_compiled_code_too(self):
+        res = no.minimize_many(lambda x: float(x @ x), np.ones((2, 2)), method=no.SGD(lr=0.1), jac=lambda x: 2 * x,
+                               options={"f_target": [1.0, 0.1], "jit": False})  # fmt: skip
+        assert (res.fun <= [1.0, 0.1]).all()
+        assert res.reason.tolist() == [8, 8]
+
+    def test_evaluations(self):
+        res = no.minimize_many(bowl, np.ones((3, 2)), method=no.SGD(lr=1e-3), jac="forward", tol=0.0,
+                               options={"max_evaluations": 7})  # fmt: skip
+        assert res.nfev.tolist() == [7, 7, 7]
+        assert res.message == "3 x The limit on evaluations was reached before the tolerance."
+
+    @pytest.mark.parametrize("targets", [[1.0, 2.0], [[1.0]], np.nan, [np.nan] * 3])
+    def test_nonsense(self, targets):
+        with pytest.raises(ValueError, match="f_target"):
+            no.minimize_many(bowl, np.ones((3, 2)), method="adam", options={"f_target": targets})

@@ -1,10 +1,13 @@
 """What users bring: functions, rules, losses and problems from files on the command line and installed packages."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from files import written
 
 from numbaopt.experiments import ExperimentError, build, estimate, load, registry
+from numbaopt.experiments.build import Built
 from numbaopt.losses import LOSSES
 from numbaopt.optimizers._rule import OPTIMIZERS
 
@@ -170,6 +173,23 @@ class TestEstimate:
 
         assert told(50) > 3 * told(5)
         assert told(5, ", max_seconds = 1e-9") < told(5)
+
+    def test_one_slow_pass_is_not_the_estimate(self, tmp_path, monkeypatch):
+        from numbaopt.experiments import estimates
+
+        clock, taken = [0.0], iter([50.0, 0.03, 0.01, 9.0, 0.02, 0.01, 0.02, 0.02])
+
+        class Task:
+            fun = SimpleNamespace(n_terms=3)
+
+            def solved_by(self, *_):
+                clock[0] += next(taken)
+
+        monkeypatch.setattr(estimates.time, "perf_counter", lambda: clock[0])
+        assert estimates.time_passes(Built(Task(), None, {}), 4) == pytest.approx((0.03, 0.01, 9.0))
+        monkeypatch.setattr(estimates, "TIMED_SECONDS", 20.0)
+        taken = iter([50.0, 0.03, 0.01, 9.0, 0.02, 0.01, 0.02, 0.02])
+        assert estimates.time_passes(Built(Task(), None, {}), 4) == pytest.approx((0.02, 0.01, 9.0))
 
     def test_passes(self):
         from numbaopt.experiments.estimates import passes

@@ -14,14 +14,15 @@ import pytest
 import studies
 from scipy import stats
 
-from numbaopt.experiments import ExperimentError, progress
+from numbaopt.experiments import ExperimentError, progress, words
 from numbaopt.experiments.config import Output
 from numbaopt.experiments.jobs import Job, Outcome
-from numbaopt.experiments.reports import figures, page, plates, rates, report, statistics, summary, words
+from numbaopt.experiments.reports import figures, page, plates, rates, report, statistics, summary
 from numbaopt.experiments.reports.profiles import data_profile, first_hit, performance_profile
 from numbaopt.experiments.reports.ranks import ranks
 from numbaopt.experiments.reports.summary import Study, against_best
-from numbaopt.experiments.store import Header, Store
+from numbaopt.experiments.rows import Header
+from numbaopt.experiments.store import Store
 from numbaopt.plotting import STYLES, styles
 
 INF = np.inf
@@ -254,6 +255,37 @@ class TestSummary:
         assert (read(folder, build).problems[0].best, read(folder, build).problems[0].known) == (1.0, True)
         folder = stored(tmp_path / "t", [("p", "A", {}, 0, run([8.0, 0.5]))])
         assert (read(folder, build).problems[0].best, read(folder, build).problems[0].known) == (0.5, False)
+
+    def test_an_optimum_is_found_once(self, tmp_path, monkeypatch):
+        """A report that is made again takes the optimum of a model of data from the store, in any process."""
+        job = Job("p", "A", {}, 0, {"problem": {"problem": "linear_regression"}, "files": {},
+                                "method": {"method": "gd"}, "options": {}})  # fmt: skip
+        folder = tmp_path / "s"
+        with Store.create(folder, Header("Small", "small.toml", "text", ("p",), ("A",)), [job]) as store:
+            store.record(job.id, run([8.0, 2.0]))
+        solved = []
+
+        def build(spec):
+            def value(x):
+                return float(x[0])
+
+            class Model:
+                fun, domain, minima, about = SimpleNamespace(n_terms=3), None, np.empty((0, 2)), "a model"
+                reference = property(lambda self: solved.append(spec) or ("optimum", np.array([0.1])))
+
+            Model.value = staticmethod(value)
+            return SimpleNamespace(task=Model())
+
+        monkeypatch.setattr("numbaopt.experiments.reports.build", build)
+        monkeypatch.setattr("numbaopt.experiments.reports.check_named", lambda *_: None)
+        first = report(folder).read_bytes()
+        assert report(folder).read_bytes() == first
+        assert solved == [job.spec]
+        assert (read(folder, build).problems[0].best, read(folder, build).problems[0].known) == (0.1, True)
+        with Store.open(folder, write=True) as store:  # by whoever runs the study
+            store.declare(store.header, [job])
+            assert store.optimum(job.spec) == ("optimum", 0.1)
+            assert store.optimum({**job.spec, "files": {"t.csv": "0123"}}) is None
 
     def test_largest_table_without_a_hole(self, tmp_path):
         """C has run on one problem of three only: ranks are about A and B on all of them."""
@@ -619,7 +651,7 @@ class TestWords:
         assert words.number(value) == text
 
     @pytest.mark.parametrize(("seconds", "text"), [(1.5e-6, "1.5 µs"), (0.25, "250 ms"), (2.0, "2 s"),
-                                                   (90.0, "1.5 min"), (1e-9, "0.001 µs"), (INF, "–")])  # fmt: skip
+                                                   (90.0, "90 s"), (600.0, "10 min"), (1e5, "27.8 h"), (1e-9, "0.001 µs"), (INF, "–")])  # fmt: skip
     def test_times(self, seconds, text):
         assert words.duration(seconds) == text
 
@@ -643,4 +675,4 @@ def test_an_optimum_that_cannot_be_found_is_unknown():
         def reference(self):
             raise ValueError("boom")
 
-    assert summary._optimum(Raises(), 0.5) == (0.5, False)
+    assert summary._optimum(Raises(), lambda task: task.reference, 0.5) == (0.5, False)

@@ -320,3 +320,81 @@ def test_a_slice_that_ended_early_does_not_make_the_next_ones_long():
         no.minimize(fun, np.zeros(2), jac=fast, method="lbfgs")
         no.minimize(fun, np.zeros(2), jac=fast, method="lbfgs", callback=lambda x: None)
     assert max(driver._SLICES.values()) <= 16
+
+
+class TestLimits:
+    """What ends a run is looked at in its loop: no callback, the same steps."""
+
+    @pytest.mark.parametrize("method", ["adam", "lbfgs", "bfgs", "cg", "trust-ncg", "nelder-mead", "auto"])
+    def test_the_first_step_that_reaches_the_target_is_the_last(self, method):
+        x0, jac = np.array([-1.2, 1.0]), None if method == "nelder-mead" else rosen_grad
+        every = no.minimize(rosen, x0, method=method, jac=jac, options={"maxiter": 300}).history
+        target = float(every.fun[len(every) // 2])
+        res = no.minimize(rosen, x0, method=method, jac=jac, options={"maxiter": 300, "f_target": target})
+        first = int(np.argmax(every.fun <= target))
+        assert (res.nit, res.nfev, res.fun) == (every.step[first], every.nfev[first], every.fun[first])
+        assert (res.status, res.message) == (0, "The target was reached.")
+        np.testing.assert_array_equal(res.history.fun, every.fun[: first + 1])
+
+    def test_the_cost_of_a_target_is_exact_however_long_the_run(self):
+        options = {"lr": 1e-5, "maxiter": 10**6, "gtol": 0.0, "history": 10, "f_target": 1.0}
+        res = no.minimize(rosen, np.array([-1.2, 1.0]), method="adam", jac=rosen_grad, options=options)
+        before = no.minimize(rosen, np.array([-1.2, 1.0]), method="adam", jac=rosen_grad,
+                             options={**options, "f_target": None, "maxiter": res.nit - 1})  # fmt: skip
+        assert res.nit > 100_000
+        assert res.history.step[-1] == res.nit
+        assert res.fun <= 1.0 < before.fun
+
+    @pytest.mark.parametrize("method", ["newton", "sdca", "saga", "adam"])
+    def test_epochs_of_models_end_at_the_target_too(self, method):
+        X, _, y = table()
+        model = no.LinearModel(X, y, "logistic", l2=1e-2)
+        options = dict(epochs=40, **({"batch_size": 10, "lr": 0.01} if method == "adam" else {}))
+        every = no.minimize(model, method=method, options=options).history
+        target = float(every.fun[1:].min() + every.fun[0]) / 2
+        res = no.minimize(model, method=method, options=dict(options, f_target=target))
+        first = int(np.argmax(every.fun <= target))
+        assert (res.nit, res.fun, res.status) == (every.step[first], every.fun[first], 0)
+        assert res.message.startswith("The target was reached")
+
+    def test_evaluations_are_counted_as_nfev_counts_them(self):
+        x0 = np.array([-1.2, 1.0])
+        for jac, calls in ((rosen_grad, 1), ("2-point", 3)):
+            res = no.minimize(rosen, x0, method="bfgs", jac=jac, options={"max_evaluations": 20 * calls})
+            assert (res.status, res.message) == (1, "The limit on evaluations was reached before the tolerance.")
+            assert 20 * calls <= res.nfev < 25 * calls
+            assert res.history.nfev[-2] < 20 * calls
+
+    def test_seconds_end_a_run_and_are_told(self, tmp_path):
+        options = {"lr": 1e-9, "maxiter": 10**12, "gtol": 0.0, "max_seconds": 0.2, "checkpoint": tmp_path / "run.npz"}
+        res = no.minimize(rosen, np.array([-1.2, 1.0]), method="sgd", jac=rosen_grad, options=options)
+        assert (res.status, res.message[:28]) == (1, "The time that max_seconds al")
+        assert 0.2 <= res.history.seconds[-1] < 2.0
+        more = no.resume(tmp_path / "run.npz", rosen, jac=rosen_grad, options={"max_seconds": 0.4})
+        assert 0.4 <= more.history.seconds[-1] < 4.0
+        assert more.nit > res.nit
+
+    def test_a_run_at_its_target_goes_on_to_a_lower_one(self, tmp_path):
+        path, x0 = tmp_path / "run.npz", np.array([-1.2, 1.0])
+        options = {"lr": 0.01, "maxiter": 5000, "f_target": 1.0}
+        no.minimize(rosen, x0, method="adam", jac=rosen_grad, options=dict(options, checkpoint=path))
+        assert no.resume(path, rosen, jac=rosen_grad).fun > 0.9
+        lower = no.resume(path, rosen, jac=rosen_grad, options={"f_target": 0.1})
+        once = no.minimize(rosen, x0, method="adam", jac=rosen_grad, options=dict(options, f_target=0.1))
+        assert (lower.nit, lower.fun) == (once.nit, once.fun)
+
+    @pytest.mark.parametrize(("options", "error", "message"), [
+        ({"f_target": "low"}, TypeError, "f_target='low' must be a number"),
+        ({"f_target": np.nan}, ValueError, "f_target=nan must be a number"),
+        ({"max_evaluations": 0}, ValueError, "max_evaluations=0 must be at least 1"),
+        ({"max_seconds": -1}, ValueError, "max_seconds=-1 must be in"),
+    ])  # fmt: skip
+    def test_nonsense(self, options, error, message):
+        with pytest.raises(error, match=message):
+            no.minimize(rosen, np.ones(2), method="adam", jac=rosen_grad, options=options)
+
+    def test_nobody_knows_the_objective_of_epochs_that_are_not_judged(self):
+        X, _, y = table()
+        with pytest.raises(ValueError, match="f_target needs the objective of every epoch"):
+            no.minimize(no.LinearModel(X, y, "logistic"), method="adam",
+                        options={"batch_size": 10, "history": False, "f_target": 0.1})  # fmt: skip

@@ -12,7 +12,8 @@ from files import written
 from process import environment
 from test_runner import SLOW, STUDY, table
 
-from numbaopt.experiments import ExperimentError, How, Store, load, run, schedulers
+from numbaopt.experiments import Effort, ExperimentError, How, Store, load, run, schedulers, tune
+from numbaopt.experiments.execute import execute
 from numbaopt.experiments.progress import Quiet
 
 pytestmark = pytest.mark.process
@@ -66,6 +67,32 @@ def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(cluster, tm
     assert workers[0].wait(10) == -signal.SIGKILL
     assert len(busy) == 8
     assert table(tmp_path / "out") == table(tmp_path / "serial")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_cluster_tunes_though_a_worker_dies(cluster, tmp_path):
+    pytest.importorskip("optuna")
+    address, workers = cluster
+    file = written(tmp_path, "seeds = 2\n[methods]\ngd = { method = 'gd', lr = { low = 0.01, high = 1, scale = 'log' } "
+                             "}\n[problems.bowl]\nproblem = 'quadratic'\nstart = 'random'\nmaxiter = 50")  # fmt: skip
+    ended = []
+
+    class Killer(Quiet):
+        def finished(self, rows):
+            ended.extend(rows)
+            if len(ended) == 4:
+                workers[0].send_signal(signal.SIGKILL)
+
+    (tuned,) = tune(file, tmp_path / "out", effort=Effort(trials=12, scheduler=address), show=Killer)
+    assert workers[0].wait(10) == -signal.SIGKILL
+    assert sum(tuned.trials.values()) == 12
+    assert tuned.trials["failed"] == 0
+    with Store.open(tmp_path / "out") as store:
+        rows = store.runs()
+        assert store.counts() == {"waiting": 0, "running": 0, "done": len(ended), "failed": 0}
+    for row, (_, outcome) in zip(rows, execute([row.job for row in rows]), strict=True):
+        assert (row.fun, row.nit) == (outcome.fun, outcome.nit)
+    assert not any(row.pruned for row in rows)  # no worker elsewhere can see optuna's storage
 
 
 def test_no_scheduler(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The store of a study: runs are in it whole or not at all, whoever reads, and whatever becomes of the disk."""
 
 import contextlib
+import errno
 import os
 import resource
 import sqlite3
@@ -10,7 +11,8 @@ import pytest
 
 from numbaopt.experiments import ExperimentError
 from numbaopt.experiments.jobs import Job, Outcome
-from numbaopt.experiments.store import FILE, Header, Store
+from numbaopt.experiments.rows import Header
+from numbaopt.experiments.store import FILE, Store
 
 HEADER = Header("Small", "small.toml", 'title = "Small"', ("valley", "line"), ("Adam", "gd"))
 JOBS = [Job(problem, method, {"lr": lr}, seed, {"problem": problem, "method": method, "lr": lr})
@@ -126,6 +128,26 @@ class TestFaults:
         with pytest.raises(ExperimentError, match="already holds a study"):
             Store.create(tmp_path / "out", HEADER, JOBS[:1])
         assert (tmp_path / "out" / FILE).read_bytes() == before
+
+    def test_file_systems_without_hard_links(self, tmp_path, monkeypatch):
+        def link(*_):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", link)
+        with Store.create(tmp_path / "out", HEADER, JOBS) as store:
+            assert store.waiting() == JOBS
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [FILE]
+        with pytest.raises(ExperimentError, match="already holds a study"):
+            Store.create(tmp_path / "out", HEADER)
+
+        def late(*_):  # who comes first meanwhile wins
+            (tmp_path / "other" / FILE).write_bytes(b"first")
+            link()
+
+        monkeypatch.setattr(os, "link", late)
+        with pytest.raises(ExperimentError, match="file exists"):
+            Store.create(tmp_path / "other", HEADER, JOBS)
+        assert [path.read_bytes() for path in (tmp_path / "other").iterdir()] == [b"first"]
 
     def test_no_study(self, tmp_path):
         with pytest.raises(ExperimentError, match=r"holds no study: there is no study.sqlite"):

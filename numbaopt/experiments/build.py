@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from . import functions as _functions  # noqa: F401  fill the registry
 from . import problems as _problems  # noqa: F401
-from .budgets import BUDGETS, Budget
 from .data import digest, digests, locate
 from .methods import draws, is_rule, make
 from .registry import PROBLEMS, load_plugins
@@ -35,15 +34,12 @@ class Built(NamedTuple):
         With the start that the run's seed asks for.
     method : optimizer or "auto"
     options : dict
-        For `numbaopt.minimize`.
-    budget : Budget
-        What else ends it; ``callback=budget.watch()``.
+        For `numbaopt.minimize`; a rule's evaluations are its steps, so ``max_evaluations`` is a ``maxiter`` there.
     """
 
     task: Any
     method: Any
     options: dict[str, Any]
-    budget: Budget
 
 
 def build(spec: dict[str, Any]) -> Built:
@@ -69,21 +65,21 @@ def build(spec: dict[str, Any]) -> Built:
     if task.start is not None:
         task = dataclasses.replace(task, x0=task.start(spec["seed"]))
     optimizer, options = method_of(spec)
-    told, least = spec["options"], options.get("maxiter")
-    evaluations, target = told.get("max_evaluations"), told.get("target")
-    if evaluations is not None and is_rule(spec["method"]["method"].lower()):  # one a step, and one at the start
+    if "max_evaluations" in options and is_rule(spec["method"]["method"].lower()):  # one a step, and one at the start
         batches = options.get("batch_size") is not None
-        steps = max(evaluations - (not batches), 0)
-        options["maxiter"], evaluations = steps if least is None else min(steps, least), None
+        steps = max(options.pop("max_evaluations") - (not batches), 0)
+        options["maxiter"] = min(steps, options.get("maxiter", steps))
+    if (target := spec["options"].get("target")) is not None:
+        options["f_target"] = target
     if isinstance(target, dict):
         lowest, first = task.value(task.reference[1]), task.value(task.x0)
-        target = lowest + target["relative"] * (first - lowest)
-    return Built(task, optimizer, options, Budget(evaluations, told.get("max_seconds"), target))
+        options["f_target"] = lowest + target["relative"] * (first - lowest)
+    return Built(task, optimizer, options)
 
 
 def method_of(spec: dict[str, Any]) -> Method:
     """The optimizer of a spec and its options for `numbaopt.minimize`."""
-    options = {key: value for key, value in spec["options"].items() if key not in BUDGETS}
+    options = {key: value for key, value in spec["options"].items() if key != "target"}
     if issubclass(PROBLEMS[spec["problem"]["problem"]], Batches):
         options["seed"] = spec["seed"]
     return Method(make(spec["method"], "method", spec["seed"]), options)

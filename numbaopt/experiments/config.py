@@ -33,9 +33,11 @@ problem's own ``seed`` decides its data (noise, which rows are held out) and is 
 ``seeds``; only there a method may have its own.  What has nothing random in it runs once.
 
 ``maxiter``, ``epochs``, ``max_evaluations``, ``max_seconds`` and ``target`` (an objective, or ``{ relative = 1e-6 }``:
-of the way from start to minimum) end runs.  ``metrics`` of a problem chooses columns of its table; ``[output]`` says
-what is drawn: ``formats`` ("png", "svg", "pdf"), ``against`` ("step", "evaluation", "epoch", "second"), two
-``quantiles`` over seeds, and ``objective = [0.2, 0.7]``: objectives themselves, between these two, not what is left.
+of the way from start to minimum) end runs, of all methods alike: a problem's ``epochs`` are so many iterations of
+L-BFGS and its like.  What a method's table says comes before: ``L-BFGS = { method = "lbfgs", epochs = 1000 }`` has room
+to converge, as a reference.  ``metrics`` of a problem chooses columns of its table; ``[output]`` says what is drawn:
+``formats`` ("png", "svg", "pdf"), ``against`` ("step", "evaluation", "epoch", "second"), two ``quantiles`` over seeds,
+and ``objective = [0.2, 0.7]``: objectives themselves, between these two, not what is left.
 
 Names come from registries: nothing in a file is imported or evaluated (`registry`).
 """

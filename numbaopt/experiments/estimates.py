@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..arguments import EPOCHS, MAXITER
 from ..optimizers import Adam
@@ -12,19 +13,29 @@ from .build import Built, build
 from .config import Study
 from .jobs import Job
 from .methods import is_rule
+from .words import median
 
 STEPS = 2000  # of a function that are timed; of a model one pass
 LIKELY = 200  # iterations after which methods with line searches and the like have ended
-_COSTS: dict[str, float] = {}  # seconds, by problem and batch size
+TIMED, TIMED_SECONDS = 7, 0.3  # most passes that are timed after one that warms up; no further one begins later
+_COSTS: dict[str, Pass] = {}  # by problem and batch size
+
+
+class Pass(NamedTuple):
+    """Seconds of an epoch in batches, or of a step on the whole objective: median, least and most of those timed."""
+
+    median: float
+    least: float
+    most: float
 
 
 def estimate(study: Study) -> float:
     """Seconds that all runs take one after the other, at most: the runs that end early are not known.
 
-    On every problem a few steps of Adam, or an epoch for every batch size, are timed once compiled; all rules are taken
-    to cost as much, and methods that are no rules to end after 200 evaluations.  Left out are loading data, compiling
-    (a second or so for each rule, once a machine), and what batched runs and several cores save.  BLAS has one thread
-    meanwhile: products as small as a batch gain nothing from more.
+    On every problem some steps of Adam, or epochs for every batch size, are timed once compiled, and their median is
+    taken; all rules are taken to cost as much, and methods that are no rules to end after 200 evaluations.  Left out
+    are loading data, compiling (a second or so for each rule, once a machine), and what batched runs and several cores
+    save.  BLAS has one thread meanwhile: products as small as a batch gain nothing from more.
 
     Parameters
     ----------
@@ -62,13 +73,18 @@ def estimate(study: Study) -> float:
 
 def seconds_of(job: Job) -> float:
     """The same of one run; what a problem's passes take is measured once a process."""
+    return estimate_of(job).median
+
+
+def estimate_of(job: Job) -> Pass:
+    """The same of one run, by the median, the quickest and the slowest of the passes that were timed."""
     options, rule = job.spec["options"], is_rule(job.spec["method"]["method"].lower())
     batch = options.get("batch_size") if rule else None
     key = json.dumps([job.spec["problem"], job.spec["places"], job.spec["files"], batch], sort_keys=True)
     if key not in _COSTS:
-        _COSTS[key] = seconds_of_pass(build(job.spec), batch)
-    seconds = passes(options, batch, rule) * _COSTS[key]
-    return min(seconds, options.get("max_seconds", seconds))
+        _COSTS[key] = time_passes(build(job.spec), batch)
+    times = passes(options, batch, rule)
+    return Pass(*(min(times * seconds, options.get("max_seconds", math.inf)) for seconds in _COSTS[key]))
 
 
 def passes(options: dict[str, Any], batch: int | None, rule: bool) -> float:
@@ -79,8 +95,8 @@ def passes(options: dict[str, Any], batch: int | None, rule: bool) -> float:
     return float(min(limits, default=MAXITER) if rule else min([*limits, LIKELY]))
 
 
-def seconds_of_pass(built: Built, batch: int | None) -> float:
-    """The time of an epoch in batches, or of a step on the whole objective, machine code being there."""
+def time_passes(built: Built, batch: int | None) -> Pass:
+    """Time a few passes, machine code and data being there."""
     from threadpoolctl import threadpool_limits  # with scikit-learn
 
     task, model = built.task, hasattr(built.task.fun, "n_terms")
@@ -89,9 +105,11 @@ def seconds_of_pass(built: Built, batch: int | None) -> float:
     if batch is not None:
         options = {"epochs": 1, "batch_size": batch}
     rule: Any = Adam
+    times: list[float] = []
     with threadpool_limits(1, "blas"):
-        for _ in range(2):
+        task.solved_by(rule(lr=0.0), options)
+        while not times or (len(times) < TIMED and steps * sum(times) < TIMED_SECONDS):
             began = time.perf_counter()
             task.solved_by(rule(lr=0.0), options)
-            seconds = time.perf_counter() - began
-    return seconds / steps
+            times.append((time.perf_counter() - began) / steps)
+    return Pass(median(times), min(times), max(times))

@@ -21,16 +21,14 @@ import numba
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-from .. import checkpoint as checkpoints
 from ..many import minimize_many
 from ..minimize import resume
 from ..optimizers._program import parts_of
 from ..pool import MANY_OPTIONS
 from ..schedules import plateau_of
 from ..solvers import solver_of
-from ..status import MESSAGES, RAISED, STOPPED
+from ..status import RAISED, STOPPED, message_of
 from . import machine
-from .budgets import Budget
 from .build import Built, build
 from .curves import RECORDED, kept
 from .estimates import seconds_of
@@ -129,7 +127,7 @@ def timed(jobs: Sequence[Job], place: Place = Place()) -> Iterator[tuple[str, Ou
         with suppress(Exception):  # it will be told by the rounds
             built = build(job.spec)
             least = {"epochs": 1} if "epochs" in built.options else {"maxiter": 1}
-            _solve(built._replace(options={**built.options, **least}, budget=Budget()), None)
+            _solve(built._replace(options={**built.options, **least}), None)
     rounds = [[_attempt(job, place) for job in jobs] for _ in range(ROUNDS)]
     for job, *outcomes in zip(jobs, *rounds, strict=True):
         failed = [outcome for outcome in outcomes if outcome.status == "failed"]
@@ -141,14 +139,15 @@ def timed(jobs: Sequence[Job], place: Place = Place()) -> Iterator[tuple[str, Ou
 def _kind(job: Job, built: Built) -> Any:
     """Jobs of the same kind differ only in numbers; None where a run is made alone."""
     task, opt = built.task, built.method
-    if not isinstance(task.fun, Dispatcher) or built.budget != Budget() or not set(built.options) <= set(MANY_OPTIONS):
+    if not isinstance(task.fun, Dispatcher) or not set(built.options) <= set(MANY_OPTIONS):
         return None
     if isinstance(opt, str) or not hasattr(solver_of(opt), "settings_for") or plateau_of(opt.lr) is not None:
         return None
     parts = tuple(f"{type(part).__module__}.{type(part).__qualname__}" for part in parts_of(opt))
     sizes = {name: value for part in parts_of(opt) if hasattr(part, "solver") for name, value in part._asdict().items()}
     automatic = getattr(type(opt.lr), "automatic", False)
-    return json.dumps([job.spec["problem"], job.spec["places"], built.options, parts, automatic, sizes], default=repr)
+    same = {key: value for key, value in built.options.items() if key != "f_target"}
+    return json.dumps([job.spec["problem"], job.spec["places"], same, parts, automatic, sizes], default=repr)
 
 
 def _many(batch: list[tuple[Job, Built]], place: Place) -> dict[str, Outcome]:
@@ -159,7 +158,8 @@ def _many(batch: list[tuple[Job, Built]], place: Place) -> dict[str, Outcome]:
     starts = np.array([built.task.x0 for _, built in batch])
     try:
         with _heard(about):
-            options = {**first.options, "history": RECORDED, "path": starts.shape[1] == 2}
+            targets = [built.options.get("f_target", -np.inf) for _, built in batch]
+            options = {**first.options, "f_target": targets, "history": RECORDED, "path": starts.shape[1] == 2}
             result = minimize_many(task.fun, starts, task.args, False, methods, task.jac, options=options)
     except Exception:
         if len(batch) == 1:
@@ -172,7 +172,7 @@ def _many(batch: list[tuple[Job, Built]], place: Place) -> dict[str, Outcome]:
             continue
         one = {"x": result.x[i], "fun": float(result.fun[i]), "status": int(result.status[i]),
                "nit": int(result.nit[i]), "nfev": int(result.nfev[i])}  # fmt: skip
-        one |= {"message": MESSAGES[one["status"]], "history": result.history[i]}
+        one |= {"message": message_of(one["status"], int(result.reason[i])), "history": result.history[i]}
         path = result.path[i] if "path" in result else None
         found[job.id] = _done(one, built, about, path, float(result.history[i]["seconds"][-1]))
     return found
@@ -199,13 +199,9 @@ def _one(job: Job, built: Built, place: Place, watch: Watch | None = None) -> Ou
             saved = _checkpoint(job, built, place)
             result, seconds = _solve(built, saved, watch)
             path = _path(built, result) if len(result["x"]) == 2 else None
-        ended = built.budget.ended(result, seconds)
-        told = {**result, **({"message": f"The budget of {ended} was used up."} if ended else {})}
-        if ended == "target":
-            told["message"] = "The target was reached."
-        elif watch is not None and watch.message and result.status == STOPPED:
-            told["message"] = watch.message
-        return _done(told, built, about, path, seconds)
+        if watch is not None and watch.message and result.status == STOPPED:
+            result = {**result, "message": watch.message}
+        return _done(result, built, about, path, seconds)
     except OSError as error:
         if error.errno in NO_ROOM and place.folder is not None:
             what = (error.strerror or str(error)).lower()
@@ -217,34 +213,20 @@ def _one(job: Job, built: Built, place: Place, watch: Watch | None = None) -> Ou
 
 def _solve(built: Built, saved: Path | None, watch: Watch | None = None) -> tuple[Any, float]:
     """The result of a run and its seconds, those before an interruption included."""
-    task, budget = built.task, built.budget
+    task = built.task
     if saved is not None and saved.is_file():
         try:
-            spent = float(checkpoints.load(saved)[1]["seconds"])
-            left = budget._replace(seconds=None if budget.seconds is None else max(0.0, budget.seconds - spent))
-            result = resume(saved, task.fun, task.args, task.jac, _both(left.watch(), watch))
+            result = resume(saved, task.fun, task.args, task.jac, watch)
             return result, float(result.history["seconds"][-1])
         except ValueError:  # of another version, or damaged: from the start
             saved.unlink()
     checkpoint = {} if saved is None else {"checkpoint": saved}
     begin = time.perf_counter()
     options = {**built.options, "history": RECORDED, **checkpoint}
-    result = task.solved_by(built.method, options, _both(budget.watch(), watch))
+    result = task.solved_by(built.method, options, watch)
     spent = time.perf_counter() - begin
     history = result.get("history")
     return result, spent if history is None or not len(history) else float(history["seconds"][-1])
-
-
-def _both(budget: Any, watch: Watch | None) -> Any:
-    """One callback in the place of two, of which each may be missing."""
-    if budget is None or watch is None:
-        return budget or watch
-
-    def callback(intermediate_result: Any) -> None:
-        budget(intermediate_result)
-        watch(intermediate_result)
-
-    return callback
 
 
 def _checkpoint(job: Job, built: Built, place: Place) -> Path | None:
@@ -268,8 +250,8 @@ def _path(built: Built, result: Any) -> np.ndarray | None:
     def keep(intermediate_result: Any) -> None:
         points[intermediate_result.nit] = intermediate_result.x
 
-    most = {"maxiter": int(result["nit"])}
-    built.task.solved_by(built.method, {**built.options, "history": 2, **most}, keep)
+    same = {"maxiter": int(result["nit"]), "max_seconds": None, "history": 2}
+    built.task.solved_by(built.method, {**built.options, **same}, keep)
     steps = result["history"]["step"]
     return np.array([points[step] for step in steps]) if set(steps.tolist()) <= set(points) else None
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import write_atomically
+from .rows import Row
 from .schema import ExperimentError
-from .store import Row, Store
+from .store import Store
 
 PLAIN = ("id", "status", "problem", "method", "seed", "fun", "seconds", "nit", "nfev", "epochs", "code", "message")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +12,9 @@ from ..status import NOT_FINITE
 from .build import build
 from .config import presentation, shown
 from .report import Table
-from .store import Row, Store
+from .rows import Row
+from .store import Store
+from .words import median, settings_of
 
 MOST_METHODS_SHOWN = 60  # settings in a table, best first where there are more
 KEYS = ("id", "status", "problem", "method", "settings", "seed", "fun", "seconds")
@@ -26,7 +27,7 @@ def as_object(row: Row) -> dict[str, Any]:
     --------
     >>> from numbaopt.experiments.jobs import Job
     >>> from numbaopt.experiments.progress import as_object
-    >>> from numbaopt.experiments.store import Row
+    >>> from numbaopt.experiments.rows import Row
     >>> row = Row("a1", "failed", "p", "Adam", {"lr": 0.1}, 0, {}, float("nan"), None, -1, "", 0, 0, float("nan"), 0.0,
     ...           {}, {}, "Traceback ...")
     >>> as_object(row)["fun"] is None, list(as_object(row))[:8]
@@ -183,8 +184,8 @@ def table(store: Store, problem: str, echo: Callable[[str], Any] = print) -> Non
     counts = {method: sum(other == method for other, _ in settings) for method, _ in settings}
     order = list(settings)
     if len(order) > MOST_METHODS_SHOWN:
-        order = sorted(order, key=lambda key: _median(settings[key], lambda row: row.fun))[:MOST_METHODS_SHOWN]
-    labels = {key: f"{key[0]} ({_told(json.loads(key[1]))})" if counts[key[0]] > 1 else key[0] for key in order}
+        order = sorted(order, key=lambda key: median(row.fun for row in settings[key]))[:MOST_METHODS_SHOWN]
+    labels = {key: f"{key[0]} ({settings_of(json.loads(key[1]))})" if counts[key[0]] > 1 else key[0] for key in order}
     title, name, known, unknowns, on_data = _problem(rows)
     several = max(len(of) for of in settings.values())
     values = {key: _values(settings[key], unknowns if several == 1 else (), on_data) for key in order}
@@ -234,11 +235,11 @@ def _values(rows: Sequence[Row], unknowns: Sequence[str], on_data: bool) -> dict
         return values
     if unknowns and done[0].x is not None:
         values |= dict(zip(unknowns, map(float, done[0].x), strict=False))
-    values["objective"] = _median(done, lambda row: row.fun)
+    values["objective"] = median(row.fun for row in done)
     for name in done[0].metrics:
-        values[name] = _median(done, lambda row, name=name: row.metrics.get(name, math.nan))
-    steps = _median(done, lambda row: row.epochs if on_data else row.nit)
-    unit = _median(done, lambda row: row.seconds / max(1.0, row.epochs if on_data else row.nit))
+        values[name] = median(row.metrics.get(name, math.nan) for row in done)
+    steps = median((row.epochs if on_data else row.nit) for row in done)
+    unit = median(row.seconds / max(1.0, row.epochs if on_data else row.nit) for row in done)
     if math.isfinite(steps):
         values |= {"epochs": round(steps), "ms/epoch": 1e3 * unit} if on_data else \
                   {"steps": round(steps), "us/step": 1e6 * unit}  # fmt: skip
@@ -251,20 +252,3 @@ def _note(rows: Sequence[Row]) -> str:
     diverged = sum(row.status == "done" and row.code == NOT_FINITE for row in rows)
     told = [("failed", failed), ("diverged", diverged)]
     return ", ".join(what if len(rows) == 1 else f"{number} {what}" for what, number in told if number)
-
-
-def _told(settings: dict[str, Any]) -> str:
-    """Settings in short."""
-    def short(value: Any) -> str:
-        if isinstance(value, dict):
-            return _told(value)
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    return ", ".join(f"{name} {short(value)}" for name, value in settings.items())
-
-
-def _median(rows: Sequence[Row], value: Callable[[Row], float]) -> float:
-    """The median, where what is no number is worse than any; nan where there is none."""
-    numbers = [number if math.isfinite(number := float(value(row))) else math.inf for row in rows]
-    middle = statistics.median(numbers) if numbers else math.nan
-    return middle if math.isfinite(middle) else math.nan

@@ -12,18 +12,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import machine, progress
-from .budgets import BUDGETS
 from .build import build
 from .config import Study
-from .estimates import seconds_of
+from .estimates import estimate_of, seconds_of
 from .execute import LONG_SECONDS, Place, execute, timed
 from .jobs import Job, Outcome
 from .lock import Lock
 from .registry import PROBLEMS, check_named, load_plugins
+from .rows import Header, Row
 from .schedulers import Pool, pool
 from .schema import Batches, ExperimentError
-from .store import CHECKPOINTS, FILE, Header, Row, Store, check_places
+from .store import CHECKPOINTS, FILE, Store, check_places
+from .words import duration
 
 WORTH_PROCESSES = 10.0  # seconds of work: less is done before processes have started
 CHUNK = 64  # runs that are made by one call, at most
@@ -201,7 +204,7 @@ def _go(store: Store, out: Path, how: How, screen: progress.Quiet, seconds: dict
     with checkpoints(out, waiting) as folder:
         work = sum(seconds.get(job.id, 0.0) for job in waiting)
         jobs = how.jobs or _worth(work, len(waiting), how)
-        screen.begin(len(waiting), _plan(store, waiting, work, jobs, how))
+        screen.begin(len(waiting), _plan(store, waiting, seconds, jobs, how))
         try:
             if how.timing:
                 _time(store, waiting, Place(None, 1, commit), screen)
@@ -228,7 +231,7 @@ def _worth(work: float, runs: int, how: How) -> int:
     return max(1, min(cores, runs)) if work > WORTH_PROCESSES and not how.timing else 1
 
 
-def _plan(store: Store, waiting: Sequence[Job], work: float, jobs: int, how: How) -> str:
+def _plan(store: Store, waiting: Sequence[Job], known: dict[str, float], jobs: int, how: How) -> str:
     """How many runs there are, where they are made, and how long that may take."""
     counts = store.counts()
     total, there = sum(counts.values()), counts["done"] + counts["failed"]
@@ -239,23 +242,10 @@ def _plan(store: Store, waiting: Sequence[Job], work: float, jobs: int, how: How
         return f"{plan}, one at a time"
     if how.scheduler not in (None, "local"):
         return f"{plan}, by {how.scheduler}"
-    seconds = (work + SECONDS_A_RUN * len(waiting)) / jobs
+    work = np.array([estimate_of(job)[1:] for job in waiting if job.id in known]).reshape(-1, 2).sum(axis=0)
+    ends = dict.fromkeys(duration(seconds) for seconds in (work + SECONDS_A_RUN * len(waiting)) / jobs)
     where = f" in {jobs} processes" if jobs > 1 else ""
-    return f"{plan}{where}, at most about {duration(seconds)} and what there is to compile"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    Examples
-    --------
-    >>> from numbaopt.experiments.runner import duration
-    >>> duration(0.2), duration(95), duration(5400), duration(1e6)
-    ('1 s', '95 s', '90 min', '278 h')
-    """
-    if seconds < 120:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{round(seconds / 3600)} h"
+    return f"{plan}{where}, at most about {' to '.join(ends)} and what there is to compile"
 
 
 def chunks_of(jobs: Sequence[Job], seconds: dict[str, float], width: int) -> list[list[Job]]:
@@ -264,7 +254,7 @@ def chunks_of(jobs: Sequence[Job], seconds: dict[str, float], width: int) -> lis
     for job in jobs:
         spec = job.spec
         cls = PROBLEMS.get(spec["problem"].get("problem"))
-        alone = cls is None or issubclass(cls, Batches) or any(key in spec["options"] for key in BUDGETS)
+        alone = cls is None or issubclass(cls, Batches) or "max_seconds" in spec["options"]
         key = job.id if alone else json.dumps([spec["problem"], spec["method"].get("method"), spec["options"]])
         groups.setdefault(key, []).append(job)
     chunks = []

@@ -31,7 +31,7 @@ class Relative(Strict):
 
 
 class Limits(Strict):
-    """Options of a run on every objective: those of `numbaopt.minimize`, and budgets (see `budgets`).
+    """Options of a run on every objective: those of `numbaopt.minimize`, and a ``target``.
 
     A problem adds its own fields, says what it can judge (``metrics``) and whether it is a ``linear`` model.
     """

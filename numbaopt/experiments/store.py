@@ -7,18 +7,20 @@ in the file is ever executed: numbers are columns, text is JSON, arrays are plai
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .jobs import PRUNED, Job, Outcome
+from .jobs import Job, Outcome
+from .rows import OUTCOME, Header, Row, columns_of, packed_of, row_of, unpacked_of
 from .schema import ExperimentError
 
 FILE, LOCK, CHECKPOINTS = "study.sqlite", "study.lock", "checkpoints"  # in the folder of a study
@@ -26,8 +28,7 @@ TUNING = "tuning.sqlite"  # optuna's, of trials
 FORMAT = 1
 APPLICATION = int.from_bytes(b"nbop", "big")  # what SQLite's header says the file is for
 BUSY_SECONDS = 60.0
-LARGEST_CURVE = 1 << 31  # bytes that a stored curve may grow to when it is unpacked
-FLOAT = np.dtype("<f8")
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of file systems such as exFAT
 SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE runs (
@@ -40,60 +41,6 @@ CREATE INDEX by_status ON runs (status);
 CREATE TABLE curves (run INTEGER PRIMARY KEY REFERENCES runs (position) ON DELETE CASCADE, columns TEXT NOT NULL,
     rows INTEGER NOT NULL, numbers BLOB NOT NULL);
 """
-
-
-class Header(NamedTuple):
-    """What a study is, beside its runs: labels stand in the order in which they should be shown."""
-
-    title: str
-    file: str  # the name of the TOML file
-    source: str  # its text
-    problems: tuple[str, ...]
-    methods: tuple[str, ...]
-    command: str = ""  # that made the runs, where it was not ``numbaopt run``
-    commit: str = ""  # of git, that the file was in
-
-
-class Row(NamedTuple):
-    """A run as it is stored: a `Job` and, where it is done or failed, its `Outcome` but for the curve.
-
-    Numbers that there are not (yet) are nan, -1 (``code``) or 0 (``nit``, ``nfev``), texts and dicts empty, ``x`` None.
-    """
-
-    id: str
-    status: str
-    problem: str
-    method: str
-    settings: dict[str, Any]
-    seed: int
-    spec: dict[str, Any]
-    fun: float
-    x: np.ndarray | None
-    code: int
-    message: str
-    nit: int
-    nfev: int
-    epochs: float
-    seconds: float
-    metrics: dict[str, float]
-    about: dict[str, Any]
-    error: str
-
-    @property
-    def job(self) -> Job:
-        """What was asked."""
-        return Job(self.problem, self.method, self.settings, self.seed, self.spec)
-
-    @property
-    def pruned(self) -> bool:
-        """Whether tuning ended it early."""
-        return self.message.startswith(PRUNED)
-
-
-JSONS = ("settings", "spec", "metrics", "about")
-MISSING: dict[str, Any] = {"fun": np.nan, "epochs": np.nan, "seconds": np.nan, "code": -1, "nit": 0, "nfev": 0,
-                           "message": "", "error": "", "metrics": "{}", "about": "{}"}  # fmt: skip
-OUTCOME = tuple(name for name in Row._fields if name in Outcome._fields)
 FILTERS = ("id", "status", "problem", "method", "seed")
 SELECT = f"SELECT {', '.join(Row._fields)} FROM runs WHERE "  # noqa: S608  names of our own
 RECORD = f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in OUTCOME)} WHERE position = :at"  # noqa: S608
@@ -108,7 +55,8 @@ class Store:
     --------
     >>> import tempfile
     >>> from numbaopt.experiments.jobs import Job, Outcome
-    >>> from numbaopt.experiments.store import Header, Store
+    >>> from numbaopt.experiments.rows import Header
+    >>> from numbaopt.experiments.store import Store
     >>> folder = tempfile.mkdtemp()
     >>> job = Job("valley", "Adam", {"lr": 0.1}, 0, {"problem": "rosenbrock"})
     >>> with Store.create(folder, Header("Small", "small.toml", "", ("valley",), ("Adam",)), [job]) as store:
@@ -152,7 +100,7 @@ class Store:
                     connection.execute("COMMIT")
                 finally:
                     connection.close()
-            os.link(part, path)  # unlike a move, it fails where there is one
+            _put(part, path)
         except OSError as error:
             raise ExperimentError(f"{path}: {(error.strerror or str(error)).lower()}") from None
         finally:
@@ -257,7 +205,7 @@ class Store:
 
     def record_all(self, outcomes: Iterable[tuple[str, Outcome]]) -> None:
         """`record` several runs that were finished together: all or none."""
-        told = [(name, _columns(outcome), _packed(outcome.curve) if outcome.curve else None)
+        told = [(name, columns_of(outcome), packed_of(outcome.curve) if outcome.curve else None)
                 for name, outcome in outcomes]  # fmt: skip
         with self._transaction() as connection:
             for name, values, curve in told:
@@ -275,7 +223,8 @@ class Store:
     def header(self) -> Header:
         """What the study is."""
         with self._told():
-            told = {row["key"]: json.loads(row["value"]) for row in self.connection.execute("SELECT * FROM study")}
+            found = self.connection.execute("SELECT * FROM study").fetchall()
+        told = {row["key"]: json.loads(row["value"]) for row in found if row["key"] in Header._fields}
         told |= {name: tuple(told[name]) for name in ("problems", "methods")}
         return Header(**told)
 
@@ -296,7 +245,7 @@ class Store:
             values += chosen
         with self._told():
             found = self.connection.execute(f"{SELECT} 1{where} ORDER BY position", values)
-            return [_from_row(row) for row in found]
+            return [row_of(row) for row in found]
 
     def run(self, run_id: str) -> Row:
         """The run whose id begins with ``run_id``.
@@ -311,14 +260,26 @@ class Store:
         if len(found) != 1 or not run_id:
             what = "several runs have ids that begin" if found else "no run has an id that begins"
             raise ExperimentError(f"{self.path}: {what} with {run_id!r}")
-        return _from_row(found[0])
+        return row_of(found[0])
 
     def curve(self, run_id: str) -> dict[str, np.ndarray]:
         """The curve of a run by its whole id: columns of one length, none where there is no curve."""
         with self._told():
             found = self.connection.execute("SELECT columns, rows, numbers FROM curves JOIN runs ON run = position "
                                             "WHERE id = ?", [run_id]).fetchone()  # fmt: skip
-        return {} if found is None else _unpacked(found, self.path)
+        return {} if found is None else unpacked_of(found, self.path)
+
+    def optimum(self, spec: dict[str, Any]) -> tuple[str, float] | None:
+        """Where the optimum of a run's problem is from, and its value, if that was ever written down."""
+        with self._told():
+            found = self.connection.execute("SELECT value FROM study WHERE key = ?", [_optimum_of(spec)]).fetchone()
+        return None if found is None else tuple(json.loads(found["value"]))
+
+    def keep_optimum(self, spec: dict[str, Any], origin: str, value: float) -> None:
+        """Write an optimum down, for reports to come."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO study VALUES (?, ?)",
+                               [_optimum_of(spec), json.dumps([origin, value])])  # fmt: skip
 
     def waiting(self) -> list[Job]:
         """The jobs that are neither done nor failed, in order."""
@@ -369,6 +330,18 @@ def check_places(folder: Path) -> None:
         raise ExperimentError(f"{folder} is not a folder")
 
 
+def _put(part: Path, path: Path) -> None:
+    """Give a whole file its name, which nothing may have."""
+    try:
+        os.link(part, path)  # unlike a move, it fails where there is one
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if path.exists():  # others who come now do not hold the folder's lock
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(part, path)
+
+
 def sync_folder(folder: Path) -> None:
     """Let new names in a folder survive a loss of power, where the system can do it."""
     with suppress(OSError):
@@ -377,6 +350,12 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _optimum_of(spec: dict[str, Any]) -> str:
+    """Under which key the optimum of a run's problem is written down: wherever its data lie."""
+    text = json.dumps([spec.get("problem"), spec.get("files")], sort_keys=True)
+    return f"optimum {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _declare(connection: sqlite3.Connection, header: Header, jobs: Iterable[Job]) -> int:
@@ -395,42 +374,6 @@ def _add(connection: sqlite3.Connection, jobs: Iterable[Job]) -> int:
     )  # fmt: skip
     (after,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()
     return int(after - before)
-
-
-def _from_row(row: sqlite3.Row) -> Row:
-    told: dict[str, Any] = {name: MISSING.get(name) if value is None else value for name, value in dict(row).items()}
-    told |= {name: json.loads(told[name]) for name in JSONS}
-    told["x"] = None if told["x"] is None else np.frombuffer(told["x"], FLOAT)
-    return Row(**told)
-
-
-def _columns(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as SQLite takes it: but for its curve."""
-    values = {name: getattr(outcome, name) for name in OUTCOME}
-    values["x"] = None if outcome.x is None else np.ascontiguousarray(outcome.x, FLOAT).tobytes()
-    values |= {name: json.dumps(values[name]) for name in JSONS if name in values}
-    values |= {name: int(values[name]) for name in ("code", "nit", "nfev")}
-    return values | {name: float(values[name]) for name in ("fun", "epochs", "seconds")}
-
-
-def _packed(curve: dict[str, Any]) -> tuple[str, int, bytes]:
-    """Names, length and compressed numbers of a curve, column after column."""
-    table = np.array([np.asarray(column, FLOAT) for column in curve.values()])
-    if table.ndim != 2:
-        raise ValueError(f"columns of a curve must be vectors, not of shape {table.shape[1:]}")
-    return json.dumps(list(curve)), table.shape[1], zlib.compress(table.tobytes(), 6)
-
-
-def _unpacked(row: sqlite3.Row, path: Path) -> dict[str, np.ndarray]:
-    names = json.loads(row["columns"])
-    size = len(names) * row["rows"] * FLOAT.itemsize
-    try:
-        if not 0 <= size <= LARGEST_CURVE:
-            raise ValueError
-        table = np.frombuffer(zlib.decompressobj().decompress(row["numbers"], size + 1), FLOAT)
-        return dict(zip(names, table.reshape(len(names), row["rows"]), strict=True))
-    except (zlib.error, ValueError):
-        raise ExperimentError(f"{path}: a curve in it is damaged") from None
 
 
 @contextmanager

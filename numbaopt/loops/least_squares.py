@@ -17,9 +17,8 @@ import numpy as np
 from numba import types
 
 from .._jit import invoke, jit, jit_inside, pointer, pointer_to, precompile
-from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING, STEP_LIMIT
+from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING, STEP_LIMIT
 from .descent import floats
-from .line_search import OUT_OF_EVALUATIONS
 from .state import clipped, judge, larger, open_run
 
 # ``residuals(x, work, r, J, n, m, wanted, data)``: the m residuals at x into r; or, where a Jacobian is wanted and r

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .._jit import invoke_value, jit, jit_inside, pointer
-from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING, STEP_LIMIT
+from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING, STEP_LIMIT
 from .descent import floats
 from .state import clipped, inlined, judge, larger, open_run
 
@@ -32,7 +32,6 @@ STALL, PATIENCE = 0.9, 20  # steps in vain: no lower objective, no gradient belo
 GROWTH = (1.1, 9.0)  # of a step without an upper end, in parts of the last one
 EDGE = 0.1  # of a bracket, that a new length keeps away from its ends
 FLAT = 2.2e-16  # the cosine between a step and the change of the gradient, up to which nothing is learnt from it
-OUT_OF_EVALUATIONS = 6  # see status.py
 
 
 @jit_inside

@@ -31,9 +31,11 @@ class Tasks(NamedTuple):
     upper: np.ndarray
     x: np.ndarray  # (k, n)
     fun: np.ndarray  # (k,)
-    status: np.ndarray  # (k,) int64, as are the next two
+    status: np.ndarray  # (k,) int64, as are the next three
     nit: np.ndarray
     nfev: np.ndarray
+    reason: np.ndarray
+    targets: np.ndarray  # (k,) or (1,): the objective that is low enough
     kinds: np.ndarray  # which of the settings are those of a problem
     records: np.ndarray  # rows of the history in use
     histories: np.ndarray  # (k, rows) of RECORD, (0, 0) where nobody asks
@@ -49,8 +51,9 @@ class Tasks(NamedTuple):
 @functools.cache
 def tasks_type(dtype: np.dtype) -> types.Type:
     """Numba's type of `Tasks` whose unknowns have ``dtype``."""
-    tables, whole, rows = [array(dtype, 2)] * 4, array(np.int64), array(RECORD, 2)
-    return types.NamedTuple([*tables, array(np.float64), *[whole] * 5, rows, array(dtype, 3), *[whole] * 6], Tasks)
+    tables, floats, whole = [array(dtype, 2)] * 4, array(np.float64), array(np.int64)
+    return types.NamedTuple([*tables, floats, *[whole] * 4, floats, *[whole] * 2, array(RECORD, 2), array(dtype, 3),
+                             *[whole] * 6], Tasks)  # fmt: skip
 
 
 @inlined
@@ -122,6 +125,7 @@ def compiled(dtype: np.dtype) -> Any:
             if keeps_path:
                 for j in range(n):
                     tasks.paths[i, 0, j] = mine.x[j]
+            current.f_target = tasks.targets[i if tasks.targets.size > 1 else 0]
             while True:
                 steps = maxiter - current.step
                 steps = steps if steps < piece else piece
@@ -137,6 +141,7 @@ def compiled(dtype: np.dtype) -> Any:
                 tasks.x[i, j] = mine.best[j]
             tasks.fun[i] = current.best_fun if math.isfinite(current.best_fun) else current.fun
             tasks.status[i], tasks.nit[i], tasks.nfev[i] = current.status, current.step, current.evaluations
+            tasks.reason[i] = current.reason
             if tasks.histories.shape[0] > 0:
                 tasks.records[i] = hand_over(tasks.histories[i], mine.history, current)
                 if keeps_path and tasks.records[i] > current.records:

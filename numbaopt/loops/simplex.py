@@ -6,9 +6,8 @@ import functools
 import math
 
 from .._jit import EXACT, invoke_value, jit, jit_inside, pointer
-from ..status import CONVERGED, NOT_FINITE, RUNNING, STEP_LIMIT
+from ..status import CONVERGED, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING, STEP_LIMIT
 from .descent import floats
-from .line_search import OUT_OF_EVALUATIONS
 from .state import clipped, inlined, judge, open_run
 
 CENTER, TRIAL, SECOND, VERTICES = range(4)  # rows of the state; the vertices, n + 1, are the last ones

@@ -12,7 +12,7 @@ from numba import types
 
 from .._jit import EXACT, bits, from_bits, jit, jit_inside, native, scalar
 from .._packed import open_at
-from ..status import CONVERGED, NOT_FINITE, RUNNING
+from ..status import AT_TARGET, CONVERGED, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING, STEP_LIMIT
 
 inlined = functools.partial(jit_inside, forceinline=True)  # a call would pass some 50 words, and count references
 
@@ -43,6 +43,8 @@ NOW = np.dtype([
     ("grad_norm", "f8"),  # largest component of the (projected) gradient at x
     ("best_fun", "f8"),
     ("lr", "f8"),  # of the last step
+    ("f_target", "f8"),  # an objective that is low enough
+    ("max_evaluations", "f8"),
 ])  # fmt: skip
 
 # seconds: -1 until the driver, which has a clock, fills it in; score: of a validation, by the driver, else NaN;
@@ -75,6 +77,7 @@ def _begin() -> np.ndarray:
     now = np.zeros(1, np.dtype((np.record, NOW)))
     for name, value in (("status", RUNNING), ("stride", 1), ("best_fun", math.inf), ("awaiting", 1), ("outputs", 1),
                         ("keeps_best", 1), ("shown", -1), ("calm_steps", CALM_STEPS),
+                        ("f_target", -math.inf), ("max_evaluations", math.inf),
                         ("fun", math.nan)):  # fmt: skip  # not known yet
         now[name] = value
     return now
@@ -260,6 +263,11 @@ def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xto
     if converged:
         now.status, now.reason = CONVERGED, 1
         return
+    if fun <= now.f_target:
+        now.status, now.reason = CONVERGED, AT_TARGET
+        return
+    if now.evaluations >= now.max_evaluations:
+        now.status, now.reason = STEP_LIMIT, OUT_OF_EVALUATIONS  # unless the changes are small
     if now.step == 0 or (ftol <= 0 and xtol <= 0):
         return
     calm_fun = ftol > 0 and abs(fun - before) <= ftol * larger(1.0, larger(abs(fun), abs(before)))

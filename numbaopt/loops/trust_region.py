@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 
 from .._jit import invoke_value, jit, jit_inside, pointer
-from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING, STEP_LIMIT
+from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING, STEP_LIMIT
 from .descent import floats
-from .line_search import LEAST, OUT_OF_EVALUATIONS, VAIN, count_vain, inner
+from .line_search import LEAST, VAIN, count_vain, inner
 from .state import inlined, judge, larger, open_run
 
 STEP, RESIDUAL, DIRECTION, PRODUCT, TRIAL, SLOPES, SIZES, ROWS = range(8)  # rows of the state; sizes so far of unknowns

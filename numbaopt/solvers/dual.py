@@ -153,7 +153,7 @@ class DualSteps(Solver):
         run.g[:] = g
         done, best, noise = self._done(fun, gap, g), float(now.best_fun), 8 * float(np.finfo(model.dtype).eps)
         observe(self.packed_run.address, self.zero, fun, 2.0 * abs(g).max() if done else -1.0, limits.ftol, limits.xtol)
-        if now.status == CONVERGED and done:
+        if now.status == CONVERGED and done and now.reason == 1:
             now.reason = 5
         elif self.loose.any() and now.status == RUNNING and now.step < limits.maxiter:
             self._move(fun, gap, g)

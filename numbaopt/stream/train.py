@@ -26,7 +26,7 @@ from ..losses import as_loss
 from ..optimizers.combined import in_steps
 from ..optimizers.step import as_optimizer
 from ..result import hook_of, optimize_result
-from ..run import Batches
+from ..run import Batches, Limits
 from ..schedules import plateau_of
 from ..solvers import solver_of
 from ..status import CONVERGED, NOT_FINITE, RUNNING, STEP_LIMIT, STOPPED
@@ -183,7 +183,7 @@ def minimize(source: Any, x0: Any = None, method: Any = "adam", loss: Any = "squ
     now.l1, now.outputs, now.penalised, now.keeps_best = problem.l1, model.n_outputs, model.n_penalised, 0
     make_feasible(run)
     path = settings["checkpoint"]
-    remember: dict[str, Any] = {"limits": [0, 0.0, 0.0, 0.0], "batches": None, "after": after}
+    remember: dict[str, Any] = {"limits": Limits(0, 0.0, 0.0, 0.0), "batches": None, "after": after}
     if path is not None:
         remember |= {"optimizer": checkpoint.describe(opt), "model": _told(source), "source": source.recipe}
     score = score_of(settings["validation"], model.n)

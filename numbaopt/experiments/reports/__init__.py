@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..._look import styles
 from ..build import Built, build
+from ..lock import Lock
 from ..registry import check_named
 from ..report import write
 from ..schema import ExperimentError
@@ -56,6 +58,7 @@ def report(
     directory = Path(directory)
     with Store.open(directory) as store:
         study = Study(store, partial(_built, tuple(plugins)))
+    _keep(directory, study)
     out, folder = directory / "report.html", directory / "figures"
     for place in (out, folder):
         if place.is_symlink():
@@ -66,6 +69,14 @@ def report(
         return write(out, compose(study, styles(study.methods), drawings))
     except OSError as error:
         raise ExperimentError(f"{error.filename or out}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _keep(directory: Path, study: Study) -> None:
+    """Write down the optima that had to be found, where nobody runs the study now."""
+    if study.solved:
+        with suppress(ExperimentError), Lock(directory), Store.open(directory, write=True) as store:
+            for spec, origin, value in study.solved:
+                store.keep_optimum(spec, origin, value)
 
 
 def _built(plugins: Sequence[str | os.PathLike], spec: dict[str, Any]) -> Built:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ..words import band, count, duration, is_number, median, number, p_value, power_of_ten, value_of
 from . import plates
 from .figures import Looks
 from .plates import PROFILES, Drawings
 from .statistics import quantiles
-from .summary import MIDDLE, TOLERANCES, Problem, Study, against_best, median
-from .words import band, count, duration, is_number, number, p_value, power_of_ten, value_of
+from .summary import MIDDLE, TOLERANCES, Problem, Study, against_best
 
 LONGEST_TEXT = 40_000  # characters of a study's source or an error that a page repeats
 
@@ -98,8 +98,8 @@ def _problem(study: Study, problem: Problem, looks: Looks, drawings: Drawings) -
             "final": quantiles(setting.finals, MIDDLE) - (problem.best if math.isfinite(problem.best) else 0.0),
             "work": costs[0], "seconds": costs[1], "runs": len(setting.runs),
             "sound": sum(run.sound for run in setting.runs),
-            "metrics": [median(np.array([run.row.metrics.get(name, math.nan) if run.sound else math.nan
-                                         for run in setting.runs])) for name in metrics],
+            "metrics": [median(run.row.metrics.get(name, math.nan) if run.sound else math.nan
+                               for run in setting.runs) for name in metrics],
             "first": setting.method == against.best, "p": p_value(against.p_values.get(setting.method, math.nan)),
         })  # fmt: skip
     rows.sort(key=lambda row: row["rank"])

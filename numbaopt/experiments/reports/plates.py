@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import Output
+from ..words import power_of_ten
 from . import figures, rates
 from .figures import Looks
 from .profiles import data_profile, performance_profile
 from .ranks import on_a_line
 from .ranks import ranks as draw_ranks
 from .summary import Problem, Setting, Study
-from .words import power_of_ten
 
 PROFILES = (1e-1, 1e-3, 1e-6)  # tolerances of the targets that profiles are about
 LOST = (" Above a panel, × marks rates at which runs diverged and □ those at which runs only failed: black where none "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from .words import p_value
+from ..words import p_value
 
 LEVEL = 0.05
 FEWEST_PROBLEMS = 5  # fewer leave the chi-squared distribution of Friedman's statistic a guess

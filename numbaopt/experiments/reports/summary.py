@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +15,12 @@ from ...status import NOT_FINITE
 from ..build import is_random
 from ..config import presentation, shown
 from ..curves import TOLERANCES
+from ..rows import Header, Row
 from ..schema import ExperimentError
-from ..store import Header, Row, Store
+from ..store import Store
+from ..words import is_number, median, power_of_ten, settings_of
 from .profiles import first_hit
-from .statistics import Comparison, compare, fewest_pairs, holm, quantiles, signed_rank
-from .words import is_number, power_of_ten, settings_of
+from .statistics import Comparison, compare, fewest_pairs, holm, signed_rank
 
 MIDDLE = (0.25, 0.5, 0.75)
 
@@ -124,14 +125,15 @@ class Problem:
     """
 
     def __init__(self, name: str, rows: Sequence[Row], curve: Callable[[str], dict[str, np.ndarray]],
-                 build: Callable[[dict[str, Any]], Any]):  # fmt: skip
+                 build: Callable[[dict[str, Any]], Any],
+                 optimum: Callable[[dict[str, Any], Any], tuple[str, float]]):  # fmt: skip
         self.name, self.rows = name, rows
         finished = [row for row in rows if row.status in ("done", "failed")]
         curves = {row.id: curve(row.id) for row in finished}
         self.on_data = any(math.isfinite(row.epochs) for row in finished)
         self.task, self.unbuilt = _built(rows[0], build)
         found = min((row.fun for row in finished if row.status == "done" and math.isfinite(row.fun)), default=math.nan)
-        self.best, self.known = _optimum(self.task, found)
+        self.best, self.known = _optimum(self.task, partial(optimum, rows[0].spec), found)
         self.starts = _starts(finished, curves)
         self.start = max(self.starts.values(), default=math.nan)
         self.settings: dict[str, list[Setting]] = {}
@@ -260,18 +262,34 @@ class Study:
         Open; it is read once, while others may go on writing.
     build : callable
         From a run's spec to what it is made of.
+
+    Attributes
+    ----------
+    solved : list of (spec, origin, value)
+        Optima that the store did not know and that take long to find: `Store.keep_optimum` may keep them.
     """
 
     def __init__(self, store: Store, build: Callable[[dict[str, Any]], Any]):
+        self.solved: list[tuple[dict[str, Any], str, float]] = []
         self.header: Header = store.header
         self.rows = store.runs()
         self.finished = [row for row in self.rows if row.status in ("done", "failed")]
         self.left = len(self.rows) - len(self.finished)
         by_name = dict(_grouped(self.rows, lambda row: row.problem))
-        self.problems = [Problem(name, by_name[name], store.curve, build)
+        self.problems = [Problem(name, by_name[name], store.curve, build, partial(self._optimum, store))
                          for name in _ordered(by_name, self.header.problems)]  # fmt: skip
         self.methods = _ordered({row.method for row in self.rows}, self.header.methods)
         self.output, self._metrics = presentation(self.header.source)
+
+    def _optimum(self, store: Store, spec: dict[str, Any], task: Any) -> tuple[str, float]:
+        """Where the optimum of a problem is from, and its value, which the store may know."""
+        if (kept := store.optimum(spec)) is not None:
+            return kept
+        origin, x = task.reference
+        value = math.nan if origin == "start" else float(task.value(x))
+        if math.isfinite(value) and hasattr(getattr(task, "fun", None), "n_terms"):
+            self.solved.append((spec, origin, value))
+        return origin, value
 
     def metrics(self, problem: Problem) -> list[str]:
         """The metrics of a problem's runs that the study's file wants to be shown."""
@@ -316,11 +334,6 @@ def work(curve: dict[str, np.ndarray]) -> np.ndarray:
     return curve["nfev"] if epochs is None or not np.isfinite(epochs).any() else epochs
 
 
-def median(values: np.ndarray) -> float:
-    """Of values of which those that are not finite are infinitely bad."""
-    return float(quantiles(values, (0.5,))[0])
-
-
 def _cost(work: float, seconds: float) -> Cost:
     """Never nothing: what begins at the optimum pays for one evaluation."""
     return Cost(float(work) or 1.0, max(float(seconds), 1e-9))
@@ -335,13 +348,12 @@ def _built(row: Row, build: Callable[[dict[str, Any]], Any]) -> tuple[Any, str]:
         return None, f"This problem is not built here ({why}), so its optimum and contours are missing."
 
 
-def _optimum(task: Any, found: float) -> tuple[float, bool]:
+def _optimum(task: Any, solve: Callable[[Any], tuple[str, float]], found: float) -> tuple[float, bool]:
     """The optimum, and whether it is known: not if the problem has no answer, or a run has found a better one."""
     if task is None:
         return found, False
     try:
-        where, x = task.reference
-        value = math.nan if where == "start" else float(task.value(x))
+        _, value = solve(task)
     except Exception:  # a user's function may raise anywhere, as in the runs, which tell of it
         return found, False
     if not math.isfinite(value) or found < value - 1e-9 * max(1.0, abs(value)):

@@ -1,10 +1,11 @@
-"""Numbers, settings and times as people read them."""
+"""Numbers, settings and times as people read them, on a screen or a page."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -40,6 +41,19 @@ def band(rates: Mapping[float, bool]) -> str:
     return f"{ends} ({len(good)} of {len(rates)})"
 
 
+def median(values: Iterable[float]) -> float:
+    """The median, where what is not finite is infinitely bad; NaN of nothing.
+
+    Examples
+    --------
+    >>> from numbaopt.experiments.words import median
+    >>> median([3.0, 1.0, float("nan")]), median([1.0, float("nan"), float("inf")])
+    (3.0, inf)
+    """
+    numbers = [float(value) if math.isfinite(value) else math.inf for value in values]
+    return statistics.median(numbers) if numbers else math.nan
+
+
 def number(value: float) -> str:
     """Three digits; a dash for what there is none of."""
     if not math.isfinite(value):
@@ -58,13 +72,19 @@ def count(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them."""
+    """Seconds in the unit that suits them.
+
+    Examples
+    --------
+    >>> from numbaopt.experiments.words import duration
+    >>> [duration(seconds) for seconds in (2.5e-5, 0.25, 95, 5400, 1e6)]
+    ['25 µs', '250 ms', '95 s', '90 min', '278 h']
+    """
     if not math.isfinite(seconds):
         return "–"
-    for size, unit in ((60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if seconds >= size or unit == "µs":
-            return f"{seconds / size:.3g} {unit}"
-    raise AssertionError
+    units = ((7200.0, 3600.0, "h"), (120.0, 60.0, "min"), (1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (0.0, 1e-6, "µs"))
+    size, unit = next((size, unit) for least, size, unit in units if seconds >= least)
+    return f"{seconds / size:.3g} {unit}"
 
 
 def p_value(p: float) -> str:
