@@ -26,7 +26,7 @@ class Packed:
     """A value that Numba can type, stored so that its address is all a loop has to carry."""
 
     def __init__(self, value: Any, kind: types.Type | None = None):
-        self.type = kind or numba.typeof(value)
+        self.type = kind or type_of(value)
         self.value = value  # owns the memory of all arrays
         if numba.config.DISABLE_JIT:
             self.address: Any = value
@@ -47,6 +47,36 @@ class Packed:
             return [(int(value) + 2**63) % 2**64 - 2**63]
         self._stored.append(_Stored(kind, value))
         return [self._stored[-1].address]
+
+
+_TYPES: dict[Any, types.Type] = {}
+
+
+def type_of(value: Any) -> types.Type:
+    """`numba.typeof`, remembered for tuples of arrays and numbers: it takes longer than to store them."""
+    try:
+        key = _key(value)
+    except TypeError:
+        return numba.typeof(value)
+    kind = _TYPES.get(key)
+    if kind is None:
+        if len(_TYPES) >= 1024:
+            _TYPES.clear()
+        kind = _TYPES[key] = numba.typeof(value)
+    return kind
+
+
+def _key(value: Any) -> Any:
+    """What the Numba type of an array, a number or a plain tuple of such depends on; a TypeError for all else."""
+    kind = type(value)
+    if kind is np.ndarray:
+        flags = value.flags
+        return value.dtype, value.ndim, flags.c_contiguous, flags.f_contiguous, flags.writeable, flags.aligned
+    if kind is tuple:
+        return tuple, *map(_key, value)
+    if kind is float or kind is bool or (kind is int and -(2**63) <= value < 2**63):
+        return kind
+    raise TypeError
 
 
 def count_words(kind: Any) -> int:

@@ -60,7 +60,9 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     fun : callable, LinearModel or FiniteSum
         ``fun(x, *args) -> float`` with x a vector that is only lent: to keep it, copy it.  Functions jitted by
         Numba run compiled throughout; plain ones are compiled if they can be, with indices checked, else called back
-        from the compiled loop, and a warning says why.
+        from the compiled loop, and a warning says why.  Numba checks no index of jitted functions: one that reads
+        more unknowns than there are gets what lies in memory behind them.  That is refused where the index is a
+        literal, ``x[3]``; for all others jit with ``boundscheck=True`` while in doubt.
     x0 : array of shape (n,)
         Where to start; never written to.  For a LinearModel None means zeros.  The unknowns are float64; where x0 is a
         float32 array and ``fun`` takes such x, float32, unless the gradient is found by differences (see Notes).

@@ -9,6 +9,7 @@ import process
 import pytest
 
 import numbaopt as no
+from numbaopt._packed import type_of
 from numbaopt.loops.alone import Result
 
 
@@ -302,3 +303,14 @@ def test_what_a_user_keeps_on_disk_is_found_again(tmp_path):
     assert runs[0][0] == "0"
     assert runs[1] == ["1", runs[0][1], runs[0][2], "0"]  # nothing else was compiled
     assert abs(float.fromhex(runs[1][1]) - 2) < 1e-6
+
+
+def test_types_that_are_remembered_are_those_of_numba():
+    locked, big = np.zeros(3), np.zeros((4, 6))
+    locked.flags.writeable = False
+    arrays = [np.zeros(3), locked, np.zeros(3, np.float32), big, big.T, big[:, ::2], big[0]]
+    others = [1, 2**63, -(2**63), True, 1.0, 1j, np.float32(1), np.int64(1), (), (1,), (1.0, (2, True)), Other(1.0)]
+    for _ in range(2):
+        for one in (*arrays, np.zeros(()), *others):
+            assert type_of((one, 1.0)) == numba.typeof((one, 1.0))
+    assert type_of((2**63 - 1,)) != type_of((2**63,))

@@ -63,6 +63,42 @@ def test_options_that_are_given_as_arguments():
     assert clone(LogisticRegression(alpha=0.5)).alpha == 0.5
 
 
+# ---- jitted functions that read beyond x -----------------------------------------------------------------------------
+
+
+@numba.njit
+def line(x, t, calls):
+    calls[0] += 1
+    r = np.empty(t.size)
+    for i in range(t.size):
+        r[i] = x[0] + x[1] * t[i] + (x[-3] if x.size > 2 else 0.0)
+    return r
+
+
+def test_an_unknown_that_x_does_not_have_is_never_read():
+    too_few = r"x0 has 1 unknown, but .* reads as many as 3: index 1 is out of bounds"
+    calls = np.zeros(1)
+    with pytest.raises(ValueError, match=too_few):
+        no.least_squares(line, [0.0], "2-point", args=(T, calls))
+    assert calls[0] == 0
+    rosen = numba.njit(lambda x: (1 - x[0]) ** 2 + (x[1] - x[0] ** 2) ** 2)
+    for call in (lambda: no.minimize(rosen, [0.0]), lambda: no.minimize_many(rosen, np.zeros((3, 1)))):
+        with pytest.raises(ValueError, match="x0 has 1 unknown, but <lambda> reads as many as 2: index 1 is out of"):
+            call()
+    terms = no.FiniteSum(numba.njit(lambda x, idx: x[4] * idx.size), 9)
+    with pytest.raises(ValueError, match="x0 has 4 unknowns, but <lambda> reads as many as 5"):
+        no.minimize(terms, np.zeros(4), method="adam")
+    with pytest.raises(IndexError):
+        no.minimize(numba.njit(boundscheck=True)(rosen.py_func), [0.0], jac="2-point")
+
+
+def test_an_index_that_is_guarded_is_no_error():
+    calls = np.zeros(1)
+    found = no.least_squares(line, [0.0, 0.0], "2-point", args=(T, calls))
+    np.testing.assert_allclose(found.x, 0.0, atol=1e-12)
+    assert calls[0] > 0
+
+
 # ---- tables of other libraries ---------------------------------------------------------------------------------------
 
 

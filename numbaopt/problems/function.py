@@ -29,6 +29,7 @@ from .evaluation import (
     require_real,
     return_type,
 )
+from .reach import check_reach
 
 WITHOUT_ARGS = numba.typeof(((), True))  # of what is packed; to ask for it each time would take longer than the rest
 
@@ -71,6 +72,8 @@ class Evaluated:
         check_call("fun", fun, args)
         if callable(self.jac):
             check_call("jac", self.jac, args)
+        if not numba.config.DISABLE_JIT:
+            check_reach(fun, n, args)
         self.lower, self.upper = lower, upper
         if dtype not in (None, FLOAT64) and self._may_be(dtype, jit):
             self.dtype, self.insists = np.dtype(dtype), False
