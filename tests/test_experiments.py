@@ -1,8 +1,10 @@
 """Experiments: files are checked to the last key, and a run leaves whole files behind."""
 
 import csv
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,9 @@ from typer.testing import CliRunner
 
 from numbaopt import cli
 from numbaopt.experiments import ExperimentError, Store, build, data, load, report, run
-from numbaopt.experiments.progress import Quiet, Tables
+from numbaopt.experiments.jobs import Job, Outcome
+from numbaopt.experiments.progress import Quiet, Tables, Trials
+from numbaopt.experiments.rows import Header
 from numbaopt.optimizers import Adam, Momentum
 from numbaopt.schedules import Cosine, Warmup
 
@@ -422,3 +426,93 @@ def test_a_function_without_a_start_is_told_how(wrong):
 
 def bowl_by_name(x):
     return x @ x
+
+
+class Screen(io.StringIO):
+    """A terminal: what it shows after all that was written to it."""
+
+    def isatty(self):
+        return True
+
+    @property
+    def lines(self):
+        shown, row, column = [[]], 0, 0
+        for kind, letter in re.findall("(\x1b\\[A)|([^\x1b])", self.getvalue()):
+            if kind:
+                row -= 1
+            elif letter == "\r":
+                column = 0
+            elif letter == "\n":
+                row, column = row + 1, 0
+                shown += [[]] * (row == len(shown))
+            else:
+                line = shown[row] = shown[row] + [" "] * (column + 1 - len(shown[row]))
+                line[column] = letter
+                column += 1
+        return ["".join(line).rstrip() for line in shown]
+
+
+class TestLiveProgress:
+    def screen(self, monkeypatch):  # no fixture: pytest sets both streams once more before a test
+        screen = Screen()
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, screen)
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setenv("LINES", "30")
+        return screen
+
+    @pytest.mark.parametrize("count", [1, 3, 20, 25])
+    def test_a_line_a_problem_until_it_is_done(self, tmp_path, monkeypatch, count):
+        pytest.importorskip("tqdm")
+        screen = self.screen(monkeypatch)
+        names = [f"problem-{k}" for k in range(count)]
+        jobs = [Job(name, method, {"lr": 0.5}, 0, {}) for name in names for method in ("Adam", "SGD")]
+        outcomes = [Outcome("done", fun=3.0 - k % 2, nit=1) for k in range(len(jobs))]
+        with Store.create(tmp_path / "s", Header("Many", "m.toml", "", tuple(names), ("Adam", "SGD")), jobs) as store:
+            table = Tables(store)
+            table.begin(len(jobs), "some runs")
+
+            def end(job, outcome):
+                store.record(job.id, outcome)
+                table.finished(store.runs(id=[job.id]))
+
+            for job, outcome in list(zip(jobs, outcomes, strict=True))[::2]:
+                end(job, outcome if job.problem != "problem-0" else Outcome("failed", error="no"))
+            shown, room = screen.lines[-1 - min(count, 20) - 1 :], min(count, 20)
+            (bar,) = [line for line in screen.lines if "run/s" in line or "s/run" in line]
+            assert f"{count}/{2 * count} [" in bar
+            assert "1 failed]" in bar
+            assert "<" in bar  # what is left, in time
+            width = max(map(len, names))
+            lines = [line for line in shown if line.startswith("  problem")]
+            assert lines[0] == f"  {'problem-0':<{width}}  1/2, 1 failed"
+            assert lines[1:] == [f"  {name:<{width}}  1/2  best 3 (Adam, lr = 0.5)" for name in names[1 : len(lines)]]
+            assert len(lines) == (count if count <= 20 else 19)
+            assert ("  ... and 6 more" in shown) == (count == 25)
+            assert len(lines) + (count > 20) == room
+            end(jobs[1], outcomes[1])
+            assert not any(line.startswith("  problem-0 ") for line in screen.lines[-room - 2 :])
+            assert any(line.startswith("[problem-0]") for line in screen.lines)
+            for job, outcome in list(zip(jobs, outcomes, strict=True))[3::2]:
+                end(job, outcome)
+            table.end()
+        assert not any(line.startswith("  problem-") for line in screen.lines)
+        assert sum(line.startswith("[problem-") for line in screen.lines) == count
+
+    def test_nothing_of_it_goes_into_a_file(self, tmp_path, capsys):
+        file = written(tmp_path, "[methods]\ngd = {method='gd', lr=0.1}\n[problems.p]\nproblem='saddle'\nmaxiter=5")
+        run(load(file), tmp_path / "out")
+        assert capsys.readouterr().err == ""
+
+    def test_the_best_of_every_search(self, tmp_path, monkeypatch):
+        pytest.importorskip("tqdm")
+        screen = self.screen(monkeypatch)
+        with Store.create(tmp_path / "s", Header("Many", "m.toml", "", (), ())) as store:
+            trials = Trials(store)
+            trials.begin(6, "gd on p: 3 trials\nAdam on p: 3 trials")
+            for name, best in (("gd on p", None), ("gd on p", 2.0), ("Adam on p", 1.5), ("gd on p", 0.5)):
+                trials.tried(name, best)
+            assert {"  gd on p  best 0.5", "  Adam on p  best 1.5"} <= set(screen.lines)
+            assert any("4/6 [" in line for line in screen.lines)
+            trials.end()
+        assert not any("best" in line for line in screen.lines)

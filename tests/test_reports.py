@@ -651,7 +651,8 @@ class TestWords:
         assert words.number(value) == text
 
     @pytest.mark.parametrize(("seconds", "text"), [(1.5e-6, "1.5 µs"), (0.25, "250 ms"), (2.0, "2 s"),
-                                                   (90.0, "90 s"), (600.0, "10 min"), (1e5, "27.8 h"), (1e-9, "0.001 µs"), (INF, "–")])  # fmt: skip
+                                                   (90.0, "90 s"), (600.0, "10 min"),
+                                                   (1e5, "27.8 h"), (1e-9, "0.001 µs"), (INF, "–")])  # fmt: skip
     def test_times(self, seconds, text):
         assert words.duration(seconds) == text
 

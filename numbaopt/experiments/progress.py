@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..status import NOT_FINITE
@@ -16,6 +18,7 @@ from .rows import Row
 from .store import Store
 from .words import median, settings_of
 
+MOST_LINES = 20  # below the bar
 MOST_METHODS_SHOWN = 60  # settings in a table, best first where there are more
 KEYS = ("id", "status", "problem", "method", "settings", "seed", "fun", "seconds")
 
@@ -64,8 +67,8 @@ class Quiet:
     def finished(self, rows: Sequence[Row]) -> None:
         """These have come to an end, and are stored."""
 
-    def tried(self, best: str) -> None:
-        """A trial of tuning has ended; this is the best so far."""
+    def tried(self, name: str, best: float | None) -> None:
+        """A trial of tuning a method on a problem has ended; the best value so far, if there is one."""
 
     def end(self) -> None:
         """No more will come."""
@@ -82,97 +85,152 @@ class Lines(Quiet):
 
 
 class Tables(Quiet):
-    """A table of every problem as soon as its last run has ended, and a progress bar on terminals."""
+    """A table of every problem as soon as its last run has ended, and on terminals `Bars` with a line a problem."""
 
     def __init__(self, store: Store, echo: Callable[[str], Any] = print):
         super().__init__(store)
-        self.echo, self.bar = echo, None
-        self.failed, self.best = 0, {}  # type: ignore[var-annotated]
+        self.echo, self.bars = echo, Bars()
         rows = store.runs()
-        self.left = dict.fromkeys(store.header.problems, 0)
+        self.stands = {problem: Stand() for problem in (*store.header.problems, *(row.problem for row in rows))}
         for row in rows:
-            self.left[row.problem] = self.left.get(row.problem, 0) + (row.status in ("waiting", "running"))
-            self._note(row)
-        self.problems = {row.problem for row in rows}
+            self.stands[row.problem].add(row)
 
     def begin(self, waiting: int, plan: str) -> None:
         """Say what is to come, and show what is there already."""
         self.echo(f"{self.store.header.title}: {plan}\n")
-        for problem, left in self.left.items():
-            if left == 0 and problem in self.problems:
+        for problem, stand in self.stands.items():
+            if stand.all and not stand.left:
                 self._show(problem)
         if waiting:
-            self.bar = _bar(waiting)
+            self.bars = Bars(waiting, lines=sum(stand.left > 0 for stand in self.stands.values()))
+            self._tell(0)
 
     def finished(self, rows: Sequence[Row]) -> None:
         """Count them."""
         for row in rows:
-            self._note(row)
-            self.left[row.problem] -= 1
-        if self.bar is not None:
-            self.bar.set_postfix_str(self._state(rows[-1].problem), refresh=False)
-            self.bar.update(len(rows))
+            self.stands[row.problem].add(row, waited=True)
         for problem in dict.fromkeys(row.problem for row in rows):
-            if self.left[problem] == 0:
+            if not self.stands[problem].left:
                 self._show(problem)
+        self._tell(len(rows))
 
     def end(self) -> None:
-        """Close the bar."""
-        if self.bar is not None:
-            self.bar.close()
+        """Close the bars."""
+        self.bars.close()
 
-    def _note(self, row: Row) -> None:
-        self.failed += row.status == "failed"
-        if row.status == "done" and row.fun < self.best.get(row.problem, (math.inf, ""))[0]:
-            self.best[row.problem] = row.fun, row.method
-
-    def _state(self, problem: str) -> str:
-        best, method = self.best.get(problem, (math.nan, ""))
-        best_of = f"{problem}: {best:.6g} ({method})" if method else problem
-        return f"{self.failed} failed, {best_of}" if self.failed else best_of
+    def _tell(self, ended: int) -> None:
+        failed = sum(stand.failed for stand in self.stands.values())
+        width = max(map(len, self.stands), default=0)
+        self.bars.update(ended, f"{failed} failed" if failed else "",
+                         [f"  {problem:<{width}}  {stand}" for problem, stand in self.stands.items() if stand.left])
 
     def _show(self, problem: str) -> None:
         lines: list[str] = []
         table(self.store, problem, lines.append)
-        if self.bar is not None:
-            self.bar.clear()
-        for line in [*lines, ""]:
-            self.echo(line)
-        if self.bar is not None:
-            self.bar.refresh()
+        with self.bars.aside():
+            for line in [*lines, ""]:
+                self.echo(line)
+
+
+class Stand:
+    """How the runs of a problem stand: how many there are, are left and have failed, and the best so far."""
+
+    def __init__(self) -> None:
+        self.all = self.left = self.failed = 0
+        self.best, self.by = math.inf, ""
+
+    def add(self, row: Row, waited: bool = False) -> None:
+        """Take note of a run, which may have ``waited`` among those that are left."""
+        self.all += not waited
+        self.left += -1 if waited else row.status in ("waiting", "running")
+        self.failed += row.status == "failed"
+        if row.status == "done" and row.fun < self.best:
+            self.best, self.by = row.fun, f"{row.method}{f', {settings_of(row.settings)}' if row.settings else ''}"
+
+    def __str__(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.all - self.left}/{self.all}{failed}{f'  best {self.best:.6g} ({self.by})' if self.by else ''}"
 
 
 class Trials(Quiet):
-    """What tuning is about to do, and a progress bar over trials on terminals."""
+    """What tuning is about to do, and on terminals a bar over trials with the best of every method and problem."""
 
     def __init__(self, store: Store, echo: Callable[[str], Any] = print):
         super().__init__(store)
-        self.echo, self.bar = echo, None
+        self.echo, self.bars = echo, Bars()
+        self.best: dict[str, str] = {}
 
     def begin(self, waiting: int, plan: str) -> None:
         """Say what is to come."""
         self.echo(plan)
-        self.bar = _bar(waiting or None, "trial")
+        self.bars = Bars(waiting or None, "trial", plan.count("\n") + 1)
 
-    def tried(self, best: str) -> None:
+    def tried(self, name: str, best: float | None) -> None:
         """Count it."""
-        if self.bar is not None:
-            self.bar.set_postfix_str(best, refresh=False)
-            self.bar.update(1)
+        if best is not None:
+            self.best[name] = f"  {name}  best {best:.6g}"
+        self.bars.update(1, "", list(self.best.values()))
 
     def end(self) -> None:
-        """Close the bar."""
-        if self.bar is not None:
-            self.bar.close()
+        """Close the bars."""
+        self.bars.close()
 
 
-def _bar(total: int | None, unit: str = "run") -> Any:
-    """A bar on stderr where that is a terminal."""
-    try:
-        from tqdm import tqdm
-    except ModuleNotFoundError:
-        return None
-    return tqdm(total=total, unit=unit, file=sys.stderr, disable=None, dynamic_ncols=True, smoothing=0.1)
+class Bars:
+    """A bar over all that is to come, with the time it may take, and lines below; on stderr where that is a terminal.
+
+    Parameters
+    ----------
+    total : int, optional
+        How much is to come, where that is known; 0: nothing is shown.
+    unit : str
+        Of what.
+    lines : int
+        How many there will be at most; what does not fit on the screen is counted.
+    """
+
+    def __init__(self, total: int | None = 0, unit: str = "run", lines: int = 0):
+        self.bars: list[Any] = []
+        if total == 0:
+            return
+        try:
+            from tqdm import tqdm
+        except ModuleNotFoundError:
+            return
+        how: dict[str, Any] = {"file": sys.stderr, "disable": None, "mininterval": 0, "miniters": 1}
+        self.bars = [tqdm(total=total, unit=unit, smoothing=0.1, dynamic_ncols=True, position=0, **how)]
+        if not self.bars[0].disable:
+            room = max(1, min(lines, MOST_LINES, shutil.get_terminal_size().lines - 3))
+            how |= {"bar_format": "{desc}", "leave": False, "nrows": room + 3}
+            self.bars += [tqdm(position=1 + k, **how) for k in range(room)]
+
+    def update(self, ended: int, said: str, lines: Sequence[str]) -> None:
+        """So many more have ended; what to say beside the bar, and below."""
+        if not self.bars or self.bars[0].disable:
+            return
+        self.bars[0].set_postfix_str(said, refresh=False)
+        self.bars[0].update(ended)
+        places, width = self.bars[1:], shutil.get_terminal_size().columns - 1
+        lines = [*lines] if len(lines) <= len(places) else \
+            [*lines[: len(places) - 1], f"  ... and {len(lines) - len(places) + 1} more"]  # fmt: skip
+        for k, place in enumerate(places):
+            line = lines[k][:width] if k < len(lines) else ""
+            if line != place.desc:
+                place.set_description_str(line)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is printed within it stands above the bars."""
+        if not self.bars or self.bars[0].disable:
+            yield
+            return
+        with self.bars[0].external_write_mode(file=sys.stdout):
+            yield
+
+    def close(self) -> None:
+        """Leave only the bar itself."""
+        for bar in reversed(self.bars):
+            bar.close()
 
 
 def table(store: Store, problem: str, echo: Callable[[str], Any] = print) -> None:

@@ -238,7 +238,8 @@ class Proposals(Source):
             chunk = attempt.next()
             if chunk is None:
                 best = attempt.tuner.best
-                self.screen.tried("" if best is None else f"{attempt.tuner.name.rpartition(', ')[0]}: {best.value:.6g}")
+                name = f"{attempt.tuner.case.plan.label} on {attempt.tuner.case.problem}"
+                self.screen.tried(name, None if best is None else best.value)
                 continue
             fresh = [job for job in chunk if job.id not in self.flying]
             for job in chunk:
