@@ -288,3 +288,28 @@ def test_the_shape_of_strides_is_understood():
     assert (seen.shape, seen.strides, seen.dtype) == ((2, 5), (8, 1), np.float64)
     for values in (np.ones((1, 5))[:, :], np.ones((4, 1))[::1], np.ones((0, 3))):
         assert arrays.seen(Fake(values)).strides is None
+
+
+@pytest.mark.peer
+def test_tensors_are_read_and_zeros_are_made_beside_them():
+    torch = pytest.importorskip("torch")
+
+    class OnGpu:
+        """A tensor of the CPU that says it is on a GPU."""
+
+        is_cuda = True
+
+        def __init__(self, tensor):
+            self._tensor = tensor
+
+        def __getattr__(self, name):
+            return getattr(self._tensor, name)
+
+    for tensor, strides in ((torch.nn.Parameter(torch.ones(3, 4)), None), (torch.ones(2, 8)[:, :5], (8, 1))):
+        seen = arrays._seen_torch(OnGpu(tensor))
+        assert (seen.address, seen.dtype, seen.shape) == (tensor.data_ptr(), np.float32, tuple(tensor.shape))
+        assert seen.strides == strides
+    assert arrays._seen_torch(OnGpu(torch.ones(2, dtype=torch.float16))).dtype == "torch.float16"
+    made = arrays.zeros(torch.nn.Parameter(torch.ones(5, dtype=torch.float64)), (2, 8), arrays.FLOAT64, "a state")
+    assert (made.dtype, tuple(made.shape)) == (torch.float64, (2, 8))
+    assert not (made.requires_grad or made.any())

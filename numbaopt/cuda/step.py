@@ -63,7 +63,9 @@ def init_state(opt, x):
     found = seen(x)
     slots, size = len(opt.slots), math.prod(found.shape)
     what = f"init_state: the state of {_name(opt)} for {size:,} unknowns"
-    return zeros(x, (slots, _pitch(slots, size, found.dtype)), found.dtype, what)[:, :size]
+    pitch = _pitch(slots, size, found.dtype)
+    state = zeros(x, (slots, pitch), found.dtype, what)
+    return state if pitch == size else state[:, :size]
 
 
 def _pitch(slots: int, size: int, dtype: np.dtype) -> int:
