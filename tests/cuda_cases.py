@@ -23,7 +23,7 @@ class Cautious(NamedTuple):
     def update(c, x, g, s, i):
         m = c[1] * s[0, i] + g
         s[0, i] = m
-        return x - c[0] * (math.sqrt(m * g) if m * g > 0 else c[2])
+        return x - c[0] * math.sqrt(max(m * g, c[2]))
 
 
 @checked_namedtuple

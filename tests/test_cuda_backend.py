@@ -2,6 +2,7 @@
 
 import ctypes
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -257,15 +258,17 @@ import importlib.util, sys
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "numba_cuda" else found(name, *rest)
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "NumbaCudaFinder"]
+sys.path.insert(0, sys.argv[1])
 from types import SimpleNamespace
 import numpy as np, numbaopt as no
+from cuda_cases import Cautious
 from numba.cuda import dispatcher
 from numbaopt.cuda import _backend
 from numbaopt.cuda.kernels import launches
 from numbaopt.cuda.step import signature
 from numbaopt.optimizers._program import program
 dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0), id=0)
-made = program(no.transforms.chain(no.transforms.ClipByNorm(), no.transforms.GradientNoise(), no.Adan()), np.float32)
+made = program(no.transforms.chain(no.transforms.ClipByNorm(), no.transforms.GradientNoise(), Cautious()), np.float32)
 for one in launches(made, True):
     ptx, _ = _backend.cuda.compile(one.kernel.py_func, signature(made), device=False, abi="numba", cc=(9, 0),
                                    output="ptx")
@@ -278,8 +281,8 @@ print(_backend.implementation())
 def test_the_same_kernels_compile_with_numbas_own_cuda():
     ptx = pytest.importorskip("ptx")
     pytest.importorskip("numba_cuda")
-    told = python(BUILT_IN, CUDA_HOME=str(ptx.ROOTS[0]))
-    assert told[:3] == ["1", "0", "11"]
+    told = python(BUILT_IN, Path(__file__).parent, CUDA_HOME=str(ptx.ROOTS[0]))
+    assert told[:3] == ["1", "0", "5"]
     assert told[3:6] == ["numba.cuda", "of", "numba"]
 
 
@@ -288,3 +291,29 @@ def test_the_shape_of_strides_is_understood():
     assert (seen.shape, seen.strides, seen.dtype) == ((2, 5), (8, 1), np.float64)
     for values in (np.ones((1, 5))[:, :], np.ones((4, 1))[::1], np.ones((0, 3))):
         assert arrays.seen(Fake(values)).strides is None
+
+
+@pytest.mark.peer
+def test_tensors_are_read_and_zeros_are_made_beside_them():
+    torch = pytest.importorskip("torch")
+
+    class OnGpu:
+        """A tensor of the CPU that says it is on a GPU."""
+
+        is_cuda = True
+
+        def __init__(self, tensor):
+            self._tensor = tensor
+
+        def __getattr__(self, name):
+            return getattr(self._tensor, name)
+
+    for tensor, strides in ((torch.nn.Parameter(torch.ones(3, 4)), None), (torch.ones(2, 8)[:, :5], (8, 1))):
+        seen = arrays._seen_torch(OnGpu(tensor))
+        assert (seen.address, seen.dtype, seen.shape) == (tensor.data_ptr(), np.float32, tuple(tensor.shape))
+        assert seen.strides == strides
+    assert arrays._seen_torch(OnGpu(torch.ones(2, dtype=torch.float16))).dtype == "torch.float16"
+    made = arrays.zeros(torch.nn.Parameter(torch.ones(5, dtype=torch.float64)), (2, 8), arrays.FLOAT64, "a state")
+    assert (made.dtype, tuple(made.shape)) == (torch.float64, (2, 8))
+    assert not made.requires_grad
+    assert not made.any()

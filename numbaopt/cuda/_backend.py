@@ -2,6 +2,9 @@
 
 numba-cuda, where it is installed, puts itself in the place of `numba.cuda`.  The simulator (``NUMBA_ENABLE_CUDASIM=1``,
 with ``NUMBA_DISABLE_JIT=1``) runs kernels in the interpreter.  Nothing here needs a GPU to be imported.
+
+numba-cuda-mlir 0.6 is not supported: it knows no LLVM, and what is written by hand in it here (`_jit.native`,
+`memory.py`) would have to be written a second time.
 """
 
 from __future__ import annotations

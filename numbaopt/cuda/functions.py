@@ -58,6 +58,31 @@ _ELSEWHERE = ("numpy", "numba", "math", "builtins")  # modules whose functions n
 _KEPT: dict[Any, Any] = {}  # device functions, by the Python function
 
 
+def _extremum(sign: str) -> Any:
+    """Python's ``max`` (">") or ``min``: Numba's own `numba.cuda` has none, and numba-cuda's goes by way of float64."""
+
+    @intrinsic
+    def extremum(typing_context, first, second, *rest):
+        kinds = [types.unliteral(kind) for kind in (first, second, *rest)]
+        kind = typing_context.unify_types(*kinds)
+
+        def codegen(context, builder, signature, arguments):
+            more = [builder.extract_value(arguments[2], k) for k in range(len(rest))]
+            values = zip((*arguments[:2], *more), kinds, strict=True)
+            found, *others = (context.cast(builder, value, given, kind) for value, given in values)
+            for value in others:
+                compare = builder.fcmp_ordered if isinstance(kind, types.Float) else builder.icmp_signed
+                found = builder.select(compare(sign, value, found), value, found)
+            return found
+
+        return kind(*kinds[:2], types.StarArgTuple(kinds[2:])), codegen
+
+    return extremum
+
+
+_BUILTINS = {"max": _extremum(">"), "min": _extremum("<")}
+
+
 def device(function: Any) -> Any:
     """The device function of a jitted or plain function or of a native; anything else is returned as it is."""
     if SIMULATED:
@@ -74,7 +99,9 @@ def device(function: Any) -> Any:
 
 def _twin(source: Callable[..., Any]) -> Callable[..., Any]:
     """A copy of a function that refers to device functions."""
-    known = {name: device(source.__globals__[name]) for name in _names(source.__code__) & source.__globals__.keys()}
+    names = _names(source.__code__)
+    known = {name: device(source.__globals__[name]) for name in names & source.__globals__.keys()}
+    known |= {name: _BUILTINS[name] for name in names & _BUILTINS.keys() - known.keys()}
     known |= {"__builtins__": __builtins__, "__name__": source.__module__}
     cells = tuple(pytypes.CellType(device(cell.cell_contents)) for cell in source.__closure__ or ())
     made = pytypes.FunctionType(source.__code__, known, source.__name__, source.__defaults__, cells or None)

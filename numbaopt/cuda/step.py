@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numba import types
 
-from .._jit import array, invoke, jit, pointer, precompile
+from .._jit import array, compiling, invoke, jit, pointer, precompile
 from .._schedule import rates
 from ..automatic import is_automatic
 from ..optimizers._program import count_coefficients, hyper_parameters, parts_of, program
@@ -63,7 +63,9 @@ def init_state(opt, x):
     found = seen(x)
     slots, size = len(opt.slots), math.prod(found.shape)
     what = f"init_state: the state of {_name(opt)} for {size:,} unknowns"
-    return zeros(x, (slots, _pitch(slots, size, found.dtype)), found.dtype, what)[:, :size]
+    pitch = _pitch(slots, size, found.dtype)
+    state = zeros(x, (slots, pitch), found.dtype, what)
+    return state if pitch == size else state[:, :size]
 
 
 def _pitch(slots: int, size: int, dtype: np.dtype) -> int:
@@ -186,7 +188,8 @@ class _Bound:
         if SIMULATED:
             found = [(one, 0, None) for one in made]
         else:
-            with _backend.told(f"step: {_name(self.opt)}"), _backend.on(self.device):
+            what = f"step: {_name(self.opt)}"
+            with compiling(f"{what} on a GPU"), _backend.told(what), _backend.on(self.device):
                 _backend.cuda.current_context(self.device)
                 found = [(one, *_backend.handle_of(one.kernel, signature(self.program))) for one in made]
         self._compiled[wide] = found

@@ -1,0 +1,107 @@
+"""On a GPU itself, where there is one: the numbers of the CPU, the same bits, other libraries, streams, memory."""
+
+import gc
+
+import numba
+import numpy as np
+import pytest
+
+if numba.config.ENABLE_CUDASIM:
+    pytest.skip("not for the simulator", allow_module_level=True)
+pytest.importorskip("numba.cuda", reason="CUDA does not exist on this system")
+
+from cuda_cases import OPTIMIZERS, Leader
+
+import numbaopt as no
+from numbaopt.cuda import _backend
+
+pytestmark = pytest.mark.gpu
+cuda = _backend.cuda
+
+
+def gradient(x, t):
+    return (0.3 * x + np.sign(x) * 0.2 + np.cos(np.arange(x.size) + t)).astype(x.dtype)
+
+
+def on_both(opt, n, dtype, steps):
+    x = np.random.default_rng(n).normal(size=n).astype(dtype)
+    s, y = no.init_state(opt, x), cuda.to_device(x)
+    r = no.cuda.init_state(opt, y)
+    for t in range(1, steps + 1):
+        g = gradient(x, t)  # one for both: a difference in the last bit must not turn a sign
+        no.step(opt, x, g, s, t)
+        no.cuda.step(opt, y, cuda.to_device(g), r, t)
+    return x, s, y.copy_to_host(), np.ascontiguousarray(r.copy_to_host())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_hundred_steps_are_those_of_the_cpu(name, dtype):
+    x, s, y, r = on_both(OPTIMIZERS[name], 1003, dtype, 100)
+    close = {np.float32: {"rtol": 2e-4, "atol": 2e-5}, np.float64: {"rtol": 1e-12, "atol": 1e-13}}[dtype]
+    np.testing.assert_allclose(y, x, **close)
+    np.testing.assert_allclose(r, s, **close)
+
+
+@pytest.mark.parametrize("n", [1, 3, 255, 1024, 1025, 1_000_003])
+def test_tails_and_sums_of_any_length(n):
+    for opt in (no.Adam(lr=0.1), OPTIMIZERS["ClipByNorm, SWATS"], Leader()):
+        x, s, y, r = on_both(opt, n, np.float64, 2)
+        if not isinstance(opt, Leader):  # which reads what another thread writes
+            np.testing.assert_allclose(y, x, rtol=1e-11, atol=1e-13)
+            np.testing.assert_allclose(r, s, rtol=1e-11, atol=1e-13)
+
+
+def test_the_same_step_gives_the_same_bits():
+    first, second = (on_both(OPTIMIZERS["all transforms"], 1_000_003, np.float32, 3)[2] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("library", ["torch", "cupy"])
+def test_arrays_of_other_libraries_on_their_streams(library):
+    found = pytest.importorskip(library)
+    opt, values = no.Adam(lr=0.1), np.linspace(-1, 1, 1001)
+    x, s = values.copy(), no.init_state(opt, values)
+    if library == "torch":
+        y, stream = found.nn.Parameter(found.from_numpy(values.copy()).cuda()), found.cuda.Stream()
+        stream.wait_stream(found.cuda.current_stream())
+        within, host = found.cuda.stream(stream), lambda values: values.detach().cpu().numpy()
+        put = lambda values: found.from_numpy(values).cuda()  # noqa: E731
+    else:
+        y, stream, host, put = found.asarray(values), found.cuda.Stream(), found.asnumpy, found.asarray
+        found.cuda.Device().synchronize()
+        within = stream
+    with within:
+        state = no.cuda.init_state(opt, y)
+        for t in range(1, 11):
+            g = gradient(x, t)
+            no.step(opt, x, g, s, t)
+            no.cuda.step(opt, y, put(g), state, t)
+        stream.synchronize()
+    assert type(state).__module__.split(".")[0] == library
+    np.testing.assert_allclose(host(y), x, rtol=1e-12)
+    np.testing.assert_allclose(host(state), s, rtol=1e-12)
+
+
+def test_numba_streams_and_what_has_no_room():
+    opt, x = no.SGD(lr=1.0), cuda.to_device(np.ones(1000))
+    stream = cuda.stream()
+    no.cuda.step(opt, x, cuda.to_device(np.ones(1000)), no.cuda.init_state(opt, x), 1, stream=stream)
+    stream.synchronize()
+    assert not x.copy_to_host().any()
+    free = cuda.current_context().get_memory_info()[0]
+    large = cuda.device_array(int(0.7 * free) // 8, np.float64)
+    with pytest.raises(no.cuda.DeviceMemoryError, match=r"the state of Adam for .* unknowns: the GPU has no room left"):
+        no.cuda.init_state(no.Adam(), large)
+    del large
+    gc.collect()
+
+
+def test_host_arrays_are_refused_and_nothing_is_left_allocated():
+    x = cuda.to_device(np.ones(1_000_000))
+    cuda.synchronize()
+    before = cuda.current_context().get_memory_info()[0]
+    for _ in range(3):
+        with pytest.raises(TypeError, match="g must be an array on a GPU"):
+            no.cuda.step(no.SGD(), x, np.ones(1_000_000), no.cuda.init_state(no.SGD(), x), 1)
+    assert cuda.current_context().get_memory_info()[0] == before
