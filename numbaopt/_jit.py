@@ -224,6 +224,13 @@ def _address_of(context, builder, kind, values, first):
     return builder.ptrtoint(builder.gep(data, [first]), context.get_value_type(types.intp))
 
 
+@native(lambda where: where is not None)
+def wanted(typing_context, where):
+    """Whether an address is one, and not 0 (None, where nothing is compiled): what nobody wants has none."""
+    return types.boolean(types.intp), (
+        lambda context, builder, signature, values: builder.icmp_signed("!=", values[0], values[0].type(0)))
+
+
 @native(lambda values: values, by_value="same")
 def pointer(typing_context, values):
     """The address of the first item of a C-contiguous array."""
@@ -239,9 +246,11 @@ def pointer_to(typing_context, values, first):
         lambda context, builder, signature, arguments: _address_of(context, builder, values, *arguments))
 
 
-def address_of(values: np.ndarray) -> Any:
-    """Where the items of an array lie, for the compiled loop; the array itself where nothing is compiled."""
-    return values if numba.config.DISABLE_JIT else values.ctypes.data
+def address_of(values: np.ndarray | None) -> Any:
+    """Where the items of an array lie, for the compiled loop, or 0; the array itself where nothing is compiled."""
+    if numba.config.DISABLE_JIT:
+        return values
+    return 0 if values is None else values.ctypes.data
 
 
 def make_array(context, builder, kind, data, shape, strides):

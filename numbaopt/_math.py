@@ -21,7 +21,7 @@ class _Exp(NamedTuple):
 
     whole: ir.Type
     mantissa: int
-    low: float
+    low: float  # from here to high, 2^k is a normal number
     high: float
     ln2_high: float  # with so many zero bits at the end that k * ln2_high is exact
     ln2_low: float
@@ -29,11 +29,11 @@ class _Exp(NamedTuple):
 
 
 _EXP = {
-    types.float64: _Exp(ir.IntType(64), 52, -708.0, 709.782712893384, 0.6931471803691238, 1.9082149292705877e-10, (
+    types.float64: _Exp(ir.IntType(64), 52, -708.0, 709.43, 0.6931471803691238, 1.9082149292705877e-10, (
         0.5, 0.16666666666666669, 0.04166666666662413, 0.008333333333330062, 0.0013888888917213717,
         0.00019841269863053618, 2.4801521295954376e-05, 2.7557268459997064e-06, 2.7620088445409746e-07,
         2.510038549551032e-08)),
-    types.float32: _Exp(ir.IntType(32), 23, -87.0, 88.7228, 0.693359375, -2.12194440e-4, (
+    types.float32: _Exp(ir.IntType(32), 23, -87.0, 88.37, 0.693359375, -2.12194440e-4, (
         0.5, 0.16666576989698775, 0.041666554617204574, 0.008363179052722578, 0.0013926183587713494)),
 }  # fmt: skip
 _LOG1P = (0.3333333333333333, 0.20000000000007292, 0.1428571428355438, 0.11111111358713932, 0.09090894718066429,
@@ -45,10 +45,14 @@ EXACT = ("nsz",)  # an instruction without flags gets those of the function arou
 
 
 def _polynomial(builder, kind, x, coefficients):
-    value = ir.Constant(kind, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        value = builder.fadd(builder.fmul(value, x, flags=FUSE), ir.Constant(kind, coefficient), flags=FUSE)
-    return value
+    """Estrin's scheme: a loop of single numbers waits for it, and pairs of terms wait for each other the least."""
+    terms = [ir.Constant(kind, coefficient) for coefficient in coefficients]
+    while len(terms) > 1:
+        pairs = [builder.fadd(builder.fmul(high, x, flags=FUSE), low, flags=FUSE)
+                 for low, high in zip(terms[::2], terms[1::2], strict=False)]  # fmt: skip
+        terms = pairs + terms[2 * len(pairs) :]
+        x = builder.fmul(x, x, flags=FUSE)
+    return terms[0]
 
 
 def _exp_python(x: Any) -> Any:
@@ -58,7 +62,7 @@ def _exp_python(x: Any) -> Any:
 
 @native(_exp_python)
 def exp(typing_context, x):
-    """exp(x); saturates at the largest number instead of infinity, and near the smallest normal one below."""
+    """exp(x); saturates near the largest number instead of infinity, and near the smallest normal one below."""
     kind = x if x in _EXP else types.float64
     e = _EXP[kind]
 
@@ -81,9 +85,10 @@ def exp(typing_context, x):
         r = times_plus(k, -e.ln2_low, r)
         p = _polynomial(builder, real, r, e.p)
         p = builder.fadd(r, builder.fmul(builder.fmul(r, r), p, flags=FUSE), flags=FUSE)
-        p = builder.bitcast(builder.fadd(p, number(1.0), flags=EXACT), whole)
         power = builder.shl(builder.bitcast(shifted, whole), ir.Constant(whole, e.mantissa))
-        return builder.bitcast(builder.add(p, power), real)
+        one = (1 << (whole.width - e.mantissa - 2)) - 1 << e.mantissa
+        power = builder.bitcast(builder.add(power, ir.Constant(whole, one)), real)
+        return builder.fadd(builder.fmul(p, power, flags=FUSE), power, flags=FUSE)
 
     return kind(x), codegen
 

@@ -36,14 +36,14 @@ class Packed:
         self.address = self.words.ctypes.data
 
     def _words(self, kind: Any, value: Any) -> list[int]:
-        if isinstance(kind, types.Array):
+        form = _form(kind.__class__)
+        if form is types.Array:
             return [value.ctypes.data, *value.shape, *value.strides]
-        if isinstance(kind, types.BaseTuple):
-            kinds: Any = kind
-            return [word for k, item in enumerate(value) for word in self._words(kinds[k], item)]
-        if isinstance(kind, types.Float):
+        if form is types.BaseTuple:
+            return [word for part, item in zip(kind, value, strict=True) for word in self._words(part, item)]
+        if form is types.Float:
             return [int(np.float64(value).view(np.int64))]
-        if isinstance(kind, (types.Integer, types.Boolean)):
+        if form is types.Integer:
             return [(int(value) + 2**63) % 2**64 - 2**63]
         self._stored.append(_Stored(kind, value))
         return [self._stored[-1].address]
@@ -77,6 +77,13 @@ def _key(value: Any) -> Any:
     if kind is float or kind is bool or (kind is int and -(2**63) <= value < 2**63):
         return kind
     raise TypeError
+
+
+@functools.cache
+def _form(kind: type) -> Any:
+    """Of which form the values of a class of Numba types are; None: of another one."""
+    forms = types.Array, types.BaseTuple, types.Float, types.Integer
+    return types.Integer if issubclass(kind, types.Boolean) else next((f for f in forms if issubclass(kind, f)), None)
 
 
 def count_words(kind: Any) -> int:

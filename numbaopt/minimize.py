@@ -294,8 +294,8 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     slots, extra = solver_of(opt).sizes(opt, problem, batches, lower.size > 0)
     rule_slots = slots
     slots += 0 if average is None else rows_of_average(batches)
-    run = new_run(x0.astype(problem.dtype), slots, lower.astype(problem.dtype), upper.astype(problem.dtype),
-                  rows, limits.xtol > 0, extra)  # fmt: skip
+    run = new_run(x0.astype(problem.dtype, copy=False), slots, lower.astype(problem.dtype),
+                  upper.astype(problem.dtype), rows, limits.xtol > 0, extra)  # fmt: skip
     now = run.now[0]
     if average is not None:
         now.shown, (now.average_from, now.average_decay) = rule_slots, average

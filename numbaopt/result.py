@@ -64,7 +64,7 @@ def result_of(driver: Driver, interrupted: bool = False):
     x = (run.best if kept else driver.point).copy()
     gradient = getattr(driver.opt, "gradient", True)
     averaged = batches is None and now.shown >= 0  # which is evaluated beside the iterates
-    evaluations, fun, jac = int(now.evaluations) * (2 if averaged else 1), float(now.best_fun), run.g.copy()
+    evaluations, fun, jac = int(now.evaluations) * (2 if averaged else 1), float(now.best_fun), run.g
     if judged and np.isinf(fun):  # no finite point was ever seen, or none at all
         fun = float(now.fun)
         if np.isnan(fun) and not interrupted and now.evaluations == 0:
@@ -93,7 +93,7 @@ def result_of(driver: Driver, interrupted: bool = False):
         x = driver.told(x)
         jac = problem.own_gradient(run.x, jac) if interrupted else inner.value_and_grad(x)[1]
     told = {
-        "x": x, "fun": float(fun), "jac": jac, "nit": int(now.step),
+        "x": x, "fun": float(fun), "jac": jac.copy() if jac is run.g else jac, "nit": int(now.step),
         "nfev": evaluations * (1 + getattr(problem, "per_gradient", 0)),
         "njev": evaluations + (int(now.step) if batches is not None else 0),
         "status": status, "success": status == CONVERGED,

@@ -110,7 +110,7 @@ class Driver:
             problem.at_once = batches.at_once
         self.lr = np.zeros(0)
         kind = getattr(problem, "kind", None)
-        self._kind = kind and (type(opt), run.x.size, kind)
+        self._kind = kind and (type(opt), run.x.size, kind, batches and batches.size)
         self.solver = solver_of(opt)(Job(problem, opt, run, limits, batches, self.after))
 
     def solve(self) -> None:

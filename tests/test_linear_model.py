@@ -1,5 +1,6 @@
 """Linear models: every storage and dtype gives the textbook's objective; training, whole and in batches."""
 
+import numba
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,6 +10,8 @@ from scipy.special import expit
 import numbaopt as no
 from numbaopt.loops import minibatch
 from numbaopt.loops.shuffle import epoch_order, fill_order
+from numbaopt.problems.rows import SparseRows, UnitRows
+from numbaopt.problems.whole import Whole
 
 STORAGES = {
     "C": lambda X: X,
@@ -68,6 +71,7 @@ def test_objective_and_gradient_of_every_storage(storage, dtype, loss):
         told = naive(X.astype(float), y, x, loss, 0.3, intercept, np.ones(len(y)) if weights is None else weights)
         rtol = 1e-12 if dtype == np.float64 else 2e-5
         assert g.dtype == dtype
+        assert model.value(x) == value
         np.testing.assert_allclose(value, told[0], rtol=rtol)
         np.testing.assert_allclose(g, told[1], rtol=rtol, atol=rtol)
 
@@ -181,6 +185,28 @@ def test_inputs_are_never_written_to():
     assert (before[0] == X).all()
     assert (y == before[1]).all()
     assert (sparse != before[2]).nnz == 0
+
+
+def test_threads_find_the_objective_without_its_gradient():
+    X = np.random.default_rng(0).standard_normal((40_000, 8))
+    model = no.LinearModel(X, X[:, 0] > 0, "logistic")
+    assert Whole.pays(model) == (numba.get_num_threads() > 1)
+    assert model.value(np.ones(9)) == model.value_and_grad(np.ones(9))[0]
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared"])
+def test_ones_are_not_stored_and_change_no_bit(loss):
+    X, y, labels = table()
+    X, y = sp.csr_array((X > 0).astype(float)), labels if loss == "logistic" else y
+    ones, stored = (no.LinearModel(X, y, loss, l2=0.1) for _ in range(2))
+    assert isinstance(ones.rows, UnitRows)
+    stored.rows = SparseRows(np.ones(X.nnz), *ones.rows)
+    x = np.linspace(-1, 1, ones.n)
+    assert ones.value(x) == stored.value(x)
+    np.testing.assert_array_equal(*(model.value_and_grad(x)[1] for model in (ones, stored)))
+    for method, options in (("newton", {}), ("sgd", {"batch_size": 1, "epochs": 2})):
+        np.testing.assert_array_equal(*(no.minimize(model, method=method, options=options).x
+                                        for model in (ones, stored)))  # fmt: skip
 
 
 def test_memory_map_is_used_in_place(tmp_path):

@@ -23,8 +23,8 @@ floats = array_at(np.float64)
 
 @jit
 def evaluate_at(evaluate, x, work, g, data):
-    """The evaluation at an address, for callers in Python."""
-    return invoke_value(evaluate, (pointer(x), pointer(work), pointer(g), x.size, data))
+    """The evaluation at an address, for callers in Python; ``g`` an address, too."""
+    return invoke_value(evaluate, (pointer(x), pointer(work), g, x.size, data))
 
 
 class Settings(NamedTuple):

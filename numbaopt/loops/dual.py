@@ -97,6 +97,7 @@ def dual_at(typing_context, where):
         lambda context, builder, signature, values: open_at(context, builder, DUAL, values[0]))  # fmt: skip
 
 
+@functools.cache
 def terms_type(dtype: np.dtype, storage: Any) -> Any:
     """Numba's type of `Terms`."""
     return types.BaseTuple.from_types((DUAL, storage.type_for(dtype)), Terms)

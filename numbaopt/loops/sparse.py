@@ -20,13 +20,26 @@ Duchi, J., Singer, Y. (2009). Efficient online and batch learning using forward 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
-from .._jit import FUSED, address, array, array_at, invoke, jit_for_address, jit_inside, pointer, pointer_to, scalar
+from .._jit import (
+    FUSED,
+    address,
+    array,
+    array_at,
+    invoke,
+    invoke_value,
+    jit_for_address,
+    jit_inside,
+    pointer,
+    pointer_to,
+    scalar,
+)
 from .._packed import unpacker
 from .descent import floats
 from .epochs import BEGIN, SETTLE, SWEEP, Functions
@@ -44,6 +57,7 @@ class Batch(NamedTuple):
     rows: Any
     size: int  # terms
     slopes: np.ndarray  # (margins a row, size): scratch
+    slope: int  # of one row with one margin, `kernels.slope_type`; or 0: the steps have more
 
 
 class Touch(NamedTuple):
@@ -63,12 +77,14 @@ class Touch(NamedTuple):
     distinct: bool  # whether no column occurs twice in a batch
 
 
+@functools.cache
 def batch_type(dtype: np.dtype, storage: Any) -> Any:
     """Numba's type of `Batch`."""
-    kinds = types.int64, storage.type_for(dtype), types.int64, array(dtype, 2)
+    kinds = types.int64, storage.type_for(dtype), types.int64, array(dtype, 2), types.int64
     return types.BaseTuple.from_types(kinds, Batch)
 
 
+@functools.cache
 def touch_type(dtype: np.dtype, storage: Any) -> Any:
     """Numba's type of `Touch`."""
     kinds = (batch_type(dtype, storage), array(np.int32), array(np.int64), array(dtype), array(dtype, 2),
@@ -76,8 +92,11 @@ def touch_type(dtype: np.dtype, storage: Any) -> Any:
     return types.BaseTuple.from_types(kinds, Touch)
 
 
-def _looking(storage: Any, many: bool) -> Any:
-    """``look(p, o, x, order, first, here, known, scale)``: the slopes of a batch; whether they are finite."""
+def _looking(storage: Any, many: bool, single: bool) -> Any:
+    """``look(p, o, x, order, first, here, known, scale) -> finite, slope``: the slopes of a batch.
+
+    Whether its margins are finite; ``single``: the slope of its only row, which then stands nowhere else.
+    """
     margin, fetch = scalar(storage.margin), scalar(storage.fetch)
 
     def look(p, o, x, order, first, here, known, scale):
@@ -103,9 +122,21 @@ def _looking(storage: Any, many: bool) -> Any:
                 for m in range(outputs):
                     for b in range(count):
                         o.slopes[m, begin + b] = z[m, b]
-        return finite
+        return finite, x[0] - x[0]
 
-    return scalar(look, FUSED)
+    def look_at_one(p, o, x, order, first, here, known, scale):
+        """The next step waits for this one: nothing passes through memory that need not."""
+        at, width = np.uint64(first), p.n_columns
+        i = order[at]
+        if at + np.uint64(AHEAD) < np.uint64(known):
+            fetch(o.rows, order[at + np.uint64(AHEAD)])
+        z = scale * margin(o.rows, i, x) + (x[width] if x.size > width else x[0] - x[0])
+        slope = x.dtype.type(invoke_value(o.slope, (z, p.y[i], o.data)))
+        if p.weights.size > 0:
+            slope *= p.weights[i]
+        return math.isfinite(z), slope
+
+    return scalar(look_at_one if single else look, FUSED)
 
 
 def _pay_all(x, to, extra, penalised, scale):
@@ -124,10 +155,13 @@ def _pay_row(rows, i, x, paid, theta, width, outputs):
 pay_all, pay_row = jit_inside(_pay_all, fastmath=FUSED), scalar(_pay_row, FUSED)
 
 
-def linear(dtype: np.dtype, storage: Any, many: bool, shared_at: Any) -> Functions:
-    """Compile the steps of gradient descent.  ``extra``: a, or 0 for 1, and theta; with l1 every theta_j."""
+def linear(dtype: np.dtype, storage: Any, many: bool, single: bool, shared_at: Any) -> Functions:
+    """Compile the steps of gradient descent; ``many``: margins a row; ``single``: batches of one row with one margin.
+
+    ``extra``: a, or 0 for 1, and theta; with l1 every theta_j.
+    """
     open_run, open_own = unpacker(run_type(dtype)), unpacker(batch_type(dtype, storage))
-    look, add, vector = _looking(storage, many), scalar(storage.add, FUSED), array_at(dtype)
+    look, add, vector = _looking(storage, many, single), scalar(storage.add, FUSED), array_at(dtype)
 
     def sweep(run, rates, steps, order, count, known, own):
         run, o, order, rates = open_run(run), open_own(own), numbers(order, known), floats(rates, steps)
@@ -135,15 +169,16 @@ def linear(dtype: np.dtype, storage: Any, many: bool, shared_at: Any) -> Functio
         x, extra, width = run.x, run.extra, p.n_columns
         outputs = p.outputs if many else 1
         penalised = outputs * width
-        slopes = o.slopes if o.size > p.target.size else p.z
+        slopes = o.slopes if not single and o.size > p.target.size else p.z
         a, theta = extra[0] if extra[0] != 0 else 1.0, extra[1]
         for j in range(steps):
-            first = j * o.size
-            here = min(o.size, count - first)
+            first = j if single else j * o.size
+            here = 1 if single else min(o.size, count - first)
             if extra.size > 2:
                 for b in range(first, first + here):
                     pay_row(rows, order[b], x, extra[2:], theta, width, outputs)
-            if not look(p, o, x, order, first, here, known, x.dtype.type(a)):
+            finite, only = look(p, o, x, order, first, here, known, x.dtype.type(a))
+            if not finite:
                 extra[0], extra[1] = a, theta
                 return float(j)
             rate = rates[j]
@@ -158,13 +193,14 @@ def linear(dtype: np.dtype, storage: Any, many: bool, shared_at: Any) -> Functio
             for m in range(outputs):
                 v = x[m * width : (m + 1) * width] if many else x
                 for b in range(here):
-                    add(rows, order[first + b], scale * slopes[m, b], v)
+                    add(rows, order[first + b], scale * (only if single else slopes[m, b]), v)
             for k in range(penalised, x.size):
                 total = 0.0
                 for b in range(here):
-                    total += slopes[k - penalised, b]
+                    total += only if single else slopes[k - penalised, b]
                 x[k] = (1.0 - rate * p.intercept_l2) * x[k] - rate / here * total
-            theta += rate * p.l1 / a
+            if extra.size > 2:
+                theta += rate * p.l1 / a
         extra[0], extra[1] = a, theta
         return float(steps)
 
@@ -172,10 +208,14 @@ def linear(dtype: np.dtype, storage: Any, many: bool, shared_at: Any) -> Functio
         run, o = open_run(run), open_own(own)
         p = shared_at(o.data)
         x, extra, penalised = run.x, run.extra, (p.outputs if many else 1) * p.n_columns
-        to = vector(to, x.size)
+        to_values = vector(to, x.size)
+        if extra[0] == 0:  # nothing is owed
+            for k in range(x.size if keep else 0):
+                to_values[k] = x[k]
+            return
         for k in range(penalised, x.size):
-            to[k] = x[k]
-        pay_all(x, to, extra, penalised, extra[0] if extra[0] != 0 else 1.0)
+            to_values[k] = x[k]
+        pay_all(x, to_values, extra, penalised, extra[0])
         if not keep:
             for k in range(extra.size):
                 extra[k] = 0.0
@@ -226,7 +266,7 @@ def touched(dtype: np.dtype, storage: Any, many: bool, shared_at: Any) -> Functi
     ``extra``: with l1 the sum of all rates, then for every unknown that sum when it last made a proximal step.
     """
     open_run, open_own = unpacker(run_type(dtype)), unpacker(touch_type(dtype, storage))
-    look, vector = _looking(storage, many), array_at(dtype)
+    look, vector = _looking(storage, many, False), array_at(dtype)
     meet, gather = _meeting(storage, many)
 
     def sweep(run, rates, steps, order, count, known, own):
@@ -253,7 +293,8 @@ def touched(dtype: np.dtype, storage: Any, many: bool, shared_at: Any) -> Functi
             if own.pay != 0:
                 invoke(own.pay, (coefficients, row, pointer(x), pointer(run.state), n, pointer(which), met,
                                  pointer(extra)))  # fmt: skip
-            if not look(p, o, x, order, first, here, known, x.dtype.type(1)):
+            finite, _ = look(p, o, x, order, first, here, known, x.dtype.type(1))
+            if not finite:
                 return float(j)
             for m in range(outputs):
                 gather(own, order, first, here, found, m, slopes)

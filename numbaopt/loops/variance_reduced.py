@@ -24,6 +24,7 @@ convex composite objectives. doi:10.48550/arXiv.1407.0202
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -61,6 +62,7 @@ class Terms(NamedTuple):
     anew: bool  # recompute all slopes every epoch
 
 
+@functools.cache
 def terms_type(dtype: np.dtype, storage: Any) -> Any:
     """Numba's type of `Terms`."""
     vector = array(dtype)

@@ -12,7 +12,7 @@ from ._loss import loss
 class Poisson(NamedTuple):
     r""":math:`e^z - y z`, half the deviance of a Poisson distribution with mean :math:`e^z`, up to a constant.
 
-    The exponential saturates at the largest number there is.
+    The exponential saturates near the largest number there is.
     """
 
     takes = "nonnegative"
@@ -31,7 +31,7 @@ class Poisson(NamedTuple):
 class Gamma(NamedTuple):
     r""":math:`z + y e^{-z}`, half the deviance of a gamma distribution with mean :math:`e^z`, up to a constant.
 
-    The product saturates at the largest number there is.
+    The product saturates near the largest number there is.
     """
 
     takes = "positive"

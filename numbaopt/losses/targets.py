@@ -38,10 +38,10 @@ def positive(y: np.ndarray, name: str) -> Targets:
 
 def two_classes(y: np.ndarray, name: str, classes: Any = None) -> Targets:
     """Labels of any kind as -1 and 1; the class that sorts last is positive."""
-    found, _ = _classes_of(y, classes)
+    found, index = _classes_of(y, classes)
     if found.size > 2:
         raise ValueError(f"Unknown label type: multiclass. loss={name!r} takes two classes, y has {found.size}")
-    return np.where(y == found[1], 1.0, -1.0), found
+    return 2.0 * index - 1.0, found
 
 
 def classes(y: np.ndarray, name: str, classes: Any = None) -> Targets:

@@ -99,6 +99,7 @@ rank_update = jit_inside(_rank_update, fastmath=FUSED)
 def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
     """The address of what adds the second derivatives of rows to a matrix, and its function."""
     unpack, doubles, numbers = unpacker(data_type(dtype, storage)), array_at(np.float64), array_at(np.int64)
+    value = scalar(storage.value) if storage.sparse else None
 
     def outer_dense(h, order, count, matrix, columns, where, own, w, n, data):
         _, rows = unpack(data)
@@ -125,6 +126,7 @@ def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
 
     def outer_sparse(h, order, count, matrix, columns, where, own, w, n, data):
         p, rows = unpack(data)
+        one = p.target.dtype.type(1)
         h, order, where = doubles(h, count), numbers(order, count), numbers(where, n)
         matrix = doubles(matrix, own * w).reshape(own, w)
         values, places = np.zeros(w + 1), np.zeros(w + 1, np.int64)
@@ -136,7 +138,7 @@ def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
             begin, end = np.uint64(rows.starts[i]), np.uint64(rows.starts[i + 1])
             for k in range(begin, end):
                 place = where[np.uint32(rows.columns[k])]
-                places[used], values[used] = place, rows.values[k]
+                places[used], values[used] = place, value(rows, k, one)
                 used += np.uint64(place) < np.uint64(own)  # -1 is large
             if 0 <= shift < own:
                 places[used], values[used] = shift, 1.0
@@ -147,7 +149,7 @@ def outer_of(storage: Any, dtype: np.dtype) -> tuple[Any, Any]:
             if own < w:
                 for k in range(begin, end):
                     place = where[np.uint32(rows.columns[k])]
-                    places[known], values[known] = place, rows.values[k]
+                    places[known], values[known] = place, value(rows, k, one)
                     known += place >= own
                 if shift >= own:
                     places[known], values[known] = shift, 1.0

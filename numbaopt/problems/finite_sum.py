@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-from .._jit import address, array_at, invoke_value, jit_for_address, jit_inside, pointer
+from .._jit import address, address_of, array_at, invoke_value, jit_for_address, jit_inside, pointer
 from .._packed import Packed, unpacker
 from ..differences import SCHEMES
 from ..loops.descent import EVALUATE, evaluate_at
@@ -199,7 +199,7 @@ class BoundSum(Function):
         x, data = np.ascontiguousarray(x, self.dtype), self.pack()
         g = np.empty_like(x)
         try:
-            return evaluate_at(self.kernels.evaluate, x, x, g, data.address), g
+            return evaluate_at(self.kernels.evaluate, x, x, address_of(g), data.address), g
         except ValueError as error:
             raise mend_message(error) from None
         except StopIteration:

@@ -12,7 +12,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from .._fields import nearest
-from .._jit import array, short_reason
+from .._jit import address_of, array, short_reason
 from .._packed import Packed
 from .._warnings import warn_user
 from ..differences import SCHEMES, evaluations
@@ -206,7 +206,7 @@ class Function(Evaluated):
         x, g = np.ascontiguousarray(x, self.dtype), np.empty(self.n, self.dtype)
         if self.data is not None:
             try:
-                return evaluate_at(self.evaluate, x, np.empty_like(x), g, self.data.address), g
+                return evaluate_at(self.evaluate, x, np.empty_like(x), address_of(g), self.data.address), g
             except ValueError as error:
                 raise mend_message(error) from None
         return self._in_python(x, np.empty_like(x), g, self.n, None), g

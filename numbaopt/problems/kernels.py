@@ -13,7 +13,7 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from numba import from_dtype, types
 
 from .._jit import (
     EXACT,
@@ -29,6 +29,7 @@ from .._jit import (
     pointer,
     pointer_to,
     scalar,
+    wanted,
 )
 from .._packed import open_at, unpacker
 from ..loops.descent import EVALUATE
@@ -45,6 +46,7 @@ GATHER = types.void(*(types.intp,) * 5)  # (g, n, order, count, data): add the r
 VALUES = types.float64(*(types.intp,) * 2)  # (count, data) -> weighted sum of the losses of a tile
 SLOPES = types.void(*(types.intp,) * 2)  # (count, data): slopes in the place of the margins
 # The whole objective is a sum over chunks of rows, so that threads may share it and the result not depend on how many.
+# Without an address for g only the objective is summed.
 PART = types.void(*(types.intp,) * 5)  # (x, g, k, n, data): leaves the sums of chunk k in the data
 COMBINE = types.float64(*(types.intp,) * 4)  # (x, g, n, data) -> fun: adds them up, the gradient into g
 
@@ -174,6 +176,25 @@ def loss_functions(loss: type, dtype: np.dtype, count: int) -> LossFunctions:
 
 
 @functools.cache
+def slope_function(loss: type, dtype: np.dtype, count: int) -> tuple[Any, Any]:
+    """The address of the slope of a single margin, for steps of one row, which wait for it; and what keeps it alive."""
+    unpack, slope = shared_at(dtype), scalar(loss.slope, EXACT)
+    load = row_loader(types.float64, 0, count, count)
+
+    def one(z, target, data):
+        return np.float64(slope(cast_all(load(pointer(unpack(data).constants), 0), z), z, target))
+
+    made = jit_for_address(one, fastmath=EXACT)
+    with compiling(f"{loss.__name__}.slope"):
+        return address(made, slope_type(dtype)), made
+
+
+def slope_type(dtype: np.dtype) -> Any:
+    """(margin, target, data) -> slope."""
+    return types.float64(*(from_dtype(dtype),) * 2, types.intp)
+
+
+@functools.cache
 def row_functions(storage: Any, dtype: np.dtype, many: bool) -> RowFunctions:
     """Compile what reads rows of a storage; ``many``: several margins a row."""
     margin, margin4, fetch = scalar(storage.margin), scalar(storage.margin4), scalar(storage.fetch)
@@ -280,7 +301,7 @@ def loops(dtype: np.dtype, by_tile: bool) -> Loops:
         p = unpack(data)
         total, tile, order, fun, first = p.parts[k], p.target.size, p.order, 0.0, k * p.chunk
         last, g_values, here = min(first + p.chunk, p.y.size), vector(g, n), pointer(p.order)
-        for j in range(n):
+        for j in range(n if wanted(g) else 0):
             total[j] = 0.0
         for begin in range(first, last, tile):
             count = min(tile, last - begin)
@@ -288,6 +309,8 @@ def loops(dtype: np.dtype, by_tile: bool) -> Loops:
                 order[j] = begin + j
             invoke_value(p.margins, (x, n, here, count, count, data))
             fun += invoke_value(p.values, (count, data))
+            if not wanted(g):
+                continue
             invoke(p.slopes, (count, data))
             if by_tile:
                 for j in range(n):
@@ -300,18 +323,19 @@ def loops(dtype: np.dtype, by_tile: bool) -> Loops:
         p.funs[k] = fun
 
     def combine(x, g, n, data):
-        p, x, g = unpack(data), vector(x, n), vector(g, n)
+        p, x, slope = unpack(data), vector(x, n), vector(g, n)
         terms, penalised, fun = p.y.size, p.outputs * p.n_columns, 0.0
         for k in range(p.funs.size):
             fun += p.funs[k]
-        total = p.parts[0]
-        for k in range(1, p.funs.size):
-            for j in range(n):
-                total[j] += p.parts[k, j]
-        for j in range(penalised):
-            g[j] = total[j] / terms + p.l2 * x[j]
-        for j in range(penalised, n):
-            g[j] = total[j] / terms + p.intercept_l2 * x[j]
+        if wanted(g):
+            total = p.parts[0]
+            for k in range(1, p.funs.size):
+                for j in range(n):
+                    total[j] += p.parts[k, j]
+            for j in range(penalised):
+                slope[j] = total[j] / terms + p.l2 * x[j]
+            for j in range(penalised, n):
+                slope[j] = total[j] / terms + p.intercept_l2 * x[j]
         squares, absolutes, shifts = 0.0, 0.0, 0.0
         for j in range(penalised):
             squares += np.float64(x[j]) * np.float64(x[j])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from typing import Any
 
 import numpy as np
 
 from .._fields import names_meant
+from .._jit import address_of
 from .._packed import Packed
 from ..loops.descent import evaluate_at
 from ..losses import as_loss
@@ -22,9 +22,10 @@ from .kernels import (
     loops,
     loss_functions,
     row_functions,
+    slope_function,
     sums_by_tile,
 )
-from .rows import as_rows, narrowest
+from .rows import as_rows
 from .validation import check_finite, check_matrix, check_target, check_weights
 from .whole import Whole
 
@@ -126,11 +127,11 @@ class LinearModel:
 
     def packed(self, numbers: np.ndarray, loss: Any, parts: np.ndarray | None, funs: np.ndarray | None) -> Packed:
         """`pack`, with the ``numbers`` and the functions of a loss."""
-        bytes_a_row = self.rows[0].nbytes / self.n_terms
-        tile = int(min(max(TILE_BYTES // max(bytes_a_row, 1), 16), 512, self.n_terms))
         stored = self.rows[0].size
+        bytes_a_row = stored * self.dtype.itemsize / self.n_terms
+        tile = int(min(max(TILE_BYTES // max(bytes_a_row, 1), 16), 512, self.n_terms))
         most = max(CHUNKS, stored * self.n_outputs // LONG_CHUNK)
-        chunks = max(1, min(most, stored // CHUNK_NUMBERS, stored // (4 * self.n), self.n_terms // tile))
+        chunks = max(1, min(most, stored // CHUNK_NUMBERS, stored // (6 * self.n), self.n_terms // tile))
         chunk = -(-self.n_terms // (chunks * tile)) * tile
         chunks = -(-self.n_terms // chunk)
         storage: Any = type(self.rows)
@@ -138,7 +139,7 @@ class LinearModel:
         shared = Shared(
             z=np.zeros((self.n_outputs + 2 * self.many, tile), self.dtype), target=np.zeros(tile, self.dtype),
             weight=np.ones(tile, self.dtype), order=np.zeros(tile, np.int64),
-            parts=np.zeros((chunks, self.n)) if parts is None else parts,
+            parts=np.empty((chunks, self.n)) if parts is None else parts,
             funs=np.zeros(chunks) if funs is None else funs, y=self.y, weights=self.sample_weight,
             constants=numbers, outputs=self.n_outputs, n_columns=self.n_features,
             chunk=chunk, l1=self.l1, l2=self.l2, intercept_l2=self.intercept_l2, margins=rows.margins,
@@ -146,10 +147,15 @@ class LinearModel:
             part=self.kernels.part, combine=self.kernels.combine)  # fmt: skip
         return Packed(LinearData(shared, self.rows), data_type(self.dtype, storage))
 
-    @functools.cached_property
-    def narrow_rows(self) -> Any:
-        """The rows in the storage that is fastest to read, for methods that read one at a time."""
-        return narrowest(self.rows)
+    def slope_of_one(self) -> tuple[Any, Any]:
+        """`kernels.slope_function` of the loss."""
+        kind: Any = type(self.loss)
+        return slope_function(kind, self.dtype, len(constants(self.loss)))
+
+    @property
+    def kind(self) -> Any:
+        """What the time of a step depends on, beside the method and the batches."""
+        return type(self.loss), self.dtype, type(self.rows), self.n_terms, self.n_outputs, self.rows[0].size
 
     @property
     def kernels(self) -> Loops:
@@ -179,6 +185,15 @@ class LinearModel:
         >>> no.LinearModel([[1.0], [2.0]], [1.0, 3.0]).value_and_grad([0.0, 0.0])
         (2.5, array([-3.5, -2. ]))
         """
+        g = np.empty(self.n, self.dtype)
+        return self._evaluate(x, g), g
+
+    def value(self, x: Any) -> float:
+        """Objective at ``x``."""
+        return self._evaluate(x, None)
+
+    def _evaluate(self, x: Any, g: np.ndarray | None) -> float:
+        """The objective, and its gradient into ``g`` where there is one."""
         x = np.ascontiguousarray(x, self.dtype)
         if x.shape != (self.n,):
             raise ValueError(f"x has shape {x.shape}, the model has {self.n} unknowns")
@@ -187,17 +202,12 @@ class LinearModel:
         except IndexError:
             data = self.pack()
             whole = Whole(self, data) if Whole.pays(self) else None
-        g = np.empty_like(x)
         if whole is None:
-            value = evaluate_at(self.kernels.evaluate, x, x, g, data.address)
+            value = evaluate_at(self.kernels.evaluate, x, x, address_of(g), data.address)
         else:
             value = whole.evaluate(x, x, g, self.n, data.address)
         self._spare.append((data, whole))
-        return value, g
-
-    def value(self, x: Any) -> float:
-        """Objective at ``x``."""
-        return self.value_and_grad(x)[0]
+        return float(value)
 
     def digest(self) -> str:
         """A short hash of the data; of large data, of a part of them."""

@@ -14,7 +14,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .._jit import array, native, scalar
+from .._jit import FUSED, array, native, scalar
+
+FIRST_LINES = np.uint64(4)  # of a row that are asked for early; the memory notices that more will be wanted
 
 
 @native(lambda values, index: None)
@@ -108,22 +110,12 @@ class SparseRows(NamedTuple):
             g[np.uint32(rows.columns[k])] += scale * rows.values[k]
 
     @staticmethod
-    def margin4(rows, i, j, k, l, x):  # noqa: E741
-        return _margin(rows, i, x), _margin(rows, j, x), _margin(rows, k, x), _margin(rows, l, x)
-
-    @staticmethod
-    def add4(rows, i, j, k, l, scales, g):  # noqa: E741
-        _add(rows, i, scales[0], g)
-        _add(rows, j, scales[1], g)
-        _add(rows, k, scales[2], g)
-        _add(rows, l, scales[3], g)
-
-    @staticmethod
     def fetch(rows, i):
-        begin, end = rows.starts[i], rows.starts[i + 1]
-        for k in range(begin, end, 64 // rows.values.itemsize):  # items in a cache line
+        begin, end = np.uint64(rows.starts[i]), np.uint64(rows.starts[i + 1])
+        step = np.uint64(64 // rows.values.itemsize)  # items in a cache line
+        for k in range(begin, min(end, begin + FIRST_LINES * step), step):
             prefetch_item(rows.values, k)
-        for k in range(begin, end, 16):
+        for k in range(begin, min(end, begin + FIRST_LINES * np.uint64(16)), np.uint64(16)):
             prefetch_item(rows.columns, k)
 
 
@@ -149,20 +141,17 @@ class UnitRows(NamedTuple):
 
     @staticmethod
     def fetch(rows, i):
-        for k in range(rows.starts[i], rows.starts[i + 1], 16):  # items in a cache line
+        begin = np.uint64(rows.starts[i])
+        for k in range(begin, min(np.uint64(rows.starts[i + 1]), begin + FIRST_LINES * np.uint64(16)), np.uint64(16)):
             prefetch_item(rows.columns, k)
 
 
-def narrowest(rows: Any) -> Any:
-    """The same rows in the storage that is fastest to read."""
-    if not rows.sparse or not (np.all(rows.values[:1000] == 1) and np.all(rows.values == 1)):
-        return rows
-    return UnitRows(rows.columns, rows.starts)
-
-
 def _in_four_sums(value: Any) -> Any:
-    """A sparse row times a vector: of four running sums none waits long for its last addition."""
-    value = scalar(value)
+    """A sparse row times a vector: of four running sums none waits long for its last addition.
+
+    They are added as written: leave to reorder makes gathers of them, which take a quarter longer.
+    """
+    value = scalar(value, FUSED)
 
     def margin(rows, i, x):
         a = x[0] - x[0]
@@ -179,12 +168,28 @@ def _in_four_sums(value: Any) -> Any:
             k += one
         return (a + b) + (c + d)
 
-    return margin
+    return scalar(margin, FUSED)
 
 
-SparseRows.margin, UnitRows.margin = (staticmethod(_in_four_sums(rows.value)) for rows in (SparseRows, UnitRows))
+def _row_by_row(storage: Any) -> None:
+    """Give a sparse storage what reads whole rows, one or four of them."""
+    margin, add = _in_four_sums(storage.value), scalar(storage.add, FUSED)
+
+    def margin4(rows, i, j, k, l, x):  # noqa: E741
+        return margin(rows, i, x), margin(rows, j, x), margin(rows, k, x), margin(rows, l, x)
+
+    def add4(rows, i, j, k, l, scales, g):  # noqa: E741
+        add(rows, i, scales[0], g)
+        add(rows, j, scales[1], g)
+        add(rows, k, scales[2], g)
+        add(rows, l, scales[3], g)
+
+    storage.margin, storage.margin4, storage.add4 = map(staticmethod, (margin, margin4, add4))
+
+
+_row_by_row(SparseRows)
+_row_by_row(UnitRows)
 DenseRows.sparse, SparseRows.sparse, UnitRows.sparse = False, True, True
-_margin, _add = scalar(SparseRows.margin), scalar(SparseRows.add)
 
 
 def unlocked(array: np.ndarray) -> np.ndarray:
@@ -200,8 +205,11 @@ def unlocked(array: np.ndarray) -> np.ndarray:
     return np.frombuffer(memoryview(memory), array.dtype, array.size).reshape(array.shape)
 
 
-def as_rows(X: Any) -> tuple[DenseRows | SparseRows, int, int]:
-    """Storage of a validated dense or sparse matrix, and its shape; converts layout, index types and byte order."""
+def as_rows(X: Any) -> tuple[DenseRows | SparseRows | UnitRows, int, int]:
+    """The storage of a validated dense or sparse matrix that is fastest to read, and its shape.
+
+    Layout, index types and byte order are converted where need be.
+    """
     dtype = np.float32 if X.dtype == np.float32 else np.float64
     if isinstance(X, np.ndarray):
         return DenseRows(unlocked(np.ascontiguousarray(X, dtype))), *X.shape
@@ -209,4 +217,6 @@ def as_rows(X: Any) -> tuple[DenseRows | SparseRows, int, int]:
         raise ValueError(f"X has {X.shape[1]} columns; sparse data may have at most 2**31 - 1")
     values = unlocked(np.ascontiguousarray(X.data, dtype))
     columns = unlocked(np.ascontiguousarray(X.indices, np.int32))
-    return SparseRows(values, columns, unlocked(np.ascontiguousarray(X.indptr, np.int64))), *X.shape
+    starts = unlocked(np.ascontiguousarray(X.indptr, np.int64))
+    ones = values.size > 0 and np.all(values[:1000] == 1) and np.all(values == 1)
+    return UnitRows(columns, starts) if ones else SparseRows(values, columns, starts), *X.shape

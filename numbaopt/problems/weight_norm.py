@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from .._jit import address, array_at, invoke_value, jit_for_address, jit_inside, pointer
+from .._jit import address, address_of, array_at, invoke_value, jit_for_address, jit_inside, pointer
 from .._packed import Packed, unpacker
 from ..loops.descent import EVALUATE, evaluate_at
 from ..loops.minibatch import BATCH
@@ -102,7 +102,7 @@ class WeightNorm:
         """Objective and gradient at the unknowns of a run."""
         x, data = np.ascontiguousarray(x, self.dtype), self.pack()
         g = np.empty_like(x)
-        return evaluate_at(self.kernels.evaluate, x, x, g, data.address), g
+        return evaluate_at(self.kernels.evaluate, x, x, address_of(g), data.address), g
 
     def digest(self) -> str:
         """That of the model."""

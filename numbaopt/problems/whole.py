@@ -36,7 +36,7 @@ class Whole:
         shared = data.value.shared
         others = [model.pack(parts=shared.parts, funs=shared.funs) for _ in range(numba.get_num_threads() - 1)]
         self._data = [data, *others]
-        self._g = np.zeros((len(self._data), model.n), model.dtype)
+        self._g = np.empty((len(self._data), model.n), model.dtype)
 
     @functools.cached_property
     def callback(self) -> Callback:
@@ -52,15 +52,16 @@ class Whole:
         return numbers >= NUMBERS and (numbers >= LONG or numba.get_num_threads() > 1)
 
     def evaluate(self, x: Any, work: Any, g: Any, n: int, data: Any) -> float:
-        """What `loops.descent.EVALUATE` says, of arrays."""
+        """What `loops.descent.EVALUATE` says, of arrays; ``g`` None: the objective alone."""
         part, combine = self._compiled
+        slopes = [0 if g is None else each.ctypes.data for each in self._g]
 
         def one(k: int, thread: int) -> Iterator[None]:
-            part(self._part, x.ctypes.data, self._g[thread].ctypes.data, k, n, self._data[thread].address)
+            part(self._part, x.ctypes.data, slopes[thread], k, n, self._data[thread].address)
             yield
 
         share_out(one, self.parts, len(self._data))
-        return combine(self._combine, x.ctypes.data, g.ctypes.data, n, self._data[0].address)
+        return combine(self._combine, x.ctypes.data, 0 if g is None else g.ctypes.data, n, self._data[0].address)
 
 
 @functools.cache

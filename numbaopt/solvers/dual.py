@@ -36,7 +36,7 @@ class DualSteps(Solver):
     def __init__(self, job: Job):
         super().__init__(job)
         model, extra, shared = job.problem, job.run.extra, shared_at(job.problem.dtype)
-        n, rows = model.n_terms, model.narrow_rows
+        n, rows = model.n_terms, model.rows
         kind: Any = type(model.loss)
         storage: Any = type(rows)
         self.vectors = extra[HEAD:].reshape(4, n)

@@ -34,7 +34,7 @@ def way_of(job: Job) -> str:
     if batches.lazy:
         _check_lazy(job)
         return "touched"
-    met = batches.size * max(1.0, problem.rows.values.size / problem.n_terms)  # unknowns, by a step
+    met = batches.size * max(1.0, problem.rows[0].size / problem.n_terms)  # unknowns, by a step
     few = SPARSE * met <= problem.n_features
     now = job.run.now[0]
     everywhere = job.run.lower.size or now.max_norm > 0 or now.shown >= 0 or not job.run.extra.size
@@ -62,9 +62,11 @@ def _sparse(problem: Any) -> bool:
 
 
 @functools.cache
-def sparse_steps(way: str, dtype: np.dtype, storage: Any, many: bool) -> epochs.Functions:
-    """The compiled steps that meet only the unknowns of a batch."""
-    return {"linear": sparse.linear, "touched": sparse.touched}[way](dtype, storage, many, shared_at(dtype))
+def sparse_steps(way: str, dtype: np.dtype, storage: Any, many: bool, single: bool) -> epochs.Functions:
+    """The compiled steps that meet only the unknowns of a batch; ``single``: "linear", of one row with one margin."""
+    if way == "linear":
+        return sparse.linear(dtype, storage, many, single, shared_at(dtype))
+    return sparse.touched(dtype, storage, many, shared_at(dtype))
 
 
 class FirstOrder(WholeSteps):
@@ -99,12 +101,14 @@ class FirstOrder(WholeSteps):
 
     def _prepare_sparse(self, compiled: Any) -> None:
         job, problem = self.job, self.job.problem
-        rows, size, dtype = problem.narrow_rows, job.batches.size, problem.dtype
+        rows, size, dtype = problem.rows, job.batches.size, problem.dtype
         storage: Any = type(rows)
-        made = sparse_steps(self.way, dtype, storage, problem.many)
+        single = self.way == "linear" and size == 1 and not problem.many
+        made = sparse_steps(self.way, dtype, storage, problem.many, single)
         self.addresses, self.loop = (made.begin, made.sweep, made.settle), epochs.compiled(dtype)
         slopes = np.zeros((problem.n_outputs, size if size > self.data.value.shared.target.size else 0), dtype)
-        batch = sparse.Batch(self.where, rows, size, slopes)
+        self.slope: tuple[int, Any] = problem.slope_of_one() if single else (0, None)
+        batch = sparse.Batch(self.where, rows, size, slopes, self.slope[0])
         if self.way == "linear":
             self.own = Packed(batch, sparse.batch_type(dtype, storage))
             return

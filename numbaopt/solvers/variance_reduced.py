@@ -34,7 +34,7 @@ class Incremental(Solver):
     def __init__(self, job: Job):
         super().__init__(job)
         model, opt, dtype = job.problem, job.opt, job.problem.dtype
-        rows = model.narrow_rows
+        rows = model.rows
         if rows.sparse:
             steps, taken = job.run.extra[0], job.run.extra[1 : 1 + model.n_features]
             if not (taken.min() >= 0 and taken.max() <= steps <= model.n_terms):  # compiled code: indices
