@@ -150,7 +150,7 @@ def from_fields(cls: Any) -> Any:
         def codegen(context, builder, signature, arguments):
             items = [context.cast(builder, builder.extract_value(arguments[0], k), types.unliteral(values[k]), kind)
                      for k, kind in enumerate(kinds)]  # fmt: skip
-            for item, kind in zip(items, kinds, strict=True):
+            for item, kind in zip(items if context.enable_nrt else [], kinds, strict=False):
                 context.nrt.incref(builder, kind, item)
             return context.make_tuple(builder, made, items)
 

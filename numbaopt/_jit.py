@@ -79,7 +79,7 @@ def native(python: Callable[..., Any], by_value: str = "") -> Callable[[Callable
     """Decorator for intrinsics: ``python`` is what stands in their place in the interpreter.
 
     ``by_value``: what stands there on a GPU, where addresses are the arrays and functions themselves: "same" or
-    "opened" (the first of one or two arguments), "tail" or "call".
+    "opened" (the first of one or two arguments), "tail", "call" or "quietly".
     """
 
     def decorate(typing: Callable[..., Any]) -> Any:
@@ -190,7 +190,7 @@ def _quietly(where: Any, arguments: Any) -> int:
     return 0
 
 
-@native(_quietly)
+@native(_quietly, by_value="quietly")
 def invoke_quietly(typing_context, where, arguments):
     """`invoke` that returns whether the function raised, 0 if not, and keeps the exception to itself."""
     kinds = tuple(types.unliteral(kind) for kind in arguments)

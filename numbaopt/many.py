@@ -66,6 +66,11 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
         each), ``max_evaluations``, ``progress`` and ``jit``, as in `minimize`; ``history``, as there but False if not
         given; ``path``: whether to keep the point of every row of the history (where a search for a rate turns back,
         the point that it returns to).
+        ``device="cuda"``: on a GPU, a problem a thread, for thousands of problems with few unknowns (up to some 16).
+        What ``fun`` uses must exist there: arithmetic, ``math``, NumPy's ufuncs, array expressions, sums, small
+        temporary arrays, jitted helpers; ``args`` are arrays of real numbers, numbers and tuples of such.  Gradients
+        are exact by forward mode, given, or by differences; there is no ``history`` and no ``path``.  Results are the
+        CPU's up to the last digits: the GPU rounds a product and a sum together.
 
     Returns
     -------
@@ -78,6 +83,8 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     ------
     ValueError, TypeError
         If an argument is not usable.
+    NoDeviceError, MemoryError
+        If ``device="cuda"`` and there is no GPU, or its memory does not suffice.
     KeyboardInterrupt
         On Ctrl-C; its attribute ``result`` holds what is solved, the others have status 99.
 
@@ -105,7 +112,9 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     starts, which = _starts(X0, args, batched, len(method) if isinstance(method, list) else None)
     args = tuple(_native(arg) if own else arg for arg, own in zip(args, which, strict=True))
     lower, upper = _bounds(bounds, starts)
-    path = bool(options.pop("path", False))
+    path, device = bool(options.pop("path", False)), options.pop("device", None)
+    if device not in (None, "cpu", "cuda"):
+        raise ValueError(f"option device={device!r} must be 'cpu' or 'cuda'")
     opts, options = _methods(method, options, tol)
     opt = opts[0]
     for key in [key for key in options if key not in MANY_OPTIONS]:
@@ -119,6 +128,10 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     settings |= {"rows": _rows(options.get("history", path)), "path": path}
     box = (lower[0], upper[0]) if len(lower) else (np.zeros(0), np.zeros(0))
     jac = needed(opt, jac)
+    if device == "cuda":
+        from .cuda.many import Many  # late: the core never needs a GPU
+
+        return Many(fun, jac, opts, starts, args, which, lower, upper, settings).solve()
     if hasattr(opt, "problem"):
         problem = _residuals(opt, fun, jac, starts, args, which, box, settings["jit"])
     else:

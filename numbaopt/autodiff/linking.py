@@ -17,7 +17,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.dispatcher import _FunctionCompiler
+from numba.core.dispatcher import Dispatcher, _FunctionCompiler
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
@@ -154,5 +154,7 @@ class _Compiler(_FunctionCompiler):
 
 def link_late(dispatcher: Any) -> None:
     """Compile a jitted function, and all it needs, in this way."""
+    if not isinstance(dispatcher, Dispatcher):  # where nothing is compiled
+        return
     old = dispatcher._compiler
     dispatcher._compiler = _Compiler(old.py_func, old.targetdescr, old.targetoptions, old.locals, old.pipeline_class)

@@ -12,6 +12,14 @@ from numba.extending import overload, overload_method
 from .errors import KNOWN
 from .numbers import NumberArray, number_in
 
+_VERSIONS: list[tuple[Any, Any]] = []  # of known functions: what chooses them
+
+
+def register_for(target: str) -> None:
+    """Make the versions of known functions known to another target, too."""
+    for function, choose in _VERSIONS:
+        overload(function, target=target)(choose)
+
 
 def stub(name: str, *names: str) -> Any:
     """A function with these arguments that only compiled code can call, once it is told how."""
@@ -50,6 +58,7 @@ def _known(functions: Any, method: str | None, applies: Any) -> Any:
 
         for function in functions:
             KNOWN.add(function.__name__)
+            _VERSIONS.append((function, checked))
             overload(function, target="CPU")(checked)  # before Numba's own, which is for any target
         if method is not None:
             overload_method(NumberArray, method)(checked)

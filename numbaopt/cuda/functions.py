@@ -11,11 +11,13 @@ In the simulator everything is Python: a function is its own twin, and natives h
 
 from __future__ import annotations
 
+import dis
 import types as pytypes
 from collections.abc import Callable
 from typing import Any
 
 from numba import types
+from numba.core import cgutils
 from numba.core.dispatcher import Dispatcher
 from numba.np.arrayobj import populate_array
 
@@ -53,7 +55,21 @@ def _call(where, arguments):
     return where(*arguments)
 
 
-_BY_VALUE: dict[str, Any] = {"same": _same, "opened": _opened, "tail": _tail, "call": _call}
+@intrinsic
+def _quietly(typing_context, where, arguments):
+    """Call a device function with a tuple; whether it raised: on a GPU an exception is a code that is returned."""
+    made = where.dispatcher.compile_device(tuple(arguments))
+
+    def codegen(context, builder, signature, values):
+        context.active_code_library.add_linking_library(made.library)
+        items = cgutils.unpack_tuple(builder, values[1], len(arguments))
+        status, _ = context.call_internal_no_propagate(builder, made.fndesc, made.signature, items)
+        return builder.zext(status.is_error, context.get_value_type(types.intp))
+
+    return types.intp(where, arguments), codegen
+
+
+_BY_VALUE: dict[str, Any] = {"same": _same, "opened": _opened, "tail": _tail, "call": _call, "quietly": _quietly}
 _ELSEWHERE = ("numpy", "numba", "math", "builtins")  # modules whose functions numba knows
 _KEPT: dict[Any, Any] = {}  # device functions, by the Python function
 
@@ -104,10 +120,26 @@ def _twin(source: Callable[..., Any]) -> Callable[..., Any]:
     known |= {name: _BUILTINS[name] for name in names & _BUILTINS.keys() - known.keys()}
     known |= {"__builtins__": __builtins__, "__name__": source.__module__}
     cells = tuple(pytypes.CellType(device(cell.cell_contents)) for cell in source.__closure__ or ())
-    made = pytypes.FunctionType(source.__code__, known, source.__name__, source.__defaults__, cells or None)
+    code = _without_lists(source.__code__)
+    made = pytypes.FunctionType(code, known, source.__name__, source.__defaults__, cells or None)
     made.__kwdefaults__, made.__module__, made.__qualname__ = (
         source.__kwdefaults__, source.__module__, source.__qualname__)  # fmt: skip
     return made
+
+
+def _without_lists(code: pytypes.CodeType) -> pytypes.CodeType:
+    """Lists that are written out, ``[a, b]``, as tuples: a GPU has no lists, and who reads them sees no difference."""
+    made, steps = bytearray(code.co_code), list(dis.get_instructions(code))
+    before: Any = (None, None)
+    if any(step.opname in ("LIST_TO_TUPLE", "CALL_INTRINSIC_1") for step in steps):  # of ``f(x, *args)``
+        return code
+    for step in steps:
+        if step.opname == "BUILD_LIST" and step.arg:
+            made[step.offset] = dis.opmap["BUILD_TUPLE"]
+        elif step.opname == "LIST_EXTEND" and before[0] is not None and before[0].opname == "BUILD_LIST":
+            made[before[0].offset] = made[step.offset] = dis.opmap["NOP"]
+        before = before[1], step
+    return code.replace(co_code=bytes(made))
 
 
 def _names(code: Any) -> set[str]:

@@ -86,6 +86,40 @@ def hand_over(rows, history, now):
     return now.records + 1
 
 
+@inlined
+def begin(run, i, starts, lower, upper):
+    """Let a run whose record has just been reset begin with problem ``i``, within its bounds."""
+    bounds = i if lower.shape[0] > 1 else 0
+    for j in range(run.lower.size):
+        run.lower[j], run.upper[j] = lower[bounds, j], upper[bounds, j]
+    for j in range(run.x.size):
+        start = starts[i, j]
+        if run.lower.size > 0:
+            start = clipped(start, run.lower[j], run.upper[j])
+        run.x[j], run.best[j] = start, start
+        for slot in range(run.state.shape[0]):
+            run.state[slot, j] = 0
+    for j in range(run.extra.size):
+        run.extra[j] = 0.0
+
+
+@inlined
+def settle(now, maxiter):
+    """The status of a run that takes no more steps."""
+    if now.status == RUNNING and now.step >= maxiter:
+        now.status = STEP_LIMIT
+
+
+@inlined
+def note(run, i, x, fun, status, nit, nfev, reason):
+    """Write down the answer of problem ``i``."""
+    now = run.now[0]
+    for j in range(run.x.size):
+        x[i, j] = run.best[j]
+    fun[i] = now.best_fun if math.isfinite(now.best_fun) else now.fun
+    status[i], nit[i], nfev[i], reason[i] = now.status, now.step, now.evaluations, now.reason
+
+
 @functools.cache
 def compiled(dtype: np.dtype) -> Any:
     """``solve(tasks, run, zero, low, high, piece, maxiter, now, data, loop, settings, evaluate, gtol, ftol, xtol)``.
@@ -109,18 +143,7 @@ def compiled(dtype: np.dtype) -> Any:
             for m in range(tasks.places.size):
                 there = tasks.bases[m] + i * tasks.strides[m]
                 words[tasks.places[m]] = there if tasks.lent[m] != 0 else words_at(there, 1)[0]
-            bounds = i if tasks.lower.shape[0] > 1 else 0
-            for j in range(mine.lower.size):
-                mine.lower[j], mine.upper[j] = tasks.lower[bounds, j], tasks.upper[bounds, j]
-            for j in range(n):
-                start = tasks.starts[i, j]
-                if mine.lower.size > 0:
-                    start = clipped(start, mine.lower[j], mine.upper[j])
-                mine.x[j], mine.best[j] = start, start
-                for slot in range(mine.state.shape[0]):
-                    mine.state[slot, j] = zero
-            for j in range(mine.extra.size):
-                mine.extra[j] = 0.0
+            begin(mine, i, tasks.starts, tasks.lower, tasks.upper)
             current, own, known, stride = mine.now[0], settings[tasks.kinds[i]], 1, 1
             if keeps_path:
                 for j in range(n):
@@ -135,13 +158,8 @@ def compiled(dtype: np.dtype) -> Any:
                     known, stride = follow(tasks.paths[i], mine, current, known, stride)
                 if current.status != RUNNING or current.step >= maxiter or tasks.stop[0] != 0:
                     break
-            if current.status == RUNNING and current.step >= maxiter:
-                current.status = STEP_LIMIT
-            for j in range(n):
-                tasks.x[i, j] = mine.best[j]
-            tasks.fun[i] = current.best_fun if math.isfinite(current.best_fun) else current.fun
-            tasks.status[i], tasks.nit[i], tasks.nfev[i] = current.status, current.step, current.evaluations
-            tasks.reason[i] = current.reason
+            settle(current, maxiter)
+            note(mine, i, tasks.x, tasks.fun, tasks.status, tasks.nit, tasks.nfev, tasks.reason)
             if tasks.histories.shape[0] > 0:
                 tasks.records[i] = hand_over(tasks.histories[i], mine.history, current)
                 if keeps_path and tasks.records[i] > current.records:

@@ -166,13 +166,17 @@ class PlannedSteps(WholeSteps):
 
     def __init__(self, job: Job):
         super().__init__(job)
-        opt, dtype = job.opt, job.problem.dtype
+        self.loop = descent.compiled(job.problem.dtype, self.room(job.run.lower.size > 0).loop)
+        self.settings = self.planned(job.opt, job.problem.dtype)
+
+    @classmethod
+    def planned(cls, opt: Any, dtype: Any) -> np.ndarray:
+        """The settings of the loop."""
         low, high = (getattr(opt, name) for name in opt.ascending or ("lr", "lr"))
         if opt.ascending and not low < high:
             raise ValueError(f"{opt.ascending[0]}={low} must be below {opt.ascending[1]}={high}")
-        self.loop = descent.compiled(dtype, self.room(job.run.lower.size > 0).loop)
-        self.settings = np.array([getattr(opt, item) if isinstance(item, str) else item
-                                  for item in self.plan(type(opt), dtype)], np.float64)  # fmt: skip
+        return np.array([getattr(opt, item) if isinstance(item, str) else item
+                         for item in cls.plan(type(opt), dtype)], np.float64)  # fmt: skip
 
     @staticmethod
     def room(bounded: bool) -> Any:

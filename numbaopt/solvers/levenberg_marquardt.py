@@ -16,14 +16,18 @@ class LMSteps(WholeSteps):
 
     def __init__(self, job: Job):
         super().__init__(job)
-        opt, problem = job.opt, job.problem
-        if len(opt.x_scale) not in (0, problem.n):
-            raise ValueError(f"LM: x_scale has {len(opt.x_scale)} items, there are {problem.n} unknowns")
+        problem = job.problem
+        self.settings = self.planned(job.opt, problem.n, problem.m, job.limits.maxiter, problem.loss, problem.f_scale)
+        self.loop = least_squares.compiled()
+
+    @staticmethod
+    def planned(opt: Any, n: int, m: int, most: int, loss: str = "linear", margin: float = 1.0) -> Any:
+        """The settings of the loop for n unknowns and m residuals, which are evaluated at ``most`` so often."""
+        if len(opt.x_scale) not in (0, n):
+            raise ValueError(f"LM: x_scale has {len(opt.x_scale)} items, there are {n} unknowns")
         if not all(SMALLEST < size < 1.0 / SMALLEST for size in opt.x_scale):
             raise ValueError(f"LM: x_scale={opt.x_scale} must lie between {SMALLEST:g} and {1 / SMALLEST:g}")
-        self.settings = least_squares.settings_of(problem.m, problem.loss, problem.f_scale, opt.factor,
-                                                  job.limits.maxiter, opt.x_scale)  # fmt: skip
-        self.loop = least_squares.compiled()
+        return least_squares.settings_of(m, loss, margin, opt.factor, most, opt.x_scale)
 
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:

@@ -1,0 +1,172 @@
+"""`minimize_many(device="cuda")`: the CPU's answers in the simulator, kernels compiled for a GPU, faults in words."""
+
+import numba
+import numpy as np
+import pytest
+from cuda_many_cases import FITS, answers, cases, misfit, residuals
+from numba import typeof, types
+from process import finish, start
+
+import numbaopt as no
+from numbaopt.arguments import settings_of
+from numbaopt.cuda._backend import NoDeviceError, why_not
+
+pytest.importorskip("numba_cuda")
+LOOSE = {"cg": 1e-7, "trust-ncg": 1e-4}  # steps from differences of gradients, or of lengths that rounding decides
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """Each case in the simulator, in a process of its own: it takes the place of CUDA and of the compiler."""
+    out = tmp_path_factory.mktemp("simulated") / "answers.npz"
+    code = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('cuda_many_cases', {}, '__main__')"
+    finish(start(code, __file__.rpartition("/")[0], out, NUMBA_ENABLE_CUDASIM=1, NUMBA_DISABLE_JIT=1))  # fmt: skip
+    return np.load(out)
+
+
+def test_the_same_answers_as_on_the_cpu(simulated):
+    told = answers()
+    assert set(simulated) == set(told)
+    for name, expected in told.items():
+        case, _, field = name.partition("/")
+        if field == "fun":
+            np.testing.assert_allclose(simulated[name], expected, 1e-9, 1e-9, err_msg=name)
+        elif field == "x":
+            np.testing.assert_allclose(simulated[name], expected, LOOSE.get(case, 1e-12), 1e-12, err_msg=name)
+        else:
+            np.testing.assert_array_equal(simulated[name], expected, name)
+    assert simulated["fails/status"].tolist() == told["fails/status"].tolist() == [0, 4, 2, 0]
+
+
+# ---------------------------------------------------------------------------------------------- for a GPU
+def kernel_of(fun, method, *, X0, args=(), batched=False, jac=None, bounds=None, words=64, **options):
+    """The kernel of a call, and the types of what it is given."""
+    from numbaopt.cuda.many import Many, compiled_kernel
+    from numbaopt.many import _bounds, _methods, _starts
+
+    starts, which = _starts(X0, args, (batched,) * len(args) if isinstance(batched, bool) else batched, None)
+    opts, options = _methods(method, options, None)
+    settings = settings_of(opts[0], None, options, starts.shape[1]) | {"rows": 0, "path": False, "f_target": np.array([-np.inf])}
+    made = Many(fun, jac, opts, starts, args, which, *_bounds(bounds, starts), settings)
+    given = tuple(np.moveaxis(arg, 0, -1).copy() if own and arg.ndim > 1 else arg
+                  for arg, own in zip(made.args, which, strict=True))  # fmt: skip
+    arrays = (made.starts, made.lower, made.upper, made.x, made.fun, made.status, made.nit, made.nfev, made.reason,
+              made.kinds, np.zeros(len(starts)), made.template)  # fmt: skip
+    signature = (*map(typeof, arrays), _type(made.tables), _type(given), types.int64, *(types.float64,) * 3)
+    return compiled_kernel(made.plan, words), signature
+
+
+def _type(value):
+    if isinstance(value, tuple):
+        return types.BaseTuple.from_types([_type(item) for item in value])
+    return typeof(value)
+
+
+def compiled(tmp_path, *args, **options):
+    from ptx import compiled
+
+    from numbaopt.cuda.many import compiling
+
+    kernel, signature = kernel_of(*args, **options)
+    with compiling():
+        return compiled(kernel, signature, tmp_path)
+
+
+@numba.njit
+def rosen(x):
+    total = 0.0
+    for i in range(x.size - 1):
+        total += 100 * (x[i + 1] - x[i] ** 2) ** 2 + (1 - x[i]) ** 2
+    return total
+
+
+ONES = np.ones((3, 3))
+
+
+@pytest.mark.parametrize(("method", "n", "dtype"), [
+    ("lbfgs", 2, "f8"), ("lbfgs", 10, "f8"), ("lbfgs", 3, "f4"), ("bfgs", 3, "f8"), ("cg", 3, "f8"), ("adam", 3, "f8"),
+    ("trust-ncg", 3, "f8"), ("nelder-mead", 3, "f8"), (no.Adam(lr=0.1), 3, "f8"), (no.Adam(lr=0.1), 10, "f4"),
+])  # fmt: skip
+def test_every_method_compiles_without_spills(tmp_path, method, n, dtype):
+    report = compiled(tmp_path, rosen, method, X0=np.ones((3, n), dtype))
+    print(f"{method} n={n} {dtype}: {report.registers} registers, {report.stack} bytes of stack")
+    assert report.spills == 0 or n > 3
+    assert ".extern .func" not in report.ptx
+
+
+def test_fits_of_residuals_compile(tmp_path):
+    report = compiled(tmp_path, residuals, "lm", bounds=[(0.0, 2.0)] * 2, X0=np.ones((3, 2)), args=FITS[0],
+                      batched=FITS[1], words=512)  # fmt: skip
+    assert report.spills == 0
+    assert ".extern .func" not in report.ptx
+
+
+@pytest.mark.parametrize("case", ["at once", "both", "differences", "mixture", "lm given", "lm of a tuple",
+                                  "lm of a list", "clipped"])
+def test_users_functions_compile(tmp_path, case):
+    given = cases()[case]
+    options = dict(given.pop("options", {}))
+    fun, method = given.pop("fun"), given.pop("method", None)
+    given["X0"] = np.asarray(given["X0"])
+    report = compiled(tmp_path, fun, method, words=512, **given, **options)
+    assert ".extern .func" not in report.ptx
+
+
+@numba.njit
+def appends(x):
+    found = []
+    for v in x:
+        found.append(v)
+    return found[0]
+
+
+@numba.njit
+def decomposes(x):
+    return np.linalg.eigvals(np.outer(x, x)).sum()
+
+
+@pytest.mark.parametrize(("fun", "told"), [
+    (appends, r"Unknown attribute 'append' .*test_cuda_many.py, line \d+"), (decomposes, "there is no eigvals for"),
+])  # fmt: skip
+def test_what_a_gpu_cannot_do_is_told(tmp_path, fun, told):
+    with pytest.raises(TypeError, match=f"device='cuda': fun cannot be compiled for a GPU: {told}"):
+        compiled(tmp_path, fun, "lbfgs", X0=ONES)
+
+
+@pytest.mark.parametrize(("told", "given"), [
+    (r"jac='reverse' is not possible with device='cuda'", {"jac": "reverse"}),
+    (r"option 'history' is not possible", {"options": {"history": True}}),
+    (r"option 'path' is not possible", {"options": {"path": True}}),
+    (r"option device='gpu' must be 'cpu' or 'cuda'", {"options": {"device": "gpu"}}),
+    (r"args\[0\] is a str, which a GPU does not take", {"fun": lambda x, a: x[0], "args": ("a",)}),
+    (r"takes no bounds", {"method": "cg", "bounds": [(0, 1)] * 3}),
+    (r"fun returns a number", {"method": "lm"}),
+])  # fmt: skip
+def test_wrong_calls(told, given):
+    given = {"fun": rosen, "X0": ONES, **given}
+    with pytest.raises((ValueError, TypeError), match=told):
+        no.minimize_many(**{**given, "options": {"device": "cuda", **given.get("options", {})}})
+
+
+@pytest.mark.skipif(why_not() is None, reason="there is a GPU")
+def test_without_a_gpu_it_is_said():
+    with pytest.raises(NoDeviceError, match="device='cuda'"):
+        no.minimize_many(rosen, ONES, options={"device": "cuda"})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(why_not() is not None, reason="there is no GPU")
+def test_a_gpu_answers_as_the_cpu_does():
+    told, found = answers(), answers(device="cuda")
+    for name, expected in told.items():
+        case, _, field = name.partition("/")
+        if field in ("x", "fun"):
+            np.testing.assert_allclose(found[name], expected, max(1e-5, LOOSE.get(case, 0)), 1e-6, err_msg=name)
+        elif field == "status":
+            np.testing.assert_array_equal(found[name], expected, name)
+    rng = np.random.default_rng(1)
+    t, truth = np.linspace(0, 2, 20), np.column_stack([rng.uniform(1, 3, 300_000), rng.uniform(0.5, 2, 300_000)])
+    y = truth[:, :1] * np.exp(-truth[:, 1:] * t)
+    res = no.minimize_many(misfit, [1.0, 1.0], (t, y), (False, True), tol=1e-9, options={"device": "cuda"})
+    assert res.success.mean() > 0.999
+    np.testing.assert_allclose(res.x[res.success], truth[res.success], 1e-5)
