@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
 
@@ -317,3 +318,17 @@ def test_tensors_are_read_and_zeros_are_made_beside_them():
     assert (made.dtype, tuple(made.shape)) == (torch.float64, (2, 8))
     assert not made.requires_grad
     assert not made.any()
+
+
+def test_the_simulator_beside_compiled_code_is_refused(monkeypatch):
+    monkeypatch.setattr(_backend, "SIMULATED", True)
+    assert "needs NUMBA_DISABLE_JIT=1, too" in no.cuda.why_not()
+
+
+def test_what_compiles_only_for_the_cpu_is_one_sentence(launched, monkeypatch):
+    def refused(kernel, signature):
+        raise numba.core.errors.TypingError("Use of unsupported NumPy function 'numpy.linalg.norm'")
+
+    monkeypatch.setattr(_backend, "handle_of", refused)
+    with pytest.raises(TypeError, match=r"^step: SGD on a GPU cannot be compiled by Numba: Use of unsupported NumPy"):
+        a_step(no.SGD(), 4)
