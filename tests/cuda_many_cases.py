@@ -1,4 +1,4 @@
-"""Calls of `minimize_many` that a GPU must answer as the CPU does; ``python -m cuda_many_cases OUT`` runs the simulator."""
+"""Calls of `minimize_many` that a GPU must answer as the CPU does; as a program it asks the simulator."""
 
 import math
 import sys

@@ -46,7 +46,8 @@ def kernel_of(fun, method, *, X0, args=(), batched=False, jac=None, bounds=None,
 
     starts, which = _starts(X0, args, (batched,) * len(args) if isinstance(batched, bool) else batched, None)
     opts, options = _methods(method, options, None)
-    settings = settings_of(opts[0], None, options, starts.shape[1]) | {"rows": 0, "path": False, "f_target": np.array([-np.inf])}
+    settings = settings_of(opts[0], None, options, starts.shape[1])
+    settings |= {"rows": 0, "path": False, "f_target": np.array([-np.inf])}
     made = Many(fun, jac, opts, starts, args, which, *_bounds(bounds, starts), settings)
     given = tuple(np.moveaxis(arg, 0, -1).copy() if own and arg.ndim > 1 else arg
                   for arg, own in zip(made.args, which, strict=True))  # fmt: skip

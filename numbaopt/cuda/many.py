@@ -248,7 +248,7 @@ class Many:
 
     def solve(self) -> Any:
         """Launch after launch, between which Ctrl-C is heeded."""
-        require()
+        require("minimize_many")
         bar, low, size = (_bar(self.size) if self.progress else None), 0, FIRST
         try:
             shared = _on_device((self.tables, tuple(None if own else arg for arg, own in zip(
