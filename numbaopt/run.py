@@ -99,7 +99,7 @@ class Driver:
         self.lr = np.zeros(0)
         kind = getattr(problem, "kind", None)
         self._kind = kind and (type(opt), run.x.size, kind)
-        self.solver = solver_of(opt)(Job(problem, opt, run, limits, batches, self.after))
+        self.solver = solver_of(opt, settings.get("device"))(Job(problem, opt, run, limits, batches, self.after))
 
     def solve(self) -> None:
         """Run until something ends the run."""
@@ -117,6 +117,7 @@ class Driver:
                 was = int(now.step)
                 steps = 0 if fresh else self._next(size, was)
                 if steps == 0 and not (now.awaiting and self.judges):
+                    self.solver.fetch()
                     now.status = ended(self.run, self.opt)
                     break
                 with self.solver.interrupts:  # until all that belongs to the slice is noted
@@ -131,6 +132,7 @@ class Driver:
                 if bar is not None:
                     bar(now)
                 if hooks.callback is not None and now.step > was and self._calls:
+                    self.solver.fetch()
                     try:
                         hooks.callback(self)
                     except StopIteration:
@@ -143,7 +145,10 @@ class Driver:
                 with contextlib.suppress(OSError):  # the first error is the one to tell of
                     self.save()
             raise
+        else:
+            self.solver.fetch()
         finally:
+            self.solver.close()
             if bar is not None:
                 bar(None)
         if self._kind:
@@ -192,6 +197,8 @@ class Driver:
         now, hooks = self.now, self.hooks
         if hooks.score is None and now.awaiting:
             return  # the objective of all terms is not known yet
+        if hooks.score is not None or not now.keeps_best:
+            self.solver.fetch()
         score = -float(now.fun) if hooks.score is None else float(hooks.score(self.told(self.point)))
         if hooks.score is not None and now.records and self.run.history[now.records - 1].step == now.step:
             self.run.history[now.records - 1].score = score
@@ -262,6 +269,7 @@ class Driver:
 
     def save(self) -> None:
         """Write the checkpoint."""
+        self.solver.fetch()
         settings = {**self.settings, "plateau": list(self.stands), "seconds": self.seconds,
                     "after": [checkpoint.describe(part) for part in self.after],
                     "waited": [self.best_score, self.waited, self.mark]}  # fmt: skip
