@@ -27,8 +27,9 @@ OPTIONS = {
     "seed": 0, "history": True, "progress": False, "disp": False, "checkpoint": None, "jit": None, "accumulate": 1,
     "average": None, "average_from": 0, "ema_decay": 0.999, "max_norm": None, "patience": None, "min_delta": 0.0,
     "validation": None, "run": None, "lazy_update": False, "weight_norm": False, "f_target": None,
-    "max_evaluations": None, "max_seconds": None,
+    "max_evaluations": None, "max_seconds": None, "device": None,
 }  # fmt: skip
+DEVICES = ("cpu", "cuda")
 BATCH_OPTIONS = ("batch_size", "epochs", "accumulate", "lazy_update")
 
 
@@ -113,6 +114,19 @@ def batches_of(problem: Any, settings: dict[str, Any], given: dict[str, Any],
     if epochs is not None or maxiter is None:
         limits.append(batches.per_epoch * ((LINEAR_EPOCHS if incremental else EPOCHS) if epochs is None else epochs))
     return batches, min(limits)
+
+
+def device_of(problem: Any, opt: Any, settings: dict[str, Any]) -> str | None:
+    """Where a run takes its steps: "cuda", or None for this CPU."""
+    device = settings["device"]
+    if device is not None and device not in DEVICES:
+        raise ValueError(f"device={device!r} is not known; valid are {', '.join(map(repr, DEVICES))}")
+    if device != "cuda":
+        return None
+    from .cuda.training import refuse
+
+    refuse(problem, opt, settings)
+    return "cuda"
 
 
 def after_of(problem: Any, opt: Any) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ from .arguments import (
     average_of,
     batches_of,
     count,
+    device_of,
     further_args,
     limits_of,
     most_evaluations,
@@ -137,6 +138,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             with the data and options of this call.
         checkpoint : path
             Where the run is saved every 30 seconds and when it ends or is interrupted; see `numbaopt.resume`.
+        device : str
+            ``"cuda"`` trains a LinearModel with a first-order rule on the GPU, dense or sparse (see Notes).
         lazy_update : bool
             In minibatch training on sparse data, update only the unknowns that the batch meets (as torch's SparseAdam
             and TensorFlow's LazyAdam): the others keep value and state, and neither l2 nor l1 moves them.  Without it
@@ -164,6 +167,11 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
     In float32 are x, the gradients, the state of a method and ``res.x`` and ``res.jac``; the objective's value, inner
     products and coefficients are float64.  What rounding lets a gradient of float32 reach, some 1e-7 of its terms, may
     be more than ``gtol``: then the run ends with status 3.  SciPy's methods work in float64.
+
+    On a GPU (``device="cuda"``) batches, their order, history, statuses, callbacks and checkpoints are those of the
+    CPU.  Sums over rows and unknowns are made in another order, a fixed one: on one GPU the same call gives the same
+    bits; from the CPU's numbers they differ by rounding.  Steps on sparse data move all unknowns.  Memory running out
+    is a MemoryError, no GPU a RuntimeError.
 
     Inside functions jitted by Numba, also in ``prange`` and in threads, the same call gives the same numbers, as a
     NamedTuple with ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``status`` and ``success``.  There ``fun``, and ``jac``
@@ -227,6 +235,10 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         method = name
     if method is None and any(options.get(key) is not None for key in BATCH_OPTIONS):
         raise ValueError("minibatches need a first-order method such as method='adam'; none is given")
+    if options.get("device") not in (None, "cpu") and not known:
+        device_of(problem, method, {**OPTIONS, **options})
+    if options.get("device") == "cpu":
+        del options["device"]
     if not known or (callable(method) and not hasattr(method, "slots")):
         if options.get("weight_norm"):
             raise ValueError(f"weight_norm=True needs a first-order rule such as method='adam', not {method!r}")
@@ -276,6 +288,7 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
         raise ValueError("f_target needs the objective of every epoch, which history=False spares")
     if hasattr(opt, "ready"):
         opt = opt.ready(opt, problem)
+    device = device_of(problem, opt, settings)
     if settings["weight_norm"]:
         refuse_for_weight_norm(settings, lower.size > 0)
         problem = WeightNorm(problem)
@@ -291,7 +304,7 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     first = 0 if former is None else int(former.now[0].step)
     limits = limits._replace(maxiter=first + limits.maxiter)
     after, average = after_of(problem, opt), average_of(settings, batches, first)
-    slots, extra = solver_of(opt).sizes(opt, problem, batches, lower.size > 0)
+    slots, extra = solver_of(opt, device).sizes(opt, problem, batches, lower.size > 0)
     rule_slots = slots
     slots += 0 if average is None else rows_of_average(batches)
     run = new_run(x0.astype(problem.dtype, copy=False), slots, lower.astype(problem.dtype),
@@ -313,7 +326,7 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
     saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
     remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size, "after": after,
                 "patience": settings["patience"], "min_delta": settings["min_delta"],
-                "weight_norm": bool(settings["weight_norm"])}  # fmt: skip
+                "weight_norm": bool(settings["weight_norm"]), "device": device}  # fmt: skip
     if saved:
         remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
     return _drive(problem, opt, run, limits, batches, callback, settings, saved, remember)
@@ -393,7 +406,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
         raise ValueError(f"{os.fspath(path)} is the checkpoint of a stream: numbaopt.stream.resume goes on with it")
     options = dict(options or {})
     usable = ("maxiter", "epochs", "f_target", "max_evaluations", "max_seconds", "progress", "disp", "jit",
-              "checkpoint", "validation", "patience", "min_delta")  # fmt: skip
+              "checkpoint", "validation", "patience", "min_delta", "device")  # fmt: skip
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
     problem = _problem_of(fun, jac, further_args(args), run.x.size,
@@ -430,14 +443,16 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     found = len(run.state) - averages, run.extra.size
     if averages and run.now[0].shown != found[0]:
         raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: its average is not where it should be")
-    needed = solver_of(opt).sizes(opt, problem, batches, run.lower.size > 0)
+    options.setdefault("device", remember.get("device"))
+    device = device_of(problem, opt, options)
+    needed = solver_of(opt, device).sizes(opt, problem, batches, run.lower.size > 0)
     if found != needed:
         (rows, numbers), (rows_now, numbers_now) = found, needed
         raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} "
                          f"now has {rows_now} and {numbers_now}")  # fmt: skip
     now = run.now[0]
     same = (getattr(problem, "l1", 0.0), getattr(problem, "n_outputs", 1), getattr(problem, "n_penalised", problem.n))
-    whole = solver_of(opt).fits(opt, run) and (run.previous.size > 0 or limits.xtol == 0)
+    whole = solver_of(opt, device).fits(opt, run) and (run.previous.size > 0 or limits.xtol == 0)
     if not whole or (now.l1, now.outputs, now.penalised) != same:
         raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: its numbers are not those of such a run")
     if bool(now.keeps_best) != (options.get("validation") is None):
@@ -445,5 +460,5 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
                          f"resume it {'without' if now.keeps_best else 'with the same'} one")  # fmt: skip
     options = {key: remember.get(key) for key in ("patience", "min_delta") if remember.get(key) is not None} | options
     saved = os.fspath(options.get("checkpoint") or path)
-    remember = {**remember, "limits": limits, "after": after}
+    remember = {**remember, "limits": limits, "after": after, "device": device}
     return _drive(problem, opt, run, limits, batches, callback, {**OPTIONS, **options}, saved, remember)

@@ -111,7 +111,7 @@ class Driver:
         self.lr = np.zeros(0)
         kind = getattr(problem, "kind", None)
         self._kind = kind and (type(opt), run.x.size, kind, batches and batches.size)
-        self.solver = solver_of(opt)(Job(problem, opt, run, limits, batches, self.after))
+        self.solver = solver_of(opt, settings.get("device"))(Job(problem, opt, run, limits, batches, self.after))
 
     def solve(self) -> None:
         """Run until something ends the run."""
@@ -133,6 +133,7 @@ class Driver:
                     break
                 steps = 0 if fresh else self._next(size, was)
                 if steps == 0 and not (now.awaiting and self.judges):
+                    self.solver.fetch()
                     now.status = ended(self.run, self.opt)
                     break
                 with self.solver.interrupts:  # until all that belongs to the slice is noted
@@ -150,6 +151,7 @@ class Driver:
                 if bar is not None:
                     bar(now)
                 if hooks.callback is not None and now.step > was and self._calls:
+                    self.solver.fetch()
                     try:
                         hooks.callback(self)
                     except StopIteration:
@@ -162,7 +164,10 @@ class Driver:
                 with contextlib.suppress(OSError):  # the first error is the one to tell of
                     self.save()
             raise
+        else:
+            self.solver.fetch()
         finally:
+            self.solver.close()
             if bar is not None:
                 bar(None)
         if self._kind and not timed:
@@ -211,6 +216,8 @@ class Driver:
         now, hooks = self.now, self.hooks
         if hooks.score is None and now.awaiting:
             return  # the objective of all terms is not known yet
+        if hooks.score is not None or not now.keeps_best:
+            self.solver.fetch()
         score = -float(now.fun) if hooks.score is None else float(hooks.score(self.told(self.point)))
         if hooks.score is not None and now.records and self.run.history[now.records - 1].step == now.step:
             self.run.history[now.records - 1].score = score
@@ -281,6 +288,7 @@ class Driver:
 
     def save(self) -> None:
         """Write the checkpoint."""
+        self.solver.fetch()
         settings = {**self.settings, "plateau": list(self.stands), "seconds": self.seconds,
                     "after": [checkpoint.describe(part) for part in self.after],
                     "waited": [self.best_score, self.waited, self.mark]}  # fmt: skip

@@ -61,20 +61,42 @@ def fill_draws(order, count, n, seed, epoch, first):
 
 
 @jit
+def network_of(n):
+    """The bits of the network's lower half, and the masks of both halves, for ``n`` terms."""
+    bits = 1
+    while (1 << bits) < n:
+        bits += 1
+    half = (bits + 1) // 2
+    return half, (1 << half) - 1, (1 << (bits - half)) - 1
+
+
+@jit
+def keys_of(seed, epoch):
+    """The keys of the network's rounds."""
+    key = key_of(seed, epoch)
+    return (mix((key + 1) & MASK), mix((key + 2) & MASK), mix((key + 3) & MASK), mix((key + 4) & MASK),
+            mix((key + 5) & MASK), mix((key + 6) & MASK))  # fmt: skip
+
+
+@jit
+def term_at(place, n, network, keys):
+    """The term at one position of a shuffled epoch, what `fill_order` writes there."""
+    half, low, high = network
+    term = scramble(place, half, low, high, keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
+    while term >= n:
+        term = scramble(term, half, low, high, keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
+    return term
+
+
+@jit
 def fill_order(order, count, n, shuffle, seed, epoch, first):
     """Write the terms at the positions ``first``, ``first + 1``, ... of an epoch over ``n`` terms into ``order``."""
     if not shuffle or n < 2:
         for p in range(count):
             order[p] = first + p
         return
-    bits = 1
-    while (1 << bits) < n:
-        bits += 1
-    half = (bits + 1) // 2
-    low_mask, high_mask = (1 << half) - 1, (1 << (bits - half)) - 1
-    key = key_of(seed, epoch)
-    k0, k1, k2 = mix((key + 1) & MASK), mix((key + 2) & MASK), mix((key + 3) & MASK)
-    k3, k4, k5 = mix((key + 4) & MASK), mix((key + 5) & MASK), mix((key + 6) & MASK)
+    half, low_mask, high_mask = network_of(n)
+    k0, k1, k2, k3, k4, k5 = keys_of(seed, epoch)
     for p in range(count):
         order[p] = scramble(first + p, half, low_mask, high_mask, k0, k1, k2, k3, k4, k5)
     terms, places = np.empty(count, np.int64), np.empty(count, np.int64)  # of those that are outside

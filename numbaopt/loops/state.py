@@ -175,15 +175,21 @@ def projected_norm(now, x, g, lower, upper):
     """Largest component of a proximal gradient step of length 1: of the gradient, where there is no l1 and no bound."""
     top = 0.0
     for i in range(x.size):
-        to = np.float64(x[i]) - np.float64(g[i])
-        if i < now.penalised and now.l1 > 0:
-            to = to - now.l1 if to > now.l1 else (to + now.l1 if to < -now.l1 else 0.0)
-        if lower.size > 0:
-            to = clipped(to, np.float64(lower[i]), np.float64(upper[i]))
-        move = abs(to - np.float64(x[i]))
+        move = projected_move(now, x, g, lower, upper, i)
         if move > top or move != move:
             top = move
     return top
+
+
+@inlined
+def projected_move(now, x, g, lower, upper, i):
+    """How far a proximal gradient step of length 1 moves coordinate i."""
+    to = np.float64(x[i]) - np.float64(g[i])
+    if i < now.penalised and now.l1 > 0:
+        to = to - now.l1 if to > now.l1 else (to + now.l1 if to < -now.l1 else 0.0)
+    if lower.size > 0:
+        to = clipped(to, np.float64(lower[i]), np.float64(upper[i]))
+    return abs(to - np.float64(x[i]))
 
 
 @inlined
@@ -202,10 +208,16 @@ def average(now, x, mean):
     w_t = 1 until averaging begins, then max(1 - decay, 1 / steps since): the plain mean until it is as long as the
     exponential window.
     """
-    age = now.step - now.average_from
-    weight = 1.0 if age <= 1 else larger(1.0 - now.average_decay, 1.0 / age)
+    weight = weight_at(now, now.step)
     for i in range(x.size):
         mean[i] += weight * (x[i] - mean[i])
+
+
+@inlined
+def weight_at(now, step):
+    """w_t of the iterate after so many steps."""
+    age = step - now.average_from
+    return 1.0 if age <= 1 else larger(1.0 - now.average_decay, 1.0 / age)
 
 
 @jit_inside
@@ -243,44 +255,52 @@ def record(now, history):
 @inlined
 def judge(now, x, g, best, previous, lower, upper, history, fun, gtol, ftol, xtol):
     """Take note of the objective ``fun`` and the gradient ``g`` at ``x``: best point, history, status."""
-    before, now.fun, now.awaiting = now.fun, fun, 0
-    now.evaluations += 1
     # a bound may hide an infinite component, so the plain norm is what tells of divergence
     plain = largest(g, g.size)
-    now.grad_norm = plain if lower.size == 0 and now.l1 == 0 else projected_norm(now, x, g, lower, upper)
-    record(now, history)
-    if not (math.isfinite(fun) and math.isfinite(plain)):
-        now.status = NOT_FINITE
-        return
-    # near a minimum the objective is only known up to rounding: there the smaller gradient decides
-    converged = now.grad_norm <= gtol and fun <= now.best_fun + 1e-12 * larger(1.0, abs(now.best_fun))
-    if fun < now.best_fun or converged:
-        now.best_fun = fun
-        if now.keeps_best:
-            now.best_step = now.step
-            for i in range(x.size):
-                best[i] = x[i]
-    if converged:
-        now.status, now.reason = CONVERGED, 1
-        return
-    if fun <= now.f_target:
-        now.status, now.reason = CONVERGED, AT_TARGET
-        return
-    if now.evaluations >= now.max_evaluations:
-        now.status, now.reason = STEP_LIMIT, OUT_OF_EVALUATIONS  # unless the changes are small
-    if now.step == 0 or (ftol <= 0 and xtol <= 0):
-        return
-    calm_fun = ftol > 0 and abs(fun - before) <= ftol * larger(1.0, larger(abs(fun), abs(before)))
-    calm_x = False
-    if xtol > 0:
-        moved, size = 0.0, 1.0
+    norm = plain if lower.size == 0 and now.l1 == 0 else projected_norm(now, x, g, lower, upper)
+    moved, size = 0.0, 1.0
+    if xtol > 0 and now.step > 0:
         for i in range(x.size):
             change, here = abs(np.float64(x[i] - previous[i])), abs(np.float64(x[i]))
             moved, size = larger(moved, change), larger(size, here)
-        calm_x = moved <= xtol * size
-    now.calm = now.calm + 1 if calm_fun or calm_x else 0
+    if conclude(now, history, fun, plain, norm, moved <= xtol * size, gtol, ftol, xtol):
+        for i in range(x.size):
+            best[i] = x[i]
+
+
+@inlined
+def conclude(now, history, fun, plain, norm, still, gtol, ftol, xtol):
+    """What follows from an objective, the norms of its gradient and whether x stands still: whether x is the best."""
+    before, now.fun, now.awaiting = now.fun, fun, 0
+    now.evaluations += 1
+    now.grad_norm = norm
+    record(now, history)
+    if not (math.isfinite(fun) and math.isfinite(plain)):
+        now.status = NOT_FINITE
+        return False
+    # near a minimum the objective is only known up to rounding: there the smaller gradient decides
+    converged = now.grad_norm <= gtol and fun <= now.best_fun + 1e-12 * larger(1.0, abs(now.best_fun))
+    better = fun < now.best_fun or converged
+    if better:
+        now.best_fun = fun
+        better = now.keeps_best != 0
+        if better:
+            now.best_step = now.step
+    if converged:
+        now.status, now.reason = CONVERGED, 1
+        return better
+    if fun <= now.f_target:
+        now.status, now.reason = CONVERGED, AT_TARGET
+        return better
+    if now.evaluations >= now.max_evaluations:
+        now.status, now.reason = STEP_LIMIT, OUT_OF_EVALUATIONS  # unless the changes are small
+    if now.step == 0 or (ftol <= 0 and xtol <= 0):
+        return better
+    calm_fun = ftol > 0 and abs(fun - before) <= ftol * larger(1.0, larger(abs(fun), abs(before)))
+    now.calm = now.calm + 1 if calm_fun or (xtol > 0 and still) else 0
     if now.calm >= now.calm_steps:
         now.status, now.reason = CONVERGED, 2 if calm_fun else 3
+    return better
 
 
 @jit

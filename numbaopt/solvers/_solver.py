@@ -117,6 +117,12 @@ class Solver:
         """Whether the extra numbers of a run, perhaps from a file, may be given to compiled code."""
         return True
 
+    def fetch(self) -> None:
+        """Bring into the run's arrays what slices have left elsewhere."""
+
+    def close(self) -> None:
+        """Free what is held elsewhere."""
+
     def heed(self) -> None:
         """A moment at which Ctrl-C may end a step: nothing of it has been written into the run."""
         with self.interrupts.heeded():
@@ -222,8 +228,12 @@ def method(*names: str) -> Any:
     return register
 
 
-def solver_of(opt: Any) -> Any:
-    """The class that takes the steps of an optimizer."""
+def solver_of(opt: Any, device: str | None = None) -> Any:
+    """The class that takes the steps of an optimizer, on the CPU or on another device."""
+    if device == "cuda":
+        from ..cuda.training import DeviceSteps
+
+        return DeviceSteps
     if hasattr(opt, "solver"):
         return opt.solver
     from .first_order import FirstOrder

@@ -1,0 +1,304 @@
+"""The kernel that takes a slice of steps: `loops.minibatch.train` and `loops.descent.descend`, by many threads.
+
+One launch takes all steps of a slice: the order of terms, the pass over a batch, the rule with its sums, bounds and
+norms, averages, and the pass over all terms that judges an epoch.  A coordinate belongs to one thread; what is seen by
+others is written before all wait.  The record ``now`` is written by one thread only.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from ..loops.shuffle import keys_of, network_of
+from ..loops.state import clipped, conclude, projected_move, weight_at
+from ..optimizers._program import Program, Sums, add_all, cast_all, join_after
+from ..status import NOT_FINITE, RUNNING
+from ._backend import kernel
+from .functions import device
+from .groups import BLOCK, cuda, group, lane_sum, larger_or_nan, reducer
+from .rows import Room, Shape, Table, Visit, opener, tuple_of, walker
+
+JUDGED = 8  # numbers that a judgement needs of all threads: four sums, four maxima
+FUN, SQUARES, ABSOLUTES, SHIFTS, PLAIN, NORM, MOVED, SIZE = range(JUDGED)
+MAXIMA = PLAIN  # sums before, maxima from here on
+
+
+class Mine(NamedTuple):
+    """The coordinates of a thread."""
+
+    first: int
+    stride: int
+    leads: bool  # of the threads that share a coordinate one writes
+    lane: int
+
+
+class Judgement(NamedTuple):
+    """What the objective at a point is made of, and when it is enough."""
+
+    terms: int
+    l2: float
+    intercept_l2: float
+    gtol: float
+    ftol: float
+    xtol: float
+
+
+@functools.cache
+def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
+    """The kernel of a program and a pass, by the ``whole`` grid or a block a model; ``lanes`` threads a coordinate."""
+    wait, place, walk, open_rows = group(whole).wait, group(whole).place, walker(shape), opener(shape.storage)
+    move, judge, gradient = _moving(program, whole), _judging(whole, lanes), _gradient(lanes)
+    network, keys = device(network_of), device(keys_of)
+    outputs, parts_a_chunk, dtype = shape.outputs, shape.parts, numba.from_dtype(shape.dtype)
+    tile, z_shape, sums_shape = shape.tile, (shape.outputs + 2, shape.tile), (numbers_of(program), BLOCK)
+
+    def train(x, g, best, previous, state, lower, upper, now, history, a, b, c, y, weights, constants, parts, funs, bad,
+              partial, better, coefficients, rates, values, seeds, steps, terms, size, shuffle, judged, chunk,
+              whole_chunk, l2, intercept_l2, gtol, ftol, xtol):  # fmt: skip
+        at = place()
+        z = cuda.shared.array(z_shape, dtype)  # a line each: by that the simulator tells them apart
+        target = cuda.shared.array(tile, dtype)
+        weight = cuda.shared.array(tile, dtype)
+        order = cuda.shared.array(tile, numba.int64)
+        reduced = cuda.shared.array(sums_shape, numba.float64)
+        room = Room(z, target, weight, order, reduced)
+        w = at.which
+        x, g, best, previous, state, now, history = x[w], g[w], best[w], previous[w], state[w], now[w], history[w]
+        coefficients, values, partial, better = coefficients[w], values[w], partial[w], better[w]
+        table = Table(open_rows(a, b, c), y, weights, constants, parts[w], funs[w], bad[w])
+        n, columns, step, seen = x.size, now.penalised // outputs, now.step, 0
+        shown = state[now.shown] if now.shown >= 0 else x
+        slope = state[now.shown + 1] if now.shown >= 0 and size == 0 else g
+        rank = at.team * BLOCK + at.thread
+        mine = Mine(rank // lanes, at.teams * BLOCK // lanes, rank % lanes == 0, rank % lanes)
+        rule = Judgement(terms, l2, intercept_l2, gtol, ftol, xtol)
+        shape_of_order = network(terms)
+        every = Visit(0, terms, whole_chunk, terms, False, shape_of_order, keys(0, 0), True)
+        every_row = (terms + whole_chunk - 1) // whole_chunk * parts_a_chunk
+        per_epoch = (terms + size - 1) // size if size > 0 else 1
+        start = -1 if now.awaiting != 0 and judged else 0
+        wait()  # until all have read where the run stands
+        for j in range(start, steps):
+            if now.status != RUNNING:
+                break
+            ended = True
+            if j >= 0:
+                if size > 0:
+                    done = step - now.origin
+                    epoch = done // per_epoch
+                    begin = (done - epoch * per_epoch) * size
+                    count = size if size < terms - begin else terms - begin
+                    ended = begin + count == terms
+                    walk(table, room, x, columns, Visit(begin, count, chunk, terms, shuffle and terms > 1,
+                                                        shape_of_order, keys(seeds[w], epoch), False), at)  # fmt: skip
+                    wait()
+                    if table.bad[0] + table.bad[1] > 0:
+                        if rank == 0:
+                            now.status, now.fun = NOT_FINITE, math.nan if table.bad[1] > 0 else math.inf
+                        break
+                    if begin == 0 and not judged and now.keeps_best != 0:
+                        for i in range(mine.first, n, mine.stride):
+                            if mine.leads:
+                                best[i] = shown[i]
+                        if rank == 0:
+                            now.best_step = step
+                    gradient(table, x, g, (count + chunk - 1) // chunk * parts_a_chunk, count, rule, now, mine)
+                else:
+                    for i in range(mine.first, previous.size, mine.stride):
+                        if mine.leads:
+                            previous[i] = shown[i]
+                move(coefficients, j, x, g, state, lower, upper, now, shown, step + 1, room, partial, at, mine)
+                step += 1
+                if rank == 0:
+                    now.step, now.lr = step, rates[w, j]
+                wait()
+            if ended and judged:
+                if size == 0 and now.shown >= 0:  # the iterate's own gradient, which the next step follows
+                    walk(table, room, x, columns, every, at)
+                    wait()
+                    gradient(table, x, g, every_row, terms, rule, now, mine)
+                    wait()
+                walk(table, room, shown, columns, every, at)
+                wait()
+                judge(table, shown, slope, best, previous, lower, upper, now, history, every_row, rule, room, partial,
+                      better, at, mine)  # fmt: skip
+                if rank == 0 and seen < values.size:
+                    values[seen] = now.fun
+                seen += 1
+
+    return kernel(train)
+
+
+def numbers_of(program: Program) -> int:
+    """How many numbers threads reduce at once at most."""
+    return max([JUDGED, *(sums.terms or 1 for sums in program.sums)])
+
+
+@functools.cache
+def _gradient(lanes: int) -> Any:
+    """Mean slopes times rows from the sums of ``rows`` rows of the parts, and l2."""
+    total_of = lane_sum(lanes)
+
+    def gradient(table, x, g, rows, count, rule, now, mine):
+        for i in range(mine.first, x.size, mine.stride):
+            total = 0.0
+            for k in range(mine.lane, rows, lanes):
+                total += table.parts[k, i]
+            total = total_of(total)
+            if mine.leads:
+                shrink = rule.l2 if i < now.penalised else rule.intercept_l2
+                g[i] = total / count + shrink * np.float64(x[i])
+
+    return device(gradient)
+
+
+@functools.cache
+def _moving(program: Program, whole: bool) -> Any:
+    """The step of a rule, what bounds and norms ask for, and the average."""
+    classes, counts, rule = program.classes, program.counts, program.rule
+    update = device(join_after(classes, counts, rule))
+    update_free = device(join_after(classes[: rule + 1], counts, rule))
+    split, place = len(classes) > rule + 1, sum(counts[: rule + 1])  # the last unknowns are left alone
+    kind = numba.from_dtype(program.dtype)
+    load, load_rate = (tuple_of(kind, 1, program.width - 1, program.width), tuple_of(kind, 0, 1, program.width))
+    measure, shorten = _measuring(program, whole), _shortening(whole)
+    clip, weight_of = device(clipped), device(weight_at)
+
+    def move(coefficients, j, x, g, state, lower, upper, now, shown, step, room, partial, at, mine):
+        c, rate = load(coefficients, j), load_rate(coefficients, j)
+        c = measure(c, x, g, state, room, partial, at, mine)
+        n = x.size
+        end = n - int(c[place]) if split else n
+        for i in range(mine.first, n, mine.stride):
+            if mine.leads:
+                k = np.uint64(i)
+                if i < end:
+                    x[i] = update(c, rate[0], x[i], g[i], state, k)
+                else:
+                    x[i] = update_free(c, rate[0], x[i], g[i], state, k)
+                if lower.size > 0:
+                    x[i] = clip(x[i], lower[i], upper[i])
+        if now.max_norm > 0:
+            shorten(now, x, room, partial, at, mine)
+        if now.shown >= 0:
+            weight = weight_of(now, step)
+            for i in range(mine.first, n, mine.stride):
+                if mine.leads:
+                    shown[i] += weight * (x[i] - shown[i])
+
+    return device(move)
+
+
+@functools.cache
+def _shortening(whole: bool) -> Any:
+    """`loops.state.shorten`."""
+    reduce, wait = reducer(whole, 1, 0), group(whole).wait
+
+    def shorten(now, x, room, partial, at, mine):
+        width, squares = now.penalised // now.outputs, cuda.local.array(1, numba.float64)
+        for k in range(now.outputs):
+            squares[0] = 0.0
+            for i in range(mine.first, (k + 1) * width, mine.stride):
+                if mine.leads and i >= k * width:
+                    squares[0] += np.float64(x[i]) * np.float64(x[i])
+            reduce(squares, room.sums, partial, at)
+            norm = math.sqrt(squares[0])
+            if norm > now.max_norm:
+                for i in range(mine.first, (k + 1) * width, mine.stride):
+                    if mine.leads and i >= k * width:
+                        x[i] = np.float64(x[i]) * (now.max_norm / norm)
+            wait()
+
+    return device(shorten)
+
+
+def _measuring(program: Program, whole: bool) -> Any:
+    """``measure(c, ...)``: the coefficients after all sums over coordinates."""
+    measure = device(lambda c, x, g, s, room, partial, at, mine: c)
+    for sums in program.sums:
+        measure = _measuring_one(measure, sums, program.dtype.type, whole)
+    return measure
+
+
+def _measuring_one(earlier: Any, sums: Sums, unit: Any, whole: bool) -> Any:
+    one, ended, start, end = device(sums.one), device(sums.finish), sums.start, sums.end
+    count, alone, items = sums.terms or 1, sums.terms is None, _items(sums.terms or 1)
+    reduce, wait, add, cast = reducer(whole, count, 0), group(whole).wait, device(add_all), device(cast_all)
+    nothing = 0.0 if alone else (0.0,) * count
+
+    def measure(c, x, g, s, room, partial, at, mine):
+        c, total = earlier(c, x, g, s, room, partial, at, mine), nothing
+        for i in range(mine.first, x.size, mine.stride):
+            if mine.leads:
+                total = add(total, one(c, x[i], g[i], s, np.uint64(i)))
+        sums = cuda.local.array(count, numba.float64)
+        for k in range(count):
+            sums[k] = total if alone else total[k]
+        reduce(sums, room.sums, partial, at)
+        made = cast(ended(c[start:end], sums[0] if alone else items(sums), s), unit(0))
+        wait()  # a rule may change what ``ended`` has read
+        return c[:start] + made + c[end:]
+
+    return device(measure)
+
+
+def _items(count: int) -> Any:
+    """The first numbers of an array, a tuple."""
+    if count == 1:
+        return device(lambda values: (values[0],))
+    before, last = _items(count - 1), count - 1
+    return device(lambda values: before(values) + (values[last],))  # noqa: RUF005
+
+
+@functools.cache
+def _judging(whole: bool, lanes: int) -> Any:
+    """`loops.state.judge` at a point whose pass is done; its gradient into ``g``."""
+    reduce, wait, gradient = reducer(whole, MAXIMA, JUDGED - MAXIMA), group(whole).wait, _gradient(lanes)
+    pick, projected, close = device(larger_or_nan), device(projected_move), device(conclude)
+
+    def judge(table, x, g, best, previous, lower, upper, now, history, rows, rule, room, partial, better, at,
+              mine):  # fmt: skip
+        n, told = x.size, cuda.local.array(JUDGED, numba.float64)
+        for k in range(JUDGED):
+            told[k] = 0.0
+        told[SIZE] = 1.0
+        gradient(table, x, g, rows, rule.terms, rule, now, mine)
+        rank = at.team * BLOCK + at.thread
+        for k in range(rank, table.funs.size, at.teams * BLOCK):
+            told[FUN] += table.funs[k]
+        for i in range(mine.first, n, mine.stride):
+            if mine.leads:
+                here, size = np.float64(x[i]), abs(np.float64(g[i]))
+                if i < now.penalised:
+                    told[SQUARES] += here * here
+                    told[ABSOLUTES] += abs(here)
+                else:
+                    told[SHIFTS] += here * here
+                told[PLAIN] = pick(told[PLAIN], size)
+                if lower.size > 0 or now.l1 > 0:
+                    size = projected(now, x, g, lower, upper, i)
+                told[NORM] = pick(told[NORM], size)
+                if previous.size > 0:
+                    told[MOVED] = pick(told[MOVED], abs(np.float64(x[i] - previous[i])))
+                    told[SIZE] = pick(told[SIZE], abs(here))
+        reduce(told, room.sums, partial, at)
+        if rank == 0:
+            fun = (told[FUN] / rule.terms
+                   + 0.5 * (rule.l2 * told[SQUARES] + rule.intercept_l2 * told[SHIFTS]) + now.l1 * told[ABSOLUTES])
+            better[0] = close(now, history, fun, told[PLAIN], told[NORM], told[MOVED] <= rule.xtol * told[SIZE],
+                              rule.gtol, rule.ftol, rule.xtol)  # fmt: skip
+        wait()
+        if better[0] != 0:
+            for i in range(mine.first, n, mine.stride):
+                if mine.leads:
+                    best[i] = x[i]
+
+    return device(judge)
+
+
+__all__ = ["numbers_of", "trainer"]

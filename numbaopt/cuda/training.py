@@ -1,0 +1,260 @@
+"""Training of linear models on a GPU: what a run's slices are launched with, and when its arrays come back.
+
+The data go to the GPU once.  A slice is one launch; between slices only the small record of where a run stands and its
+history move, all else where somebody asks (`DeviceSteps.fetch`).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import types
+
+from .._interrupts import Interrupts
+from .._jit import address_of, invoke, jit, precompile
+from ..automatic import is_automatic
+from ..loops.state import NOW, RECORD
+from ..losses._loss import constants
+from ..optimizers._program import hyper_parameters, program
+from ..problems.rows import DenseRows
+from ..solvers._solver import Job, Solver
+from ._backend import SIMULATED, cuda, require, told
+from .descent import numbers_of, trainer
+from .groups import BLOCK, WARP
+from .rows import MOST_PARTS, Shape, width_of_lanes
+
+DEVICE = "device='cuda'"
+SMALL = 16 if SIMULATED else 1 << 14  # stored numbers of a step that one block reads as soon as the grid has met
+TEAMS, MANY_TEAMS = 128, 512  # blocks of the grid at most: of steps over batches, of steps over all terms
+FEW_UNKNOWNS = 1 << 10  # so many unknowns share their sums among the threads of a warp
+
+
+class Layout(NamedTuple):
+    """How the work of a model is shared; it depends on model and batches alone, and with it every bit."""
+
+    shape: Shape
+    whole: bool  # whether the grid trains one model, or a block each
+    teams: int  # blocks that have work
+    lanes: int  # threads a coordinate
+    chunk: int  # rows of a batch that a block sums at a time
+    whole_chunk: int
+    chunks: int  # at most
+    whole_chunks: int
+
+
+def layout(model: Any, batches: Any, models: int = 1) -> Layout:
+    """How training is shared among threads."""
+    n, terms, stored = model.n, model.n_terms, model.rows[0].size * model.n_outputs
+    numbers, size = stored / terms, terms if batches is None else batches.size
+    dense = isinstance(model.rows, DenseRows)
+    parts = max(1, min(MOST_PARTS, BLOCK // n)) if dense else 1
+    shape = Shape(model.dtype, type(model.rows), type(model.loss), len(constants(model.loss)), model.n_outputs,
+                  width_of_lanes(numbers / model.n_outputs), parts)  # fmt: skip
+    if shape.tile == 0:
+        raise ValueError(f"{DEVICE}: {model.n_outputs} classes are too many; a block's shared memory holds the margins "
+                         f"of at most {(24 << 10) // model.dtype.itemsize - 2}")  # fmt: skip
+    whole = models == 1 and size * numbers > SMALL
+    most = (MANY_TEAMS if batches is None else TEAMS) if whole else 1
+
+    def chunk(rows: int) -> int:
+        chunks = max(1, min(most, int(rows * numbers / (4 * n)), -(-rows // 8)))
+        return -(-rows // chunks)
+
+    one, every = chunk(size), chunk(terms)
+    chunks, whole_chunks = -(-size // one), -(-terms // every)
+    lanes = WARP if whole and n <= FEW_UNKNOWNS else 1
+    return Layout(shape, whole, max(chunks, whole_chunks), lanes, one, every, chunks, whole_chunks)
+
+
+def signature(made: Any, shape: Shape) -> tuple[Any, ...]:
+    """The types of a kernel's arguments."""
+    real, double, whole = numba.from_dtype(shape.dtype), types.float64, types.int64
+
+    def array(kind: Any, ndim: int) -> Any:
+        return types.Array(kind, ndim, "C")
+
+    table, vector = array(real, 2), array(real, 1)
+    rows = ((table, array(types.int32, 1), array(whole, 1)) if shape.storage is DenseRows
+            else (vector, array(types.int32, 1), array(whole, 1)))  # fmt: skip
+    return (*(table,) * 4, array(real, 3), vector, vector, array(numba.from_dtype(np.dtype((np.record, NOW))), 1),
+            array(numba.from_dtype(np.dtype((np.record, RECORD))), 2), *rows, vector, vector, array(double, 2),
+            array(double, 3), array(double, 2), array(whole, 2), array(double, 3), array(whole, 2), array(real, 3),
+            array(double, 2), array(double, 2), array(whole, 1), *(whole,) * 3, types.boolean, types.boolean,
+            whole, whole, *(double,) * 5)  # fmt: skip
+
+
+def refuse(problem: Any, opt: Any, settings: dict[str, Any]) -> None:
+    """Say what does not run on a GPU."""
+    if not (hasattr(problem, "rows") and hasattr(problem, "n_outputs")):
+        raise ValueError(f"{DEVICE}: minimize trains a LinearModel there, not a {type(problem).__name__}; "
+                         "minimize_many takes functions")  # fmt: skip
+    if hasattr(opt, "solver") or not hasattr(opt, "slots"):
+        raise ValueError(f"{DEVICE} needs a first-order rule such as method='adam' or 'sgd', not "
+                         f"{getattr(type(opt), 'names', [type(opt).__name__])[0]!r}")  # fmt: skip
+    for key in ("weight_norm", "lazy_update"):
+        if settings.get(key):
+            raise ValueError(f"{DEVICE}: {key}=True runs on the CPU only; leave one of them out")
+    if is_automatic(opt.lr):
+        raise ValueError(f"{DEVICE}: lr=None is found on the CPU only; tell a rate")
+
+
+class DeviceSteps(Solver):
+    """Every rule on a linear model, by one kernel a slice."""
+
+    def __init__(self, job: Job):
+        require(DEVICE)
+        refuse(job.problem, job.opt, {"lazy_update": job.batches is not None and job.batches.lazy})
+        if job.run.extra.any():
+            raise ValueError("run: it ended within an epoch of sparse data on the CPU, and can go on only there")
+        self.job, self.callback, self.interrupts = job, None, Interrupts()
+        self.program = program(job.opt, job.problem.dtype, job.after)
+        self.hyper = hyper_parameters(job.opt, job.after)
+        self.training = Training(job.problem, self.program, job.batches, job.limits, [job.run])
+        self.current = True  # whether the run's arrays on this machine are those of the GPU
+
+    @staticmethod
+    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
+        """The vectors of the rule."""
+        return len(opt.slots), 0
+
+    def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
+        """Take at most ``steps`` steps."""
+        first = int(self.job.run.now[0].step)
+        table = coefficients(self.program, self.hyper, rates[:steps], first)
+        self.current = False
+        self.training.launch(table[None], rates[None, :steps], np.array([self._seed]), steps, values[None])
+
+    @property
+    def _seed(self) -> int:
+        return 0 if self.job.batches is None else self.job.batches.seed
+
+    def fetch(self) -> None:
+        """Bring the run's arrays here."""
+        if not self.current:
+            self.training.fetch()
+            self.current = True
+
+    def close(self) -> None:
+        """Free what stands on the GPU."""
+        self.training.close()
+
+
+class Training:
+    """Runs of one model on the GPU: a kernel, and the arrays it is launched with.
+
+    Parameters
+    ----------
+    model : LinearModel
+    made : Program
+    batches : Batches or None
+    limits : Limits
+    runs : list of Run
+        Of one kind; as many as there are, each is trained by a block of its own.
+    """
+
+    def __init__(self, model: Any, made: Any, batches: Any, limits: Any, runs: list[Any]):
+        self.model, self.made, self.batches, self.limits, self.runs = model, made, batches, limits, runs
+        plan = self.layout = layout(model, batches, len(runs))
+        self.kernel = trainer(plan.shape, made, plan.whole, plan.lanes)
+        self.blocks = plan.teams if plan.whole else len(runs)
+        if not SIMULATED:
+            with told(DEVICE):
+                compiled = self.kernel.compile(signature(made, plan.shape))
+                if plan.whole:
+                    self.blocks = min(self.blocks, compiled.max_cooperative_grid_blocks(BLOCK))
+        elif plan.whole:
+            self.blocks = 1
+        self.held: dict[str, Any] = {}
+        try:
+            self._move()
+        except BaseException:
+            self.close()
+            raise
+
+    def _move(self) -> None:
+        model, plan, k, first = self.model, self.layout, len(self.runs), self.runs[0]
+        for name in ("x", "g", "best", "previous", "state"):
+            self._hold(name, np.stack([getattr(run, name) for run in self.runs]))
+        self._hold("lower", first.lower)
+        self._hold("upper", first.upper)
+        for name in ("now", "history"):
+            self._hold(name, self._records(name))
+        dense, shape = isinstance(model.rows, DenseRows), plan.shape
+        rows = (model.rows.X, np.zeros(1, np.int32), np.zeros(1, np.int64)) if dense else tuple(model.rows)
+        for name, array in zip("abc", rows, strict=True):
+            self._hold(name, array)
+        self._hold("y", model.y)
+        self._hold("weights", model.sample_weight)
+        self._hold("constants", np.array([constants(model.loss)], float).reshape(1, -1))
+        chunks = max(plan.chunks, plan.whole_chunks)
+        for name, extent, kind in (
+            ("parts", (k, chunks * shape.parts, model.n), np.float64), ("funs", (k, plan.whole_chunks), np.float64),
+            ("bad", (k, 2), np.int64), ("partial", (k, max(1, self.blocks), numbers_of(self.made)), np.float64),
+            ("better", (k, 1), np.int64),
+        ):  # fmt: skip
+            self._hold(name, np.zeros(extent, kind))
+
+    def _records(self, name: str) -> np.ndarray:
+        found = np.concatenate([getattr(run, name)[None] for run in self.runs])
+        return (found[:, 0] if name == "now" else found).view(np.dtype((np.record, NOW if name == "now" else RECORD)))
+
+    def _hold(self, name: str, array: np.ndarray) -> None:
+        with told(f"{DEVICE}: {name}", array.nbytes):
+            self.held[name] = cuda.to_device(np.ascontiguousarray(array))
+
+    def launch(self, table: np.ndarray, rates: np.ndarray, seeds: np.ndarray, steps: int, values: np.ndarray) -> None:
+        """Take at most ``steps`` steps of every run, with rows of coefficients and rates of their own."""
+        held, plan, b, model, limits = self.held, self.layout, self.batches, self.model, self.limits
+        with told(DEVICE, table.nbytes):
+            for name in ("now", "history"):  # which the driver may have changed
+                held[name].copy_to_device(self._records(name))
+            seen = cuda.to_device(np.ascontiguousarray(values))
+            self.kernel[self.blocks, BLOCK](
+                *held.values(), cuda.to_device(np.ascontiguousarray(table)),
+                cuda.to_device(np.ascontiguousarray(rates, np.float64)), seen, cuda.to_device(seeds.astype(np.int64)),
+                steps, model.n_terms, 0 if b is None else b.size, b is not None and b.shuffle, b is None or b.whole,
+                plan.chunk, plan.whole_chunk, model.l2, model.intercept_l2, limits.gtol, limits.ftol,
+                limits.xtol)  # fmt: skip
+            for name in ("now", "history"):
+                found = held[name].copy_to_host()
+                for run, mine in zip(self.runs, found, strict=True):
+                    getattr(run, name)[:] = mine
+            if values.size:
+                values[:] = seen.copy_to_host()
+
+    def fetch(self) -> None:
+        """Bring the arrays of all runs here."""
+        for name in ("x", "g", "best", "state"):
+            found = self.held[name].copy_to_host()
+            for run, mine in zip(self.runs, found, strict=True):
+                if name != "best" or run.now[0].keeps_best:
+                    getattr(run, name)[:] = mine
+
+    def close(self) -> None:
+        """Free what stands on the GPU."""
+        self.held.clear()
+        if not SIMULATED:
+            cuda.current_context().deallocations.clear()
+
+
+def coefficients(made: Any, hyper: np.ndarray, rates: np.ndarray, first: int) -> np.ndarray:
+    """The rows of coefficients of the steps after ``first``."""
+    rates, table = np.ascontiguousarray(rates, np.float64), np.empty((rates.size, made.width), made.dtype)
+    _fill()(made.prepare, address_of(hyper), address_of(rates), first + 1, address_of(table), rates.size)
+    return table
+
+
+@functools.cache
+def _fill() -> Any:
+    return precompile(_prepare, (types.intp,) * 6, final=True)
+
+
+@jit
+def _prepare(prepare, hyper, rates, t, out, k):
+    invoke(prepare, (hyper, rates, t, out, k))
+
+
+__all__ = ["DeviceSteps", "Layout", "Training", "layout", "refuse", "signature"]

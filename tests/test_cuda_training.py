@@ -1,0 +1,170 @@
+"""Models trained on a GPU, in CUDA's simulator: the run of the CPU, for every way that batches and steps are taken."""
+
+import numba
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import numbaopt as no
+
+if not numba.config.ENABLE_CUDASIM:
+    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1: scripts/test", allow_module_level=True)
+
+from numbaopt.cuda import training
+from numbaopt.cuda._backend import cuda
+
+pytestmark = [
+    pytest.mark.simulator,
+    pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply"),  # hashes, whose integers wrap around
+]
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(29, 4))
+Y = np.sign(X @ [1.0, -2.0, 0.5, 0.0] + 0.3 * RNG.normal(size=29))
+SPARSE = sp.random(23, 11, 0.3, format="csr", random_state=1)
+
+
+def dense(loss="logistic", **options):
+    return no.LinearModel(X, Y, loss=loss, **options)
+
+
+def sparse(loss="huber", **options):
+    return no.LinearModel(SPARSE, np.cos(np.arange(23.0)), loss=loss, **options)
+
+
+def classes(**options):
+    return no.LinearModel(X, np.arange(29) % 3, loss="multinomial", **options)
+
+
+def weighted():
+    return sparse(sample_weight=RNG.random(23), l2=0.01, intercept_l2=0.1)
+
+
+CLIPPED = no.transforms.chain(no.transforms.ClipByNorm(0.1), no.SWATS(lr=0.05))
+BATCHES = {"batch_size": 8, "epochs": 2}
+CASES = {  # batches of 3 and 8 rows are of a block and of the grid
+    "a block": (dense, no.Adam(lr=0.05), {"batch_size": 3, "epochs": 2, "seed": 5}),
+    "the grid": (dense, no.Adam(lr=0.05), {**BATCHES, "seed": 5}),
+    "in order, accumulated": (dense, no.Momentum(lr=0.05), {**BATCHES, "shuffle": False, "accumulate": 2}),
+    "sums, a schedule": (dense, CLIPPED, {**BATCHES, "lr": no.schedules.Cosine(0.1, 8)}),
+    "plateau": (dense, no.SGD(lr=no.schedules.ReduceOnPlateau(1.0, patience=1)), {**BATCHES, "epochs": 5}),
+    "nobody judges": (dense, no.RMSprop(lr=0.05), {**BATCHES, "history": False, "maxiter": 6}),
+    "sparse, weights": (weighted, no.AdaGrad(lr=0.3), BATCHES),
+    "l1, norm, ema": (lambda: sparse(l1=0.02), no.Adam(lr=0.1), {**BATCHES, "max_norm": 0.2, "average": "ema"}),
+    "classes, polyak": (lambda: classes(l2=0.1), no.AdamW(lr=0.05), {**BATCHES, "average": "polyak"}),
+    "noise": (dense, no.transforms.chain(no.transforms.GradientNoise(seed=1), no.SGD(lr=0.1)), BATCHES),
+    "whole": (lambda: dense(l1=0.05), no.Nesterov(lr=0.5), {"maxiter": 6, "xtol": 1e-3}),
+    "whole, averaged": (lambda: sparse("squared"), no.SGD(lr=0.3), {"maxiter": 4, "average": "polyak"}),
+    "converges": (dense, no.SGD(lr=1.0), {"maxiter": 50, "gtol": 0.05}),
+    "poisson diverges": (lambda: no.LinearModel(1e3 * X, abs(Y), loss="poisson"), no.SGD(lr=1e300), BATCHES),
+}
+
+
+def train(model, opt, options, **given):
+    return no.minimize(model, method=opt, options=options, **given)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+def test_the_run_is_that_of_the_cpu(name):
+    make, opt, options = CASES[name]
+    model = make()
+    cpu, gpu = train(model, opt, {**options, "lazy_update": False}), train(model, opt, {**options, "device": "cuda"})
+    assert (gpu.nit, gpu.nfev, gpu.status, gpu.message) == (cpu.nit, cpu.nfev, cpu.status, cpu.message)
+    np.testing.assert_allclose(gpu.x, cpu.x, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(gpu.run.x, cpu.run.x, rtol=1e-12, atol=1e-15)
+    for field in ("step", "lr", "nfev"):
+        np.testing.assert_array_equal(gpu.history[field], cpu.history[field])
+    np.testing.assert_allclose(gpu.history.fun, cpu.history.fun, rtol=1e-12)
+    np.testing.assert_allclose(gpu.history.grad_norm, cpu.history.grad_norm, rtol=1e-10)
+    assert (gpu.history.seconds >= 0).all()
+
+
+def test_the_layouts_of_the_cases_are_of_both_kinds():
+    kinds = {name: training.layout(CASES[name][0](), no.run.Batches(29, size, True, 0, True))
+             for name, size in (("a block", 3), ("the grid", 8))}  # fmt: skip
+    assert (kinds["a block"].whole, kinds["the grid"].whole) == (False, True)
+    assert kinds["the grid"].whole_chunks > 1
+
+
+def test_a_hundred_steps_of_one_row_agree_to_rounding():
+    options = {"batch_size": 1, "maxiter": 100}
+    cpu, gpu = (train(dense(), no.Adam(lr=0.01), {**options, **more}) for more in ({}, {"device": "cuda"}))
+    np.testing.assert_allclose(gpu.run.x, cpu.run.x, rtol=1e-12)
+
+
+def test_single_precision_stays_single():
+    model = no.LinearModel(X.astype(np.float32), Y, loss="logistic")
+    cpu, gpu = (train(model, no.Adam(lr=0.05), {**BATCHES, **more}) for more in ({}, {"device": "cuda"}))
+    assert gpu.x.dtype == np.float32
+    np.testing.assert_allclose(gpu.x, cpu.x, rtol=1e-5)
+
+
+def test_bounds_and_validation():
+    box, held_out = [(-0.1, 0.2)] * 4 + [(None, None)], dense("squared")
+    options = {**BATCHES, "epochs": 4, "validation": held_out, "patience": 2}
+    cpu, gpu = (train(dense(), no.SGD(lr=1.0), {**options, **more}, bounds=box) for more in ({}, {"device": "cuda"}))
+    np.testing.assert_allclose(gpu.x, cpu.x, rtol=1e-12)
+    np.testing.assert_allclose(gpu.history.score, cpu.history.score, rtol=1e-12)
+    assert (gpu.nit, gpu.status) == (cpu.nit, cpu.status)
+    assert np.all(gpu.x[:4] <= 0.2)
+
+
+def test_a_run_cut_and_resumed_has_the_same_bits(tmp_path):
+    path, opt, seen = tmp_path / "run.npz", no.Adam(lr=0.05), []
+    once = train(dense(), opt, {**BATCHES, "device": "cuda"})
+
+    def stop(x):
+        seen.append(x)
+        raise StopIteration
+
+    first = train(dense(), opt, {**BATCHES, "device": "cuda", "checkpoint": path}, callback=stop)
+    assert (first.status, first.nit, len(seen)) == (99, 4, 1)
+    rest = no.resume(path, dense())
+    np.testing.assert_array_equal(rest.x, once.x)
+    np.testing.assert_array_equal(rest.history.fun, once.history.fun)
+    np.testing.assert_allclose(seen[0], first.run.x)
+    on_cpu = no.resume(path, dense(), options={"device": "cpu", "epochs": 3})  # of dense data
+    assert on_cpu.nit == 12
+
+
+@pytest.mark.parametrize(("problem", "method", "options", "words"), [
+    (dense, "lbfgs", {}, "needs a first-order rule such as method='adam' or 'sgd', not 'lbfgs'"),
+    (dense, "saga", {}, "first-order rule"),
+    (dense, "slsqp", {}, "first-order rule"),
+    (dense, "adam", {"weight_norm": True}, "weight_norm=True runs on the CPU only"),
+    (sparse, "adam", {"lazy_update": True, "batch_size": 2}, "lazy_update=True runs on the CPU only"),
+    (dense, "adam", {"lr": None}, "lr=None is found on the CPU only"),
+    (lambda: (lambda x: x @ x), "adam", {}, "minimize trains a LinearModel there"),
+])  # fmt: skip
+def test_what_does_not_run_there_is_said(problem, method, options, words):
+    given = problem()
+    with pytest.raises(ValueError, match=words):
+        no.minimize(given, np.ones(2) if callable(given) else None, method=method,
+                    options={**options, "device": "cuda"})  # fmt: skip
+
+
+def test_a_device_that_is_not_known():
+    with pytest.raises(ValueError, match="device='gpu' is not known; valid are 'cpu', 'cuda'"):
+        train(dense(), "adam", {"device": "gpu"})
+
+
+def test_nothing_is_held_after_an_exception(monkeypatch):
+    kept = []
+    close = training.Training.close
+    monkeypatch.setattr(training.Training, "close", lambda self: (close(self), kept.append(len(self.held))))
+
+    def fail(x):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(dense(), "adam", {**BATCHES, "device": "cuda"}, callback=fail)
+    assert kept == [0]
+
+
+def test_memory_that_runs_out_is_told_in_a_sentence(monkeypatch):
+    def full(array):
+        raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr(cuda, "to_device", full)
+    with pytest.raises(MemoryError, match="the GPU has no room left for an allocation of"):
+        train(dense(), "adam", {**BATCHES, "device": "cuda"})
