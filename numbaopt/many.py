@@ -35,7 +35,7 @@ FIRST = 10  # problems that are tried to learn how many residuals there are
 
 
 @names_meant
-def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=None, tol=None, options=None):
+def minimize_many(fun, X0=None, args=(), batched=None, method=None, jac=None, bounds=None, tol=None, options=None):
     r"""Minimize many independent problems that differ in their starts and arguments.
 
     .. math:: x_i = \arg\min_x \mathrm{fun}(x, a_i), \qquad i = 1, \ldots, k
@@ -46,11 +46,12 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
 
     Parameters
     ----------
-    fun : callable
+    fun : callable or LinearModel
+        A model: many runs of it, that differ in rule, learning rate, seed or start (see Notes).  Else
         ``fun(x, *args) -> float`` of one problem, jitted or such as Numba can compile; with ``method="lm"``
         (Levenberg-Marquardt, see `least_squares`) a vector of residuals: the result tells half their sum of squares.
     X0 : array of shape (k, n)
-        The starts; (n,): the same for all.  A float32 array asks for float32, as in `minimize`.
+        The starts; (n,): the same for all; of a model None: zeros.  A float32 array asks for float32, as in `minimize`.
     args : tuple
         Further arguments of ``fun`` and ``jac``.
     batched : bool, or tuple of bool
@@ -88,6 +89,15 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     KeyboardInterrupt
         On Ctrl-C; its attribute ``result`` holds what is solved, the others have status 99.
 
+    Notes
+    -----
+    Runs of a LinearModel are those of `minimize`, bit for bit: with its methods, ``bounds`` and ``options``
+    (minibatches, averages, ``validation``, ``patience``, ...), of which ``seed`` and ``f_target`` may be lists; not
+    ``run`` and ``checkpoint``.  How many there are is told by a list of methods (of any classes) or seeds, or by the
+    rows of ``X0``.  A ``history`` that is asked for is a list; False spares the passes over all data, as in `minimize`.
+    With ``device="cuda"`` each run is trained by a block of the GPU, all by one launch a slice, with rules of one
+    class; as `minimize` there, up to the order of sums.
+
     Examples
     --------
     A thousand exponential decays:
@@ -104,11 +114,25 @@ def minimize_many(fun, X0, args=(), batched=None, method=None, jac=None, bounds=
     >>> res = no.minimize_many(misfit, [1.0, 1.0], args=(t, Y), batched=(False, True), tol=1e-9)
     >>> bool(res.success.all()), bool(np.abs(res.x[:, 1] - rates).max() < 1e-6)
     (True, True)
+
+    Rates of one model:
+
+    >>> model = no.LinearModel(t[:, None], 3 * t + 1)
+    >>> rates = [no.SGD(lr=lr) for lr in (0.01, 0.1, 0.3)]
+    >>> res = no.minimize_many(model, method=rates, options=dict(batch_size=5, epochs=20, seed=1))
+    >>> int(res.fun.argmin())
+    2
     """
     options = dict(options or {})
     args = further_args(args)
+    if hasattr(fun, "rows"):
+        from .sweep import sweep
+
+        return sweep(fun, X0, args, batched, method, jac, bounds, tol, options)
     if hasattr(fun, "n_terms"):
-        raise TypeError(f"fun must be a function of one problem, not a {type(fun).__name__}")
+        raise TypeError(f"fun must be a function of one problem or a LinearModel, not a {type(fun).__name__}")
+    if X0 is None:
+        raise ValueError("X0 is not given: a function tells neither how many unknowns it has nor where to start")
     starts, which = _starts(X0, args, batched, len(method) if isinstance(method, list) else None)
     args = tuple(_native(arg) if own else arg for arg, own in zip(args, which, strict=True))
     lower, upper = _bounds(bounds, starts)

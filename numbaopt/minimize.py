@@ -250,7 +250,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         warn(f"method {method!r} cannot handle constraints, which are ignored; 'SLSQP' and 'trust-constr' can")
     opt = named(name)
     opt, options = split_options(opt, settle_rate(name, opt, options, model), tol)
-    return _minimize(problem, x0, opt, lower, upper, tol, callback, options)
+    return _finished(driver_of(problem, x0, opt, lower, upper, tol, callback, options), options.get("disp"))
 
 
 def named(method):
@@ -271,7 +271,8 @@ def _problem_of(fun, jac, args, n, lower, upper, jit, dtype=None):
     return fun if hasattr(fun, "pack") else Function(fun, jac, args, n, lower, upper, jit, dtype)
 
 
-def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
+def driver_of(problem, x0, opt, lower, upper, tol, callback, options, solver=None):
+    """The driver of a run that has not begun; with a ``solver`` of its own, if one is given."""
     settings = settings_of(opt, tol, options, x0.size)
     batches, maxiter = batches_of(problem, settings, options, getattr(opt, "incremental", False))
     if hasattr(problem, "n_terms"):
@@ -329,22 +330,25 @@ def _minimize(problem, x0, opt, lower, upper, tol, callback, options):
                 "weight_norm": bool(settings["weight_norm"]), "device": device}  # fmt: skip
     if saved:
         remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
-    return _drive(problem, opt, run, limits, batches, callback, settings, saved, remember)
+    return _driver(problem, opt, run, limits, batches, callback, settings, saved, remember, solver)
 
 
 def _seconds_of(settings):
     return math.inf if settings["max_seconds"] is None else nonnegative("max_seconds", settings["max_seconds"])
 
 
-def _drive(problem, opt, run, limits, batches, callback, settings, saved, remember):
+def _driver(problem, opt, run, limits, batches, callback, settings, saved, remember, solver=None):
     patience = None if settings["patience"] is None else count("patience", settings["patience"], 1)
     score = score_of(settings["validation"], getattr(problem, "model", problem).n)
     hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved, score, patience,
                   nonnegative("min_delta", settings["min_delta"]),
                   count("callback.every", getattr(callback, "every", 1), 1))  # fmt: skip
-    driver = Driver(problem, opt, run, limits, batches, hooks, remember)
-    result = solved(driver, checkpoint=saved)
-    if settings["disp"]:
+    return Driver(problem, opt, run, limits, batches, hooks, remember, solver)
+
+
+def _finished(driver, disp):
+    result = solved(driver, checkpoint=driver.hooks.checkpoint)
+    if disp:
         display(result)
     return result
 
@@ -461,4 +465,5 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     options = {key: remember.get(key) for key in ("patience", "min_delta") if remember.get(key) is not None} | options
     saved = os.fspath(options.get("checkpoint") or path)
     remember = {**remember, "limits": limits, "after": after, "device": device}
-    return _drive(problem, opt, run, limits, batches, callback, {**OPTIONS, **options}, saved, remember)
+    settings = {**OPTIONS, **options}
+    return _finished(_driver(problem, opt, run, limits, batches, callback, settings, saved, remember), settings["disp"])

@@ -93,10 +93,12 @@ class Driver:
     hooks : Hooks
     settings : dict
         What a checkpoint remembers besides the run.
+    solver : Solver class, optional
+        Instead of the one of the method and its device.
     """
 
     def __init__(self, problem: Any, opt: Any, run: Run, limits: Limits, batches: Batches | None, hooks: Hooks,
-                 settings: dict[str, Any]):  # fmt: skip
+                 settings: dict[str, Any], solver: Any = None):  # fmt: skip
         self.problem, self.opt, self.run, self.limits, self.batches = problem, opt, run, limits, batches
         self.hooks, self.settings = hooks, settings
         self.plateau = plateau_of(opt.lr)
@@ -111,7 +113,9 @@ class Driver:
         self.lr = np.zeros(0)
         kind = getattr(problem, "kind", None)
         self._kind = kind and (type(opt), run.x.size, kind, batches and batches.size)
-        self.solver = solver_of(opt, settings.get("device"))(Job(problem, opt, run, limits, batches, self.after))
+        solver = solver or solver_of(opt, settings.get("device"))
+        self.solver = solver(Job(problem, opt, run, limits, batches, self.after))
+        self.fresh = hooks.score is not None and self.best_score == -np.inf  # the start is scored, too
 
     def solve(self) -> None:
         """Run until something ends the run."""
@@ -121,33 +125,16 @@ class Driver:
         if hooks.checkpoint:
             self.save()  # a place that cannot be written to should be known before the work is done
         bar = _bar(self) if hooks.progress else None
-        fresh = hooks.score is not None and self.best_score == -np.inf  # the start is scored, too
         try:
-            if fresh and not self.judges:
-                self._look()
-                fresh = False
-            while now.status == RUNNING:
+            while (steps := self.wanted(size)) is not None:
                 was = int(now.step)
-                if self.seconds >= self.limits.max_seconds:
-                    now.status, now.reason = STEP_LIMIT, OUT_OF_TIME
-                    break
-                steps = 0 if fresh else self._next(size, was)
-                if steps == 0 and not (now.awaiting and self.judges):
-                    self.solver.fetch()
-                    now.status = ended(self.run, self.opt)
-                    break
                 with self.solver.interrupts:  # until all that belongs to the slice is noted
                     took = self._slice(steps, was)
-                if took < SLICE_SECONDS and now.step - was == size:  # a slice that ended early says nothing
-                    size = min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
-                elif took > 2 * SLICE_SECONDS:
-                    size = max(1, size // 2)
+                size = fitting(size, int(now.step) - was, took)
                 if timed:  # no longer than what is left
                     left = max(0.0, self.limits.max_seconds - self.seconds)
                     size = max(1, min(size, int(left * (now.step - was) / max(took, 1e-9))))
-                if self.looks and (now.step > was or fresh) and self.within_epoch == 0 and now.status == RUNNING:
-                    self._look()
-                    fresh = False
+                self.look(was)
                 if bar is not None:
                     bar(now)
                 if hooks.callback is not None and now.step > was and self._calls:
@@ -211,6 +198,30 @@ class Driver:
         """Whether progress is judged by the driver, after every epoch or step."""
         return self.hooks.score is not None or self.hooks.patience is not None
 
+    def wanted(self, size: int) -> int | None:
+        """How many of ``size`` steps the next slice may take; None where the run has ended."""
+        now = self.now
+        if self.fresh and not self.judges:
+            self._look()
+            self.fresh = False
+        if now.status == RUNNING and self.seconds >= self.limits.max_seconds:
+            now.status, now.reason = STEP_LIMIT, OUT_OF_TIME
+        if now.status != RUNNING:
+            return None
+        steps = 0 if self.fresh else self._next(size, int(now.step))
+        if steps == 0 and not (now.awaiting and self.judges):
+            self.solver.fetch()
+            now.status = ended(self.run, self.opt)
+            return None
+        return steps
+
+    def look(self, was: int) -> None:
+        """Judge what a slice that began after ``was`` steps came to, where the driver is to."""
+        if (self.looks and (self.now.step > was or self.fresh) and self.within_epoch == 0
+                and self.now.status == RUNNING):  # fmt: skip
+            self._look()
+            self.fresh = False
+
     def _look(self) -> None:
         """Score the point, keep the best one, end the run when patience does."""
         now, hooks = self.now, self.hooks
@@ -251,10 +262,7 @@ class Driver:
 
     def _slice(self, steps: int, first: int) -> float:
         """Take ``steps`` steps; returns the seconds."""
-        evaluated = int(self.now.evaluations)
-        if self.lr.size < steps or not isinstance(self.opt.lr, float):  # a constant rate is written down once
-            self.lr = rates(self.opt.lr, first, steps, self.stands.scale)
-        values, callback = np.empty(steps + 1 if self.plateau is not None else 0), self.solver.callback
+        evaluated, values, callback = int(self.now.evaluations), self.prepare(steps, first), self.solver.callback
         begin = time.perf_counter()  # a schedule is compiled by now
         try:
             self.solver.take(steps, self.lr, values)
@@ -265,10 +273,20 @@ class Driver:
             raise error from None
         finally:
             took = time.perf_counter() - begin
-            if self.plateau is not None:
-                self._observe(self.plateau, values[int(evaluated == 0) : int(self.now.evaluations) - evaluated], first)
-            self._stamp(first, took)
+            self.note(values, evaluated, first, took)
         return took
+
+    def prepare(self, steps: int, first: int) -> np.ndarray:
+        """The rates of a slice into ``lr``; returns room for the objectives of its points."""
+        if self.lr.size < steps or not isinstance(self.opt.lr, float):  # a constant rate is written down once
+            self.lr = rates(self.opt.lr, first, steps, self.stands.scale)
+        return np.empty(steps + 1 if self.plateau is not None else 0)
+
+    def note(self, values: np.ndarray, evaluated: int, first: int, took: float) -> None:
+        """Write down what a slice that began after ``first`` steps and ``evaluated`` evaluations has done."""
+        if self.plateau is not None:
+            self._observe(self.plateau, values[int(evaluated == 0) : int(self.now.evaluations) - evaluated], first)
+        self._stamp(first, took)
 
     def _observe(self, plateau: ReduceOnPlateau, values: np.ndarray, first: int) -> None:
         """Show the objectives that followed steps, or the one that followed an epoch, to the rate."""
@@ -333,6 +351,13 @@ class Driver:
             "(transforms.ClipByNorm)")  # fmt: skip
         return (f"Diverged at step {now.step}: {what}{advice}. x is the best finite point, from step "
                 f"{now.best_step}.")  # fmt: skip
+
+
+def fitting(size: int, done: int, took: float) -> int:
+    """How long slices should be after one of at most ``size`` steps that took ``done`` in so many seconds."""
+    if took < SLICE_SECONDS and done == size:  # a slice that ended early says nothing
+        return min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
+    return max(1, size // 2) if took > 2 * SLICE_SECONDS else size
 
 
 def ended(run: Run, opt: Any) -> int:

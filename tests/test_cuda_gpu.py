@@ -105,3 +105,38 @@ def test_host_arrays_are_refused_and_nothing_is_left_allocated():
         with pytest.raises(TypeError, match="g must be an array on a GPU"):
             no.cuda.step(no.SGD(), x, np.ones(1_000_000), no.cuda.init_state(no.SGD(), x), 1)
     assert cuda.current_context().get_memory_info()[0] == before
+
+
+def model_of(size, dtype=np.float64):
+    rng = np.random.default_rng(size)
+    X = rng.normal(size=(size, 20))
+    return no.LinearModel(X.astype(dtype), np.sign(X @ rng.normal(size=20)), loss="logistic", l2=0.01)
+
+
+@pytest.mark.parametrize("size", [8, 4096])  # a block, the grid
+def test_training_is_that_of_the_cpu_and_gives_the_same_bits(size):
+    model, options = model_of(10_000), {"batch_size": size, "epochs": 2, "seed": 1}
+    cpu = no.minimize(model, method="adam", options=options)
+    first, second = (no.minimize(model, method="adam", options={**options, "device": "cuda"}) for _ in range(2))
+    np.testing.assert_array_equal(first.x, second.x)
+    np.testing.assert_array_equal(first.history.fun, second.history.fun)
+    np.testing.assert_allclose(first.x, cpu.x, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(first.history.fun, cpu.history.fun, rtol=1e-10)
+    assert (first.nit, first.status, first.nfev) == (cpu.nit, cpu.status, cpu.nfev)
+
+
+def test_whole_objectives_are_trained_by_the_grid():
+    model = model_of(10_000, np.float32)
+    cpu, gpu = (no.minimize(model, method="nesterov", options={"lr": 0.5, "maxiter": 50, **more})
+                for more in ({}, {"device": "cuda"}))  # fmt: skip
+    np.testing.assert_allclose(gpu.x, cpu.x, rtol=1e-3, atol=1e-4)
+
+
+def test_sweeps_are_those_of_the_cpu_and_give_the_same_bits():
+    model, rules = model_of(2000), [no.Momentum(lr=lr) for lr in (1e-3, 1e-2, 1e300)]
+    options = {"batch_size": 32, "epochs": 2, "seed": [1, 2, 3]}
+    cpu = no.minimize_many(model, method=rules, options=options)
+    first, second = (no.minimize_many(model, method=rules, options={**options, "device": "cuda"}) for _ in range(2))
+    np.testing.assert_array_equal(first.x, second.x)
+    np.testing.assert_allclose(first.x, cpu.x, rtol=1e-8, atol=1e-10)
+    np.testing.assert_array_equal(first.status, cpu.status)

@@ -219,8 +219,10 @@ def test_what_cannot_be_done_is_told(X0, args, batched, more, match):
 def test_unknown_options_and_sums_are_told():
     with pytest.warns(OptimizeWarning, match="option 'batch_size' has no effect in minimize_many"):
         no.minimize_many(misfit, np.ones((2, 2)), (T, T), False, jac=misfit_grad, options={"batch_size": 3})
-    with pytest.raises(TypeError, match="not a LinearModel"):
-        no.minimize_many(no.LinearModel(np.ones((3, 2)), np.ones(3)), np.ones((2, 3)))
+    with pytest.raises(TypeError, match="not a FiniteSum"):
+        no.minimize_many(no.FiniteSum(lambda i, x: 0.0, 3), np.ones((2, 3)))
+    with pytest.raises(ValueError, match="X0 is not given"):
+        no.minimize_many(lambda x: 0.0)
 
 
 def test_ctrl_c_leaves_what_is_solved():

@@ -112,8 +112,12 @@ class DeviceSteps(Solver):
         self.job, self.callback, self.interrupts = job, None, Interrupts()
         self.program = program(job.opt, job.problem.dtype, job.after)
         self.hyper = hyper_parameters(job.opt, job.after)
-        self.training = Training(job.problem, self.program, job.batches, job.limits, [job.run])
-        self.current = True  # whether the run's arrays on this machine are those of the GPU
+        self.training = self.trained()
+
+    def trained(self) -> Training | None:
+        """The training of this run."""
+        job = self.job
+        return Training(job.problem, self.program, job.batches, job.limits, [job.run])
 
     @staticmethod
     def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
@@ -122,24 +126,37 @@ class DeviceSteps(Solver):
 
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps."""
-        first = int(self.job.run.now[0].step)
-        table = coefficients(self.program, self.hyper, rates[:steps], first)
-        self.current = False
-        self.training.launch(table[None], rates[None, :steps], np.array([self._seed]), steps, values[None])
+        launch([self], steps, [rates], [values])
+
+    def coefficients(self, rates: np.ndarray) -> np.ndarray:
+        """The rows of coefficients of the next steps."""
+        return coefficients(self.program, self.hyper, rates, int(self.job.run.now[0].step))
 
     @property
-    def _seed(self) -> int:
+    def seed(self) -> int:
+        """That of the orders of epochs."""
         return 0 if self.job.batches is None else self.job.batches.seed
 
     def fetch(self) -> None:
         """Bring the run's arrays here."""
-        if not self.current:
+        if self.training is not None:
             self.training.fetch()
-            self.current = True
 
     def close(self) -> None:
         """Free what stands on the GPU."""
-        self.training.close()
+        if self.training is not None:
+            self.training.close()
+
+
+def launch(solvers: list[DeviceSteps], steps: int, rates: list[np.ndarray], values: list[np.ndarray]) -> None:
+    """Take at most ``steps`` steps of every run of a training, at its own rates."""
+    table = np.stack([one.coefficients(rate[:steps]) for one, rate in zip(solvers, rates, strict=True)])
+    found, training = np.empty((len(values), max(one.size for one in values))), solvers[0].training
+    assert training is not None
+    training.launch(table, np.stack([rate[:steps] for rate in rates]), np.array([one.seed for one in solvers]), steps,
+                    found)  # fmt: skip
+    for here, there in zip(values, found, strict=True):
+        here[:] = there[: here.size]
 
 
 class Training:
@@ -168,6 +185,7 @@ class Training:
         elif plan.whole:
             self.blocks = 1
         self.held: dict[str, Any] = {}
+        self.current = True  # whether the runs' arrays on this machine are those of the GPU
         try:
             self._move()
         except BaseException:
@@ -208,6 +226,7 @@ class Training:
     def launch(self, table: np.ndarray, rates: np.ndarray, seeds: np.ndarray, steps: int, values: np.ndarray) -> None:
         """Take at most ``steps`` steps of every run, with rows of coefficients and rates of their own."""
         held, plan, b, model, limits = self.held, self.layout, self.batches, self.model, self.limits
+        self.current = False
         with told(DEVICE, table.nbytes):
             for name in ("now", "history"):  # which the driver may have changed
                 held[name].copy_to_device(self._records(name))
@@ -227,11 +246,14 @@ class Training:
 
     def fetch(self) -> None:
         """Bring the arrays of all runs here."""
+        if self.current:
+            return
         for name in ("x", "g", "best", "state"):
             found = self.held[name].copy_to_host()
             for run, mine in zip(self.runs, found, strict=True):
                 if name != "best" or run.now[0].keeps_best:
                     getattr(run, name)[:] = mine
+        self.current = True
 
     def close(self) -> None:
         """Free what stands on the GPU."""
@@ -257,4 +279,4 @@ def _prepare(prepare, hyper, rates, t, out, k):
     invoke(prepare, (hyper, rates, t, out, k))
 
 
-__all__ = ["DeviceSteps", "Layout", "Training", "layout", "refuse", "signature"]
+__all__ = ["DeviceSteps", "Layout", "Training", "launch", "layout", "refuse", "signature"]
