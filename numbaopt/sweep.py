@@ -52,7 +52,7 @@ class Runs:
             raise ValueError(f"X0 must be of shape (k, n) or (n,), not {X0.shape}")
         given = {"X0": X0 if X0 is not None and X0.ndim == 2 else None,
                  "method": method if isinstance(method, list) else None,
-                 **{key: list(options[key]) if np.ndim(options.get(key)) == 1 else None
+                 **{key: list(options[key]) if np.ndim(options.get(key, 0)) == 1 else None
                     for key in ("seed", "f_target")}}  # fmt: skip
         lengths = {name: len(each) for name, each in given.items() if each is not None}
         if not lengths:
@@ -128,7 +128,7 @@ class Runs:
                         if driver is not None:  # its loop looks at its status before every step
                             driver.now.status = STOPPED
                 if isinstance(error, KeyboardInterrupt):
-                    error.result = self.result()  # type: ignore[attr-defined]
+                    error.result = self.result()
                 raise
             finally:
                 tell(-1)
@@ -145,7 +145,7 @@ class Runs:
             train(drivers, tell)
         except KeyboardInterrupt as interrupt:
             self._keep_all(drivers)
-            interrupt.result = self.result()  # type: ignore[attr-defined]
+            interrupt.result = self.result()
             raise
         finally:
             tell(-1)
@@ -178,8 +178,9 @@ class Runs:
         rows = [found or self._failed(i, STOPPED) for i, found in enumerate(self.found)]
         x, fun, status, nit, nfev, reason, histories = zip(*rows, strict=True) if rows else ((),) * 7
         numbers = (np.array(each, np.int64) for each in (status, nit, nfev, reason))
+        kept: dict[str, Any] = {"history": list(histories)} if self.history else {}
         return counted(np.array(x, self.model.dtype).reshape(self.size, self.model.n), np.array(fun, float), *numbers,
-                       **({"history": list(histories)} if self.history else {}))  # fmt: skip
+                       **kept)  # fmt: skip
 
 
 def _known(method: Any) -> Any:
