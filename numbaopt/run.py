@@ -145,7 +145,7 @@ class Driver:
                 if timed:  # no longer than what is left
                     left = max(0.0, self.limits.max_seconds - self.seconds)
                     size = max(1, min(size, int(left * (now.step - was) / max(took, 1e-9))))
-                if self.looks and (now.step > was or fresh) and self.within_epoch == 0 and now.status == RUNNING:
+                if self.looks and (now.step > was or fresh) and self.within_epoch == 0 and now.status != NOT_FINITE:
                     self._look()
                     fresh = False
                 if bar is not None:
@@ -230,7 +230,7 @@ class Driver:
             self.mark, self.waited = score, 0
         else:
             self.waited += 1
-        if hooks.patience is not None and self.waited >= hooks.patience:
+        if hooks.patience is not None and self.waited >= hooks.patience and now.status == RUNNING:
             better = now.best_step > now.origin or (not self.judges and now.keeps_best)
             now.status, now.reason = (CONVERGED, 4) if better else (NO_PROGRESS, 0)
 
