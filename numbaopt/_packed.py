@@ -70,8 +70,9 @@ def _key(value: Any) -> Any:
     """What the Numba type of an array, a number or a plain tuple of such depends on; a TypeError for all else."""
     kind = type(value)
     if kind is np.ndarray:
-        flags = value.flags
-        return value.dtype, value.ndim, flags.c_contiguous, flags.f_contiguous, flags.writeable, flags.aligned
+        flags, dtype = value.flags, value.dtype
+        layout = flags.c_contiguous, flags.f_contiguous, flags.writeable, flags.aligned
+        return dtype, dtype.isalignedstruct, value.ndim, layout
     if kind is tuple:
         return tuple, *map(_key, value)
     if kind is float or kind is bool or (kind is int and -(2**63) <= value < 2**63):

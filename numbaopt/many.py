@@ -259,7 +259,10 @@ def _methods(method: Any, options: dict[str, Any], tol: float | None) -> tuple[l
 
 def _targets(given: Any, size: int) -> np.ndarray:
     """The objective that is low enough for all problems, (1,), or for each, (k,)."""
-    targets = np.ravel(given if np.ndim(given) else target_of({"f_target": given})).astype(float)
+    try:
+        targets = np.ravel(given if np.ndim(given) else target_of({"f_target": given})).astype(float)
+    except ValueError:
+        raise ValueError(f"f_target={given!r} must be a number, or {size} of them, one for each problem") from None
     if targets.size not in (1, size) or np.ndim(given) > 1 or np.isnan(targets).any():
         raise ValueError(f"f_target must be a number, or {size} of them, one for each problem; got {given!r}")
     return targets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import warnings
@@ -14,7 +15,7 @@ from ._packed import Packed, count_words
 from ._schedule import rates
 from ._threads import workers
 from .arguments import count, most_evaluations, nonnegative
-from .least_squares import STATUS, least_squares
+from .least_squares import CONVERGED_BY, STATUS, least_squares
 from .loops import many
 from .loops.state import RECORD, Run, new_run
 from .minimize import minimize
@@ -22,11 +23,12 @@ from .problems.function import Function
 from .result import optimize_result
 from .run import Limits
 from .solvers import Job, solver_of
-from .status import CONVERGED, RAISED, STOPPED, message_of
+from .status import CONVERGED, OUT_OF_EVALUATIONS, RAISED, STOPPED, message_of
 
 CHUNK_SECONDS = 0.01  # of problems that a thread takes at a time
 PIECE = 64  # steps of one problem between two looks at Ctrl-C
 FROM_SCIPYS = {theirs: ours for ours, theirs in STATUS.items()}
+REASONS_BY = {theirs: ours for ours, theirs in CONVERGED_BY.items()}
 MANY_OPTIONS = ("maxiter", "gtol", "ftol", "xtol", "f_target", "max_evaluations", "history", "path", "progress",
                 "jit")  # fmt: skip
 
@@ -203,7 +205,7 @@ def one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settin
     numbers[0], kind = STOPPED, np.dtype(float)
     given = {key: options[key] for key in options if key in MANY_OPTIONS and key != "progress"}
     given["history"] = settings["rows"] or 2
-    targets = settings["f_target"]
+    targets, most = settings["f_target"], most_evaluations(settings, 1)
     histories: list[np.ndarray] = [np.zeros(0, RECORD)] * k
     paths: list[np.ndarray] = [np.zeros((0, starts.shape[1]))] * k
 
@@ -212,8 +214,10 @@ def one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settin
         low, high = (lower[i % len(lower)], upper[i % len(upper)]) if len(lower) else (-np.inf, np.inf)
         if hasattr(opt, "problem"):
             tolerances = {key: given.get(key, 1e-8 if tol is None else tol) for key in ("ftol", "xtol", "gtol")}
+            nfev = most if given.get("maxiter") is None else min(given["maxiter"], most)
             found = least_squares(fun, starts[i], jac, (low, high), opt, **tolerances, args=mine,
-                                  max_nfev=given.get("maxiter"))  # fmt: skip
+                                  max_nfev=int(nfev) if nfev < math.inf else None)  # fmt: skip
+            found.reason = OUT_OF_EVALUATIONS if found.status == 0 and nfev == most else REASONS_BY.get(found.status, 0)
             found.fun, found.status = found.cost, FROM_SCIPYS.get(found.status, CONVERGED)
             return found
         box = Bounds(low, high) if len(lower) else None
@@ -235,7 +239,7 @@ def one_by_one(fun, starts, args, which, opts, jac, bounds, tol, options, settin
                 except Exception:
                     numbers[0, i] = RAISED
                     continue
-            reason = int(found.run.now[0].reason) if "run" in found else 0
+            reason = int(found.run.now[0].reason) if "run" in found else found.reason
             x[i], fun_values[i], numbers[:, i] = found.x, found.fun, (found.status, found.nit, found.nfev, reason)
             kind = found.x.dtype
     except KeyboardInterrupt as interrupt:

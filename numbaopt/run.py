@@ -218,7 +218,7 @@ class Driver:
     def look(self, was: int) -> None:
         """Judge what a slice that began after ``was`` steps came to, where the driver is to."""
         if (self.looks and (self.now.step > was or self.fresh) and self.within_epoch == 0
-                and self.now.status == RUNNING):  # fmt: skip
+                and self.now.status != NOT_FINITE):  # fmt: skip
             self._look()
             self.fresh = False
 
@@ -241,7 +241,7 @@ class Driver:
             self.mark, self.waited = score, 0
         else:
             self.waited += 1
-        if hooks.patience is not None and self.waited >= hooks.patience:
+        if hooks.patience is not None and self.waited >= hooks.patience and now.status == RUNNING:
             better = now.best_step > now.origin or (not self.judges and now.keeps_best)
             now.status, now.reason = (CONVERGED, 4) if better else (NO_PROGRESS, 0)
 

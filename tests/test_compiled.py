@@ -308,7 +308,9 @@ def test_what_a_user_keeps_on_disk_is_found_again(tmp_path):
 def test_types_that_are_remembered_are_those_of_numba():
     locked, big = np.zeros(3), np.zeros((4, 6))
     locked.flags.writeable = False
-    arrays = [np.zeros(3), locked, np.zeros(3, np.float32), big, big.T, big[:, ::2], big[0]]
+    record = np.dtype({"names": ["a", "b"], "formats": ["f8", "i1"], "offsets": [0, 8], "itemsize": 16})
+    records = [np.zeros(2, record), np.zeros(2, np.dtype(record.descr[:2], align=True))]  # which NumPy calls equal
+    arrays = [np.zeros(3), *records, locked, np.zeros(3, np.float32), big, big.T, big[:, ::2], big[0]]
     others = [1, 2**63, -(2**63), True, 1.0, 1j, np.float32(1), np.int64(1), (), (1,), (1.0, (2, True)), Other(1.0)]
     for _ in range(2):
         for one in (*arrays, np.zeros(()), *others):

@@ -322,7 +322,7 @@ def test_cold_and_damaged_caches(part, tmp_path):
     ((first, errors),) = found
     assert errors == ""
     entries = sorted(cache.glob("**/*.nbo"))
-    assert len(entries) > 1
+    assert entries
     for entry in entries:
         entry.write_bytes(entry.read_bytes()[: entry.stat().st_size // 2])
     ((damaged, errors),) = raced(code, tmp_path, cache, 1)

@@ -354,7 +354,17 @@ class TestTargets:
         assert res.nfev.tolist() == [7, 7, 7]
         assert res.message == "3 x The limit on evaluations was reached before the tolerance."
 
-    @pytest.mark.parametrize("targets", [[1.0, 2.0], [[1.0]], np.nan, [np.nan] * 3])
+    def test_evaluations_of_residuals_from_python_too(self):
+        def opaque(x):
+            return np.array([float(str(x[0])) - 1, x[0] * x[1] - 2, x[1]])
+
+        for options, nfev, reasons in (({"max_evaluations": 2}, 2, {6}), ({}, 10**3, {1, 11, 12, 13})):
+            with pytest.warns(RuntimeWarning, match="runs from Python"):
+                res = no.minimize_many(opaque, np.array([[3.0, 2.0], [4.0, 4.0]]), method="lm", options=options)
+            assert (res.nfev <= nfev).all()
+            assert set(res.reason.tolist()) <= reasons
+
+    @pytest.mark.parametrize("targets", [[1.0, 2.0], [[1.0]], np.nan, [np.nan] * 3, ["low"] * 3])
     def test_nonsense(self, targets):
         with pytest.raises(ValueError, match="f_target"):
             no.minimize_many(bowl, np.ones((3, 2)), method="adam", options={"f_target": targets})

@@ -15,6 +15,7 @@ import numbaopt as no
 from numbaopt._fields import checked_namedtuple
 from numbaopt.linear_model import LogisticRegression, SGDRegressor
 from numbaopt.losses._loss import LOSSES
+from numbaopt.problems.reach import check_reach
 
 
 @numba.njit
@@ -80,6 +81,8 @@ def test_an_unknown_that_x_does_not_have_is_never_read():
     calls = np.zeros(1)
     with pytest.raises(ValueError, match=too_few):
         no.least_squares(line, [0.0], "2-point", args=(T, calls))
+    nested = numba.njit(lambda x, of: line(x, T, of[0]).sum() + (x[2] if x.size > 2 else 0.0))
+    assert check_reach(nested, 2, ((calls,),)) is None
     assert calls[0] == 0
     rosen = numba.njit(lambda x: (1 - x[0]) ** 2 + (x[1] - x[0] ** 2) ** 2)
     for call in (lambda: no.minimize(rosen, [0.0]), lambda: no.minimize_many(rosen, np.zeros((3, 1)))):

@@ -383,6 +383,28 @@ class TestLimits:
         once = no.minimize(rosen, x0, method="adam", jac=rosen_grad, options=dict(options, f_target=0.1))
         assert (lower.nit, lower.fun) == (once.nit, once.fun)
 
+    @pytest.mark.parametrize("evaluations", [1, 17, 30])
+    def test_a_search_for_a_rate_goes_on_as_if_nothing_had_ended_it(self, evaluations, tmp_path):
+        path, x0, options = tmp_path / "run.npz", np.array([-1.2, 1.0]), {"maxiter": 120}
+        cut = dict(options, max_evaluations=evaluations, checkpoint=path)
+        whole = no.minimize(rosen, x0, method="sgd", jac=rosen_grad, options=options)
+        res = no.minimize(rosen, x0, method="sgd", jac=rosen_grad, options=cut)
+        assert (res.status, res.run.now[0].evaluations) == (1, evaluations)
+        more = no.resume(path, rosen, jac=rosen_grad, options={"max_evaluations": 10**6})
+        np.testing.assert_array_equal(more.x, whole.x)
+        np.testing.assert_array_equal(more.history.fun, whole.history.fun)
+
+    def test_proximal_points_go_on_as_if_nothing_had_ended_them(self, tmp_path):
+        rng, path = np.random.default_rng(0), tmp_path / "run.npz"
+        X, y = rng.normal(size=(300, 10)) * (rng.random((300, 10)) < 0.02), np.sign(rng.normal(size=300))
+        model, options = no.LinearModel(X, y, "logistic", l2=1e-2), {"epochs": 8, "seed": 3}
+        whole = no.minimize(model, method="sdca", options=options)
+        for evaluations in (2, 3, 4):
+            cut = dict(options, max_evaluations=evaluations, checkpoint=path)
+            assert no.minimize(model, method="sdca", options=cut).nit < whole.nit
+            more = no.resume(path, model, options={"max_evaluations": 10**6})
+            np.testing.assert_array_equal(more.x, whole.x)
+
     @pytest.mark.parametrize(("options", "error", "message"), [
         ({"f_target": "low"}, TypeError, "f_target='low' must be a number"),
         ({"f_target": np.nan}, ValueError, "f_target=nan must be a number"),

@@ -254,13 +254,13 @@ class TestRun:
         lines = []
         run(study, tmp_path / "out", How(jobs=1), lambda store: Tables(store, lines.append))
         assert lines[0].startswith(f"Many: {len(study.jobs)} runs, at most about ")
-        adam = next(line.split() for line in lines if line.startswith("  Adam (lr 0.1)"))
+        adam = next(line.split() for line in lines if line.startswith("  Adam (lr = 0.1)"))
         with Store.open(tmp_path / "out") as store:
             rows = [row for row in store.runs(problem="valley", method="Adam") if row.settings["lr"] == 0.1]
-        assert adam[5] == f"{np.median([row.fun for row in rows]):.6g}"
+        assert adam[6] == f"{np.median([row.fun for row in rows]):.6g}"
         at = next(k for k, line in enumerate(lines) if line.startswith("[line]"))
         assert lines[at + 1].split() == ["method", "objective", "runs", "epochs", "ms/epoch"]
-        assert lines[at + 3].split()[4] == "3"  # Adam (lr 0.001), of three seeds
+        assert lines[at + 3].split()[5] == "3"  # Adam (lr 0.001), of three seeds
 
     def test_failed_runs_are_made_again_when_asked(self, plugged, tmp_path):
         code = PLUGIN + ("@function(start=[1.0, 1.0])\ndef later(x):\n    assert os.path.exists(FLAG)\n"

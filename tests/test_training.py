@@ -287,3 +287,16 @@ def test_an_epochs_order_depends_on_what_came_before_only_by_the_seed():
             rows = order[begin : begin + 8]
             x = x - 0.1 * no.LinearModel(X[rows], y[rows]).value_and_grad(x)[1]
     np.testing.assert_allclose(second.run.x, x, rtol=1e-10)
+
+
+def test_the_last_point_is_scored_too():
+    """Also where a tolerance or a target ended the run there."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    y = (X @ [1.0, -2.0, 0.5, 0.0] + rng.normal(size=300) > 0).astype(float)
+    model, held = no.LinearModel(X[:200], y[:200], "logistic"), no.LinearModel(X[200:], y[200:], "logistic")
+    low = no.minimize(model).fun
+    for options in ({"f_target": 1.02 * low}, {"gtol": 1e-3}, {"max_evaluations": 5}):
+        res = no.minimize(model, method="lbfgs", options={"validation": held, **options})
+        assert np.isfinite(res.history.score[-1]), options
+        assert -held.value(res.x) == np.nanmax(res.history.score)

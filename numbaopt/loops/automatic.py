@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._jit import invoke, invoke_value, jit, jit_inside, pointer, pointer_to
-from ..status import NO_PROGRESS, NOT_FINITE, RUNNING
+from ..status import AT_TARGET, NO_PROGRESS, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING
 from . import descent
 from .descent import floats, open_settings
 from .state import constrain, judge, larger, open_run
@@ -117,7 +117,8 @@ def descend(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xt
     now, x, g, work, best, previous, extra = run.now[0], run.x, run.g, run.work, run.best, run.previous, run.extra
     state, lower, upper, history, n = run.state, run.lower, run.upper, run.history, run.x.size
     base, row, ready, before, done = state[state.shape[0] - 1], 0, 0, now.evaluations, 0
-    while now.status == RUNNING and (done < k or now.awaiting != 0):
+    ended = RUNNING  # by a limit that a resumed run may be without: what the step means for the search is noted first
+    while now.status == RUNNING and ended == RUNNING and (done < k or now.awaiting != 0):
         if now.awaiting == 0:
             if row == ready:
                 row, ready = 0, min(ahead, k - done, int(extra[LEFT]))
@@ -137,6 +138,8 @@ def descend(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xt
         judge(now, x, g, best, previous, lower, upper, history, fun, gtol, weight * ftol, weight * xtol)
         if now.evaluations - before <= room:
             values[now.evaluations - before - 1] = fun
+        if now.reason == AT_TARGET or now.reason == OUT_OF_EVALUATIONS:
+            ended, now.status = now.status, RUNNING
         finite = now.status != NOT_FINITE
         if extra[PHASE] == BEGINNING:
             if now.status != RUNNING:
@@ -170,6 +173,8 @@ def descend(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xt
             extra[TOTAL] += fun
             if (not finite or extra[LEFT] <= 0) and after_block(now, x, base, best, state, extra, fields, finite):
                 row = ready
+    if ended != RUNNING:
+        now.status = ended
 
 
 @functools.cache

@@ -38,6 +38,8 @@ def check_reach(fun: Any, n: int, args: tuple) -> None:
 
 def _apart(arg: Any) -> Any:
     """An argument that a trial cannot change."""
+    if isinstance(arg, tuple):
+        return getattr(arg, "_make", tuple)(map(_apart, arg))
     if not isinstance(arg, np.ndarray):
         return arg
     if arg.nbytes <= SMALL_BYTES:

@@ -13,7 +13,7 @@ from ..loops import dual
 from ..loops.state import observe
 from ..losses._loss import constants
 from ..problems.kernels import shared_at, sums_by_tile
-from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
+from ..status import AT_TARGET, CONVERGED, NO_PROGRESS, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING
 from ._solver import Job, Solver, enough, method, scale_of
 
 NUMBERS = 1 << 22  # stored numbers that are read between two moments at which Ctrl-C is heeded
@@ -155,7 +155,8 @@ class DualSteps(Solver):
         observe(self.packed_run.address, self.zero, fun, 2.0 * abs(g).max() if done else -1.0, limits.ftol, limits.xtol)
         if now.status == CONVERGED and done and now.reason == 1:
             now.reason = 5
-        elif self.loose.any() and now.status == RUNNING and now.step < limits.maxiter:
+        elif self.loose.any() and now.step < limits.maxiter and (
+                now.status == RUNNING or now.reason in (AT_TARGET, OUT_OF_EVALUATIONS)):  # which a resumed run may lift
             self._move(fun, gap, g)
         distance = max(gap / scale_of(self.job, fun), float(abs(g).max()), noise)  # less tells nothing
         self._note(distance, best - fun > noise * abs(fun))

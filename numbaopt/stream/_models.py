@@ -9,7 +9,7 @@ import numpy as np
 from ..losses import as_loss
 from ..problems.linear_model import LinearModel
 from ..problems.weight_norm import WeightNorm
-from .sources import Chunk, Source
+from ._source import Chunk, Source
 
 
 class Models:

@@ -17,7 +17,7 @@ import numpy as np
 from ..arguments import count
 from ._files import File
 from ._parse import NEWLINE, Table, parse
-from .sources import CHUNK_BYTES, Chunk, InOrder, Source, working_dtype
+from ._source import CHUNK_BYTES, Chunk, InOrder, Source, working_dtype
 
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 LINE = 1 << 16  # bytes read at a time where a line's end is looked for

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._files import File
-from .sources import CHUNK_BYTES, Chunk, Source, working_dtype
+from ._source import CHUNK_BYTES, Chunk, Source, working_dtype
 
 BLOCK = 4096  # rows at a time from columns to rows: what is written should be in the cache
 

@@ -31,8 +31,9 @@ from ..schedules import plateau_of
 from ..solvers import solver_of
 from ..status import CONVERGED, NOT_FINITE, RUNNING, STEP_LIMIT, STOPPED
 from ._models import Models
+from ._source import Source
 from ._trainer import Place, Plan, Trainer
-from .sources import Source, open_source
+from .sources import open_source
 
 HISTORIES = {True: "progressive", "progressive": "progressive", "whole": "whole", False: "", None: ""}
 OPTIONS: dict[str, Any] = {
