@@ -74,29 +74,43 @@ _ELSEWHERE = ("numpy", "numba", "math", "builtins")  # modules whose functions n
 _KEPT: dict[Any, Any] = {}  # device functions, by the Python function
 
 
-def _extremum(sign: str) -> Any:
-    """Python's ``max`` (">") or ``min``: Numba's own `numba.cuda` has none, and numba-cuda's goes by way of float64."""
+def _extremum(function: Any, sign: str) -> Any:
+    """Python's ``max`` (">") or ``min``: Numba's own `numba.cuda` has none, and numba-cuda's goes by way of float64.
+
+    What are no plain numbers (a user's numbers with derivatives, tuples) is left to what knows them.
+    """
 
     @intrinsic
-    def extremum(typing_context, first, second, *rest):
-        kinds = [types.unliteral(kind) for kind in (first, second, *rest)]
-        kind = typing_context.unify_types(*kinds)
+    def extremum(typing_context, first, *rest):
+        kinds = [types.unliteral(kind) for kind in (first, *rest)]
+        plain = len(kinds) > 1 and all(isinstance(kind, (types.Float, types.Integer, types.Boolean)) for kind in kinds)
+        if plain:
+            kind = typing_context.unify_types(*kinds)
+            made = kind(*(kind,) * len(kinds))
+        else:
+            known = typing_context.resolve_value_type(function)
+            made = known.get_call_type(typing_context, tuple(kinds), {})
 
         def codegen(context, builder, signature, arguments):
-            more = [builder.extract_value(arguments[2], k) for k in range(len(rest))]
-            values = zip((*arguments[:2], *more), kinds, strict=True)
-            found, *others = (context.cast(builder, value, given, kind) for value, given in values)
+            more = [builder.extract_value(arguments[1], k) for k in range(len(rest))]
+            given = zip((arguments[0], *more), kinds, made.args, strict=True)
+            values = [context.cast(builder, *item) for item in given]
+            if not plain:
+                return context.get_function(known, made)(builder, values)
+            found, *others = values
+            signed = isinstance(kind, types.Integer) and kind.signed
             for value in others:
-                compare = builder.fcmp_ordered if isinstance(kind, types.Float) else builder.icmp_signed
+                compare = (builder.fcmp_ordered if isinstance(kind, types.Float)
+                           else builder.icmp_signed if signed else builder.icmp_unsigned)  # fmt: skip
                 found = builder.select(compare(sign, value, found), value, found)
             return found
 
-        return kind(*kinds[:2], types.StarArgTuple(kinds[2:])), codegen
+        return made.return_type(kinds[0], types.StarArgTuple(kinds[1:])), codegen
 
     return extremum
 
 
-_BUILTINS = {"max": _extremum(">"), "min": _extremum("<")}
+_BUILTINS = {"max": _extremum(max, ">"), "min": _extremum(min, "<")}
 
 
 def device(function: Any) -> Any:
