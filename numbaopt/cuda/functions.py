@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dis
 import types as pytypes
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -71,7 +72,7 @@ def _quietly(typing_context, where, arguments):
 
 _BY_VALUE: dict[str, Any] = {"same": _same, "opened": _opened, "tail": _tail, "call": _call, "quietly": _quietly}
 _ELSEWHERE = ("numpy", "numba", "math", "builtins")  # modules whose functions numba knows
-_KEPT: dict[Any, Any] = {}  # device functions, by the Python function
+_KEPT: Any = weakref.WeakKeyDictionary()  # device functions, by the Python function
 
 
 def _extremum(function: Any, sign: str) -> Any:
@@ -122,23 +123,24 @@ def device(function: Any) -> Any:
     source = function.py_func if isinstance(function, Dispatcher) else function
     if not isinstance(source, pytypes.FunctionType) or (source.__module__ or "").split(".")[0] in _ELSEWHERE:
         return function
-    if source not in _KEPT:
-        _KEPT[source] = cuda.jit(device=True)(_twin(source))
-    return _KEPT[source]
+    return _KEPT[source] if source in _KEPT else _twin(source)
 
 
-def _twin(source: Callable[..., Any]) -> Callable[..., Any]:
-    """A copy of a function that refers to device functions."""
-    names = _names(source.__code__)
-    known = {name: device(source.__globals__[name]) for name in names & source.__globals__.keys()}
-    known |= {name: _BUILTINS[name] for name in names & _BUILTINS.keys() - known.keys()}
-    known |= {"__builtins__": __builtins__, "__name__": source.__module__}
-    cells = tuple(pytypes.CellType(device(cell.cell_contents)) for cell in source.__closure__ or ())
+def _twin(source: Callable[..., Any]) -> Any:
+    """The device function that is a copy of a function and refers to device functions."""
+    known: dict[str, Any] = {"__builtins__": __builtins__, "__name__": source.__module__}
+    closure = source.__closure__ or ()
+    cells, names = tuple(pytypes.CellType() for _ in closure), _names(source.__code__)
     code = _without_lists(source.__code__)
     made = pytypes.FunctionType(code, known, source.__name__, source.__defaults__, cells or None)
     made.__kwdefaults__, made.__module__, made.__qualname__ = (
         source.__kwdefaults__, source.__module__, source.__qualname__)  # fmt: skip
-    return made
+    kept = _KEPT[source] = cuda.jit(device=True)(made)  # before what it refers to: it may call itself
+    known |= {name: device(source.__globals__[name]) for name in names & source.__globals__.keys()}
+    known |= {name: _BUILTINS[name] for name in names & _BUILTINS.keys() - known.keys()}
+    for cell, old in zip(cells, closure, strict=True):
+        cell.cell_contents = device(old.cell_contents)
+    return kept
 
 
 def _without_lists(code: pytypes.CodeType) -> pytypes.CodeType:
