@@ -135,8 +135,19 @@ def decomposes(x):
     return np.linalg.eigvals(np.outer(x, x)).sum()
 
 
+@numba.njit
+def power(x, k):
+    return x * power(x, k - 1) if k > 0 else 1.0 + 0.0 * x
+
+
+@numba.njit
+def calls_itself(x):
+    return power(x[0], 4)
+
+
 @pytest.mark.parametrize(("fun", "told"), [
     (appends, r"Unknown attribute 'append' .*test_cuda_many.py, line \d+"), (decomposes, "there is no eigvals for"),
+    (calls_itself, "a function calls itself"),
 ])  # fmt: skip
 def test_what_a_gpu_cannot_do_is_told(tmp_path, fun, told):
     with pytest.raises(TypeError, match=f"device='cuda': fun cannot be compiled for a GPU: {told}"):

@@ -421,6 +421,8 @@ def reason(error: BaseException) -> str | None:
 
     if "Undefined reference" in str(error):
         return str(error).strip().splitlines()[0]
+    if "insert_unresolved_ref" in str(error):  # which numba-cuda has not
+        return "a function calls itself"
     if not isinstance(error, (NumbaError, KeyError, NotImplementedError)):
         return None
     text = str(error)
