@@ -1,4 +1,4 @@
-"""On a GPU: one step of Adam beside torch, CuPy and optax, against copying its bytes, and against the CPU."""
+"""On a GPU: a step of Adam beside torch, CuPy and optax, against copying its bytes and the CPU; many curve fits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 
 import numbaopt as no
 
+from . import many
 from .report import OURS, Case, Faster, Table, optional
 from .step import _optax_step
 from .timing import race
@@ -19,6 +21,7 @@ TORCH, GRAPH, OPTAX, CUPY = "torch fused", "torch fused, CUDA graph", "optax jit
 COPY, CPU = "copying as many bytes", "numbaopt on the CPU"
 NUMBERS = 7  # that a step of Adam must move a coordinate: it reads x, g, m, v and writes x, m, v
 ROUNDS = 9
+FITS, FITS_SECONDS = 1_000_000, 0.3
 Contestants = dict[str, Callable[[], Any]]
 
 
@@ -72,7 +75,28 @@ def crossover(quick: bool) -> Table:
     return Table("A step on the GPU and on the CPU", cases, notes)
 
 
-TABLES: tuple[Callable[[bool], Table], ...] = (steps, sums, crossover)  # one a question: whoever asks more adds one
+def fits(quick: bool) -> Table:
+    """Many curve fits, from arrays of the CPU to arrays of the CPU."""
+    k = FITS // 1000 if quick else FITS
+    t, Y = many.data(k)
+    options = {OURS: {"device": "cuda"}, CPU: {}}
+
+    def of(name: str) -> Callable[[], Any]:
+        return lambda: no.minimize_many(many.residuals, many.START, (t, Y), (False, True), "lm", options=options[name])
+
+    there = {name: of(name) for name in options}
+    first, second = (there[name]() for name in (OURS, CPU))
+    worse = np.count_nonzero(~(first.fun <= second.fun * (1 + 1e-4) + 1e-12))
+    notes = [f"All data are moved to the GPU and back each time. {OURS}: {first.message}; {worse:,} of {k:,} fits end "
+             f"above the CPU's sum of squares by more than 1e-4 of it. The target is {FITS_SECONDS} s for {FITS:,} "
+             f"fits, and 20 times the speed of 2 cores; here the CPU has {numba.get_num_threads()}."]  # fmt: skip
+    times = race(there, 2 if quick else 5, 0.0, k)
+    return Table("Many curve fits on the GPU and on the CPU",
+                 [Case(f"a fit, of {k:,} with 3 parameters and {many.POINTS} points", times, (Faster(20, (CPU,)),))],
+                 notes)  # fmt: skip
+
+
+TABLES: tuple[Callable[[bool], Table], ...] = (steps, sums, crossover, fits)  # one a question
 
 
 def entered(makers: dict[str, Callable[..., Any]], n: int, dtype: Any, units: int, notes: list[str]) -> Contestants:

@@ -123,6 +123,8 @@ def cases():
     found["both"] = dict(fits, fun=misfit_and_grad, jac=True)
     found["differences"] = dict(fits, fun=misfit, jac="3-point", method="bfgs")
     found["own box"] = dict(fits, fun=misfit, bounds=Bounds(np.zeros((3, 2)), np.array([[2.0, 2], [1, 1], [3, 3]])))
+    found["targets"] = dict(fits, fun=misfit, options={"maxiter": 25, "f_target": [0.05, -1.0, 1e-3]})
+    found["evaluations"] = dict(found["differences"], options={"max_evaluations": 30})
     found["float32"] = dict(fits, fun=misfit, method=no.Adam(lr=0.05), X0=np.ones((3, 2), np.float32))
     fits["method"] = "lm"
     found["lm"] = dict(fits, fun=residuals)
@@ -144,7 +146,7 @@ def answers(**options):
     for name, given in cases().items():
         given["options"] = {**given.get("options", {}), **options}
         res = no.minimize_many(**given)
-        found |= {f"{name}/{field}": res[field] for field in ("x", "fun", "status", "nit", "nfev")}
+        found |= {f"{name}/{field}": res[field] for field in ("x", "fun", "status", "nit", "nfev", "reason")}
     return found
 
 

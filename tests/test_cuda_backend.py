@@ -275,6 +275,12 @@ for one in launches(made, True):
                                    output="ptx")
     print(ptx.count("global.v4.f32"))
 print(_backend.implementation())
+from numbaopt.cuda.many import compiling
+try:
+    with compiling():
+        pass
+except no.cuda.NoDeviceError as error:
+    print(error)
 """
 
 
@@ -285,6 +291,7 @@ def test_the_same_kernels_compile_with_numbas_own_cuda():
     told = python(BUILT_IN, Path(__file__).parent, CUDA_HOME=str(ptx.ROOTS[0]))
     assert told[:3] == ["1", "0", "5"]
     assert told[3:6] == ["numba.cuda", "of", "numba"]
+    assert " ".join(told[7:]).startswith("device='cuda': users' functions need numba-cuda, not Numba's own numba.cuda")
 
 
 def test_the_shape_of_strides_is_understood():

@@ -22,6 +22,7 @@ def test_ours_take_part_in_every_table(monkeypatch):
     monkeypatch.setattr(gpu, "optional", lambda name, notes: None)
     monkeypatch.setattr(gpu, "data", lambda n, dtype: (np.ones(n // 50, dtype), np.ones(n // 50, dtype)))
     monkeypatch.setattr(gpu, "race", lambda there, rounds, least, units: dict.fromkeys(there, Times((1.0,))))
+    monkeypatch.setattr(gpu, "FITS", 3_000)
     monkeypatch.setattr(gpu, "waited", lambda step, units: step)
     tables = list(gpu.run(quick=True))
     assert len(tables) == len(gpu.TABLES)

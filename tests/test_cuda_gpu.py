@@ -13,6 +13,7 @@ pytest.importorskip("numba.cuda", reason="CUDA does not exist on this system")
 from cuda_cases import OPTIMIZERS, Leader
 
 import numbaopt as no
+from benchmarks.many import START, data, residuals
 from numbaopt.cuda import _backend
 
 pytestmark = pytest.mark.gpu
@@ -81,6 +82,31 @@ def test_arrays_of_other_libraries_on_their_streams(library):
     assert type(state).__module__.split(".")[0] == library
     np.testing.assert_allclose(host(y), x, rtol=1e-12)
     np.testing.assert_allclose(host(state), s, rtol=1e-12)
+
+
+def test_many_fits_of_any_number_are_those_of_the_cpu():
+    for k in (1, 127, 129, 40_000):  # less than a block, a tail, several launches
+        t, Y = data(k)
+        call = (residuals, START, (t, Y), (False, True), "lm")
+        first, second = (no.minimize_many(*call, options={"device": device}) for device in ("cuda", "cpu"))
+        assert (first.success == second.success).all()
+        np.testing.assert_allclose(first.fun, second.fun, rtol=1e-6)
+        np.testing.assert_allclose(first.x, second.x, rtol=1e-3)
+
+
+def test_many_runs_with_targets_limits_and_temporary_arrays():
+    @numba.njit
+    def fun(x, a, n):
+        powers = np.ones(n)  # of more than the memory a thread is given first
+        for i in range(1, n):
+            powers[i] = powers[i - 1] * 0.5
+        return powers.sum() * ((x[0] - a) ** 2 + max(x[1], -x[1], 0.0) ** 2)
+
+    call = (fun, [3.0, 1.0], (np.arange(300.0), 500), (True, False))
+    for options in ({"maxiter": 3}, {"max_evaluations": 4}, {"f_target": 1e-3}):
+        first, second = (no.minimize_many(*call, options={**options, "device": device}) for device in ("cuda", "cpu"))
+        np.testing.assert_array_equal(first.status, second.status)
+        np.testing.assert_allclose(first.x, second.x, rtol=1e-6, atol=1e-6)
 
 
 def test_numba_streams_and_what_has_no_room():

@@ -1,5 +1,8 @@
 """`minimize_many(device="cuda")`: the CPU's answers in the simulator, kernels compiled for a GPU, faults in words."""
 
+import gc
+import weakref
+
 import numba
 import numpy as np
 import pytest
@@ -9,10 +12,14 @@ from process import finish, start
 
 import numbaopt as no
 from numbaopt.arguments import settings_of
-from numbaopt.cuda._backend import NoDeviceError, why_not
+from numbaopt.cuda import many
+from numbaopt.cuda._backend import DeviceMemoryError, NoDeviceError, why_not
+from numbaopt.cuda.functions import device
+from numbaopt.status import AT_TARGET, CONVERGED, OUT_OF_EVALUATIONS
 
 pytest.importorskip("numba_cuda")
-LOOSE = {"cg": 1e-7, "trust-ncg": 1e-4}  # steps from differences of gradients, or of lengths that rounding decides
+LOOSE = {"cg": 1e-7, "trust-ncg": 1e-4,  # steps from differences of gradients, or of lengths that rounding decides
+         "evaluations": 1e-10}  # differences, and not at a minimum
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +43,8 @@ def test_the_same_answers_as_on_the_cpu(simulated):
         else:
             np.testing.assert_array_equal(simulated[name], expected, name)
     assert simulated["fails/status"].tolist() == told["fails/status"].tolist() == [0, 4, 2, 0]
+    assert (simulated["targets/reason"] == AT_TARGET).tolist() == [True, False, True]
+    assert (simulated["evaluations/reason"] == OUT_OF_EVALUATIONS).all()
 
 
 # ---------------------------------------------------------------------------------------------- for a GPU
@@ -126,8 +135,19 @@ def decomposes(x):
     return np.linalg.eigvals(np.outer(x, x)).sum()
 
 
+@numba.njit
+def power(x, k):
+    return x * power(x, k - 1) if k > 0 else 1.0 + 0.0 * x
+
+
+@numba.njit
+def calls_itself(x):
+    return power(x[0], 4)
+
+
 @pytest.mark.parametrize(("fun", "told"), [
     (appends, r"Unknown attribute 'append' .*test_cuda_many.py, line \d+"), (decomposes, "there is no eigvals for"),
+    (calls_itself, "a function calls itself"),
 ])  # fmt: skip
 def test_what_a_gpu_cannot_do_is_told(tmp_path, fun, told):
     with pytest.raises(TypeError, match=f"device='cuda': fun cannot be compiled for a GPU: {told}"):
@@ -153,6 +173,45 @@ def test_wrong_calls(told, given):
 def test_without_a_gpu_it_is_said():
     with pytest.raises(NoDeviceError, match="device='cuda'"):
         no.minimize_many(rosen, ONES, options={"device": "cuda"})
+
+
+@pytest.mark.parametrize("room", [5_000, 100])
+def test_out_of_memory_fewer_problems_are_solved_at_once(monkeypatch, room):
+    launched = []
+
+    def launch(self, low, high, shared):
+        launched.append((low, high))
+        if high - low > room:
+            raise type("CudaAPIError", (Exception,), {"code": 2})("[2] Call to cuMemAlloc results in ...")
+        self.status[low:high] = CONVERGED
+
+    monkeypatch.setattr(many, "require", lambda what: None)
+    monkeypatch.setattr(many, "_on_device", lambda value: value)
+    monkeypatch.setattr(many, "LAUNCH_SECONDS", 0.0)  # sizes only shrink
+    monkeypatch.setattr(many.Many, "_launch", launch)
+    call = lambda: no.minimize_many(rosen, np.ones((12_345, 3)), options={"device": "cuda"})  # noqa: E731
+    if room < many.LEAST:
+        with pytest.raises(DeviceMemoryError, match=r"^device='cuda', 512 problems at once: the GPU has no room left"):
+            call()
+    else:
+        assert call().success.all()
+        solved = [item for item in launched if item[1] - item[0] <= room]
+        assert [low for low, _ in solved] == [0, *(high for _, high in solved[:-1])]
+        assert (launched[0], solved[-1][1]) == ((0, 12_345), 12_345)
+
+
+def test_a_users_function_is_not_kept_for_ever():
+    def helper(x):
+        return 2 * x
+
+    def fun(x):
+        return helper(x[0])
+
+    device(fun)
+    there = weakref.ref(fun)
+    del fun
+    gc.collect()
+    assert there() is None
 
 
 @pytest.mark.gpu

@@ -38,6 +38,7 @@ except ImportError:
     from numba.extending import intrinsic  # type: ignore[assignment, unused-ignore]
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+BUILT_IN = getattr(cuda, "implementation", "NVIDIA") == "Built-in"  # Numba's own
 INSTALL = "pip install 'numbaopt[cuda13]' (cuda12 for a driver older than 580)"
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NO_DEVICE, _OUT_OF_MEMORY, _NO_CONTEXT, _NEWER_CODE = 100, 2, 201, 222
@@ -55,7 +56,7 @@ def implementation() -> str:
     """What compiles for the GPU: "numba-cuda 0.30.4", "numba.cuda of numba 0.68.1" or "simulator"."""
     if SIMULATED:
         return "simulator"
-    if getattr(cuda, "implementation", "NVIDIA") == "Built-in":
+    if BUILT_IN:
         return f"numba.cuda of numba {numba.__version__}"
     return f"numba-cuda {version('numba-cuda')}"
 
@@ -230,7 +231,7 @@ def on(device: int) -> Any:
 
 
 __all__ = [
-    "SIMULATED", "DeviceMemoryError", "NoDeviceError", "check", "cuda", "device_count", "device_of", "driver",
-    "handle_of", "implementation", "intrinsic", "is_available", "kernel", "launcher", "on", "require", "told",
-    "why_not",
+    "BUILT_IN", "INSTALL", "SIMULATED", "DeviceMemoryError", "NoDeviceError", "check", "cuda", "device_count",
+    "device_of", "driver", "handle_of", "implementation", "intrinsic", "is_available", "kernel", "launcher", "on",
+    "require", "told", "why_not",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dis
 import types as pytypes
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -71,32 +72,46 @@ def _quietly(typing_context, where, arguments):
 
 _BY_VALUE: dict[str, Any] = {"same": _same, "opened": _opened, "tail": _tail, "call": _call, "quietly": _quietly}
 _ELSEWHERE = ("numpy", "numba", "math", "builtins")  # modules whose functions numba knows
-_KEPT: dict[Any, Any] = {}  # device functions, by the Python function
+_KEPT: Any = weakref.WeakKeyDictionary()  # device functions, by the Python function
 
 
-def _extremum(sign: str) -> Any:
-    """Python's ``max`` (">") or ``min``: Numba's own `numba.cuda` has none, and numba-cuda's goes by way of float64."""
+def _extremum(function: Any, sign: str) -> Any:
+    """Python's ``max`` (">") or ``min``: Numba's own `numba.cuda` has none, and numba-cuda's goes by way of float64.
+
+    What are no plain numbers (a user's numbers with derivatives, tuples) is left to what knows them.
+    """
 
     @intrinsic
-    def extremum(typing_context, first, second, *rest):
-        kinds = [types.unliteral(kind) for kind in (first, second, *rest)]
-        kind = typing_context.unify_types(*kinds)
+    def extremum(typing_context, first, *rest):
+        kinds = [types.unliteral(kind) for kind in (first, *rest)]
+        plain = len(kinds) > 1 and all(isinstance(kind, (types.Float, types.Integer, types.Boolean)) for kind in kinds)
+        if plain:
+            kind = typing_context.unify_types(*kinds)
+            made = kind(*(kind,) * len(kinds))
+        else:
+            known = typing_context.resolve_value_type(function)
+            made = known.get_call_type(typing_context, tuple(kinds), {})
 
         def codegen(context, builder, signature, arguments):
-            more = [builder.extract_value(arguments[2], k) for k in range(len(rest))]
-            values = zip((*arguments[:2], *more), kinds, strict=True)
-            found, *others = (context.cast(builder, value, given, kind) for value, given in values)
+            more = [builder.extract_value(arguments[1], k) for k in range(len(rest))]
+            given = zip((arguments[0], *more), kinds, made.args, strict=True)
+            values = [context.cast(builder, *item) for item in given]
+            if not plain:
+                return context.get_function(known, made)(builder, values)
+            found, *others = values
+            signed = isinstance(kind, types.Integer) and kind.signed
             for value in others:
-                compare = builder.fcmp_ordered if isinstance(kind, types.Float) else builder.icmp_signed
+                compare = (builder.fcmp_ordered if isinstance(kind, types.Float)
+                           else builder.icmp_signed if signed else builder.icmp_unsigned)  # fmt: skip
                 found = builder.select(compare(sign, value, found), value, found)
             return found
 
-        return kind(*kinds[:2], types.StarArgTuple(kinds[2:])), codegen
+        return made.return_type(kinds[0], types.StarArgTuple(kinds[1:])), codegen
 
     return extremum
 
 
-_BUILTINS = {"max": _extremum(">"), "min": _extremum("<")}
+_BUILTINS = {"max": _extremum(max, ">"), "min": _extremum(min, "<")}
 
 
 def device(function: Any) -> Any:
@@ -108,23 +123,24 @@ def device(function: Any) -> Any:
     source = function.py_func if isinstance(function, Dispatcher) else function
     if not isinstance(source, pytypes.FunctionType) or (source.__module__ or "").split(".")[0] in _ELSEWHERE:
         return function
-    if source not in _KEPT:
-        _KEPT[source] = cuda.jit(device=True)(_twin(source))
-    return _KEPT[source]
+    return _KEPT[source] if source in _KEPT else _twin(source)
 
 
-def _twin(source: Callable[..., Any]) -> Callable[..., Any]:
-    """A copy of a function that refers to device functions."""
-    names = _names(source.__code__)
-    known = {name: device(source.__globals__[name]) for name in names & source.__globals__.keys()}
-    known |= {name: _BUILTINS[name] for name in names & _BUILTINS.keys() - known.keys()}
-    known |= {"__builtins__": __builtins__, "__name__": source.__module__}
-    cells = tuple(pytypes.CellType(device(cell.cell_contents)) for cell in source.__closure__ or ())
+def _twin(source: Callable[..., Any]) -> Any:
+    """The device function that is a copy of a function and refers to device functions."""
+    known: dict[str, Any] = {"__builtins__": __builtins__, "__name__": source.__module__}
+    closure = source.__closure__ or ()
+    cells, names = tuple(pytypes.CellType() for _ in closure), _names(source.__code__)
     code = _without_lists(source.__code__)
     made = pytypes.FunctionType(code, known, source.__name__, source.__defaults__, cells or None)
     made.__kwdefaults__, made.__module__, made.__qualname__ = (
         source.__kwdefaults__, source.__module__, source.__qualname__)  # fmt: skip
-    return made
+    kept = _KEPT[source] = cuda.jit(device=True)(made)  # before what it refers to: it may call itself
+    known |= {name: device(source.__globals__[name]) for name in names & source.__globals__.keys()}
+    known |= {name: _BUILTINS[name] for name in names & _BUILTINS.keys() - known.keys()}
+    for cell, old in zip(cells, closure, strict=True):
+        cell.cell_contents = device(old.cell_contents)
+    return kept
 
 
 def _without_lists(code: pytypes.CodeType) -> pytypes.CodeType:

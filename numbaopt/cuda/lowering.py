@@ -25,7 +25,7 @@ from numba.np.arrayobj import populate_array
 from ..autodiff.arrays import empty
 from ..autodiff.numbers import DOUBLE, Dual, DualModel, NumberArray
 from ..autodiff.stubs import register_for
-from ._backend import intrinsic
+from ._backend import BUILT_IN, INSTALL, NoDeviceError, intrinsic
 
 WORD = ir.IntType(64)
 WORDS_A_THREAD = 2  # of dynamic shared memory: the first free byte, the end
@@ -254,6 +254,8 @@ def _install() -> None:
     global _installed
     if _installed:
         return
+    if BUILT_IN:
+        raise NoDeviceError(f"device='cuda': users' functions need numba-cuda, not Numba's own numba.cuda: {INSTALL}")
     _installed = True
     from numba.cuda.models import register_model
     from numba.cuda.target import CUDATargetContext

@@ -29,7 +29,7 @@ from ..pool import _bar, arguments_of, result_of
 from ..problems.evaluation import FLOAT64
 from ..solvers import solver_of
 from ..status import RAISED, STOPPED
-from ._backend import SIMULATED, cuda, kernel, require
+from ._backend import SIMULATED, DeviceMemoryError, cuda, kernel, require, told
 from .functions import device
 from .objectives import Derived, derived, evaluation, residuals
 
@@ -37,7 +37,7 @@ BLOCK = 128  # threads
 FIRST, MOST, LEAST = 1 << 15, 1 << 20, 1 << 10  # problems of a launch
 LAUNCH_SECONDS = 0.2  # of a launch, after which Ctrl-C is heeded
 TABLE_BYTES = 1 << 26  # of coefficients, up to which the CPU computes them for all steps
-ROOM, ROOM_GROWTH, LARGEST_ROOM = 64, 8, 1 << 15  # words of a thread's memory for temporary arrays
+ROOM, ROOM_GROWTH, LARGEST_ROOM = 64, 8, 1 << 12  # words of a thread's memory for temporary arrays
 NO_ROOM = -100  # status of a problem that needs more
 
 
@@ -248,21 +248,20 @@ class Many:
 
     def solve(self) -> Any:
         """Launch after launch, between which Ctrl-C is heeded."""
-        require("minimize_many")
+        require("device='cuda'")
         bar, low, size = (_bar(self.size) if self.progress else None), 0, FIRST
         try:
-            shared = _on_device((self.tables, tuple(None if own else arg for arg, own in zip(
-                self.args, self.which, strict=True))))  # fmt: skip
+            with told("device='cuda', args"):
+                shared = _on_device((self.tables, tuple(None if own else arg for arg, own in zip(
+                    self.args, self.which, strict=True))))  # fmt: skip
             while low < self.size:
                 high, start = min(low + size, self.size), time.perf_counter()
                 try:
-                    self._launch(low, high, shared)
-                except Exception as error:
-                    if not _out_of_memory(error):
-                        raise
+                    with told(f"device='cuda', {high - low:,} problems at once"):
+                        self._launch(low, high, shared)
+                except DeviceMemoryError:
                     if size <= LEAST:
-                        raise MemoryError(f"device='cuda': its memory does not suffice for {high - low} problems at "
-                                          "once") from error  # fmt: skip
+                        raise
                     size //= 4
                     continue
                 took = time.perf_counter() - start
@@ -289,10 +288,10 @@ class Many:
         starts, kinds, targets, template = (_on_device(a) for a in (
             self.starts[low:high], self.kinds[low:high], np.ascontiguousarray(self.targets[low:high]), self.template))
         answers = self.x, self.fun, self.status, self.nit, self.nfev, self.reason
-        outputs = [cuda.device_array((high - low, *a.shape[1:]), a.dtype)
-                   for a in answers]  # fmt: skip
+        outputs = [cuda.device_array((high - low, *a.shape[1:]), a.dtype) for a in answers]
+        room = _room(self.plan)
         while True:
-            words = _ROOMS.get(self.plan, ROOM)
+            words = room[0]
             grid, block = -(-(high - low) // BLOCK), min(BLOCK, high - low) if SIMULATED else BLOCK
             with compiling():
                 compiled_kernel(self.plan, words)[grid, block, 0, 16 * BLOCK](
@@ -303,7 +302,7 @@ class Many:
             if words >= LARGEST_ROOM:
                 raise MemoryError(f"device='cuda': fun makes arrays of more than {8 * words >> 10} KiB, which a thread "
                                   "has no memory for")  # fmt: skip
-            _ROOMS[self.plan] = words * ROOM_GROWTH
+            room[0] = words * ROOM_GROWTH
         for there, here in zip(outputs, answers, strict=True):
             here[low:high] = there.copy_to_host()
 
@@ -312,7 +311,10 @@ class Many:
         return result_of(self.x, self.fun, self.status, self.nit, self.nfev * (1 + self.per_gradient), self.reason)
 
 
-_ROOMS: dict[Plan, int] = {}  # words that a kernel turned out to need
+@functools.lru_cache(maxsize=64)
+def _room(plan: Plan) -> list[int]:
+    """How many words a thread of a kernel turned out to need: one number, which grows."""
+    return [ROOM]
 
 
 class _Shape(NamedTuple):
@@ -401,10 +403,6 @@ def _turn() -> Any:
     return kernel(turn)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    return "OUT_OF_MEMORY" in str(error)
-
-
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
     """Around a launch: what the package allows; errors of the compiler in one sentence."""
@@ -423,6 +421,8 @@ def reason(error: BaseException) -> str | None:
 
     if "Undefined reference" in str(error):
         return str(error).strip().splitlines()[0]
+    if "insert_unresolved_ref" in str(error):  # which numba-cuda has not
+        return "a function calls itself"
     if not isinstance(error, (NumbaError, KeyError, NotImplementedError)):
         return None
     text = str(error)

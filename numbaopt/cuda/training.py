@@ -29,6 +29,8 @@ from .rows import MOST_PARTS, Shape, width_of_lanes
 DEVICE = "device='cuda'"
 SMALL = 16 if SIMULATED else 1 << 14  # stored numbers of a step that one block reads as soon as the grid has met
 TEAMS, MANY_TEAMS = 128, 512  # blocks of the grid at most: of steps over batches, of steps over all terms
+RECORDS = {name: np.dtype((np.record, np.dtype(kind.descr, align=True)))  # else they would be read byte by byte
+           for name, kind in (("now", NOW), ("history", RECORD))}  # fmt: skip
 FEW_UNKNOWNS = 1 << 10  # so many unknowns share their sums among the threads of a warp
 
 
@@ -79,8 +81,8 @@ def signature(made: Any, shape: Shape) -> tuple[Any, ...]:
     table, vector = array(real, 2), array(real, 1)
     rows = ((table, array(types.int32, 1), array(whole, 1)) if shape.storage is DenseRows
             else (vector, array(types.int32, 1), array(whole, 1)))  # fmt: skip
-    return (*(table,) * 4, array(real, 3), vector, vector, array(numba.from_dtype(np.dtype((np.record, NOW))), 1),
-            array(numba.from_dtype(np.dtype((np.record, RECORD))), 2), *rows, vector, vector, array(double, 2),
+    return (*(table,) * 4, array(real, 3), vector, vector, array(numba.from_dtype(RECORDS["now"]), 1),
+            array(numba.from_dtype(RECORDS["history"]), 2), *rows, vector, vector, array(double, 2),
             array(double, 3), array(double, 2), array(whole, 2), array(double, 3), array(whole, 2), array(real, 3),
             array(double, 2), array(double, 2), array(whole, 1), *(whole,) * 3, types.boolean, types.boolean,
             whole, whole, *(double,) * 5)  # fmt: skip
@@ -217,7 +219,7 @@ class Training:
 
     def _records(self, name: str) -> np.ndarray:
         found = np.concatenate([getattr(run, name)[None] for run in self.runs])
-        return (found[:, 0] if name == "now" else found).view(np.dtype((np.record, NOW if name == "now" else RECORD)))
+        return (found[:, 0] if name == "now" else found).view(RECORDS[name])
 
     def _hold(self, name: str, array: np.ndarray) -> None:
         with told(f"{DEVICE}: {name}", array.nbytes):
