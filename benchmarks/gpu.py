@@ -1,4 +1,4 @@
-"""On a GPU: a step of Adam beside torch, CuPy and optax, against copying its bytes and the CPU; many curve fits."""
+"""On a GPU: a step of Adam beside torch, CuPy and optax, against copies and the CPU; training; curve fits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 import numbaopt as no
 
-from . import many
+from . import gpu_training, many
 from .report import OURS, Case, Faster, Table, optional
 from .step import _optax_step
 from .timing import race
@@ -96,7 +96,8 @@ def fits(quick: bool) -> Table:
                  notes)  # fmt: skip
 
 
-TABLES: tuple[Callable[[bool], Table], ...] = (steps, sums, crossover, fits)  # one a question
+TABLES: tuple[Callable[[bool], Table], ...] = (
+    steps, sums, crossover, gpu_training.epochs, gpu_training.gradients, fits)  # one a question
 
 
 def entered(makers: dict[str, Callable[..., Any]], n: int, dtype: Any, units: int, notes: list[str]) -> Contestants:
@@ -172,11 +173,15 @@ def ours_on_the_cpu(n: int, dtype: Any, units: int, notes: list[str]) -> Callabl
 
 def copy(n: int, dtype: Any, units: int, notes: list[str]) -> Callable[[], Any] | None:
     """Copies half of the numbers that a step moves from one place to another: each is read and written."""
-    there = np.zeros(n * NUMBERS // 2, dtype)
-    one, other = on_gpu(there, there)
+    return copying(np.zeros(n * NUMBERS // 2, dtype), units)
+
+
+def copying(values: np.ndarray, units: int) -> Callable[[], Any] | None:
+    """So many copies of an array from one place on the GPU to another; None where nobody there copies."""
+    one, other = on_gpu(values, values)
     if hasattr(one, "copy_"):
         return waited(lambda: other.copy_(one), units)
-    if hasattr(one, "data"):
+    if hasattr(getattr(one, "data", None), "copy_from_device_async"):
         return waited(lambda: other.data.copy_from_device_async(one.data, one.nbytes), units)
     return None
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import numbaopt as no
-from benchmarks import gpu
+from benchmarks import epoch, gpu, gpu_training
 from benchmarks.report import OURS, as_text
 from benchmarks.timing import Times
 
@@ -18,9 +18,22 @@ def test_without_a_gpu_it_is_one_sentence(monkeypatch):
 
 
 @pytest.mark.simulator
+@pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply")  # hashes, whose integers wrap around
 def test_ours_take_part_in_every_table(monkeypatch):
+    real = epoch.data
+
+    def called(there, rounds, units):
+        for name in there:
+            there[name]()
+        assert there.keys() == units.keys()
+        return dict.fromkeys(there, Times((1.0,)))
+
     monkeypatch.setattr(gpu, "optional", lambda name, notes: None)
     monkeypatch.setattr(gpu, "data", lambda n, dtype: (np.ones(n // 50, dtype), np.ones(n // 50, dtype)))
+    for name in ("epoch", "gpu_training"):
+        monkeypatch.setattr(f"benchmarks.{name}.optional", lambda name, notes: None)
+    monkeypatch.setattr(epoch, "data", lambda rows, columns, dtype: real(rows // 50, columns // 5, dtype))
+    monkeypatch.setattr(gpu_training, "race", called)
     monkeypatch.setattr(gpu, "race", lambda there, rounds, least, units: dict.fromkeys(there, Times((1.0,))))
     monkeypatch.setattr(gpu, "FITS", 3_000)
     monkeypatch.setattr(gpu, "waited", lambda step, units: step)
