@@ -23,7 +23,7 @@ from ..automatic import is_automatic
 from ..differences import SCHEMES, evaluations
 from ..loops import automatic, descent, least_squares
 from ..loops.many import begin, note, settle
-from ..loops.state import CALM_STEPS, NOW, RECORD, Run, new_run
+from ..loops.state import CALM_STEPS, Run, new_run
 from ..optimizers._program import hyper_parameters, program
 from ..pool import _bar, arguments_of, result_of
 from ..problems.evaluation import FLOAT64
@@ -31,6 +31,7 @@ from ..solvers import solver_of
 from ..status import RAISED, STOPPED
 from ._backend import SIMULATED, DeviceMemoryError, cuda, kernel, require, told
 from .functions import device
+from .memory import RECORDS, records_in
 from .objectives import Derived, derived, evaluation, residuals
 
 BLOCK = 128  # threads
@@ -58,9 +59,7 @@ class Plan(NamedTuple):
 
 
 def _kind(dtype: Any) -> Any:
-    if SIMULATED:
-        return np.dtype((np.record, dtype)) if np.dtype(dtype).names else np.dtype(dtype).type
-    return from_dtype(np.dtype(dtype))
+    return np.dtype(dtype).type if SIMULATED else from_dtype(np.dtype(dtype))
 
 
 # ------------------------------------------------------------------------------------------ parts of the kernel
@@ -144,7 +143,8 @@ def compiled_kernel(plan: Plan, words: int) -> Any:
     ftol, xtol)``, compiled when it is first launched; ``words`` of memory a thread for temporary arrays.
     """
     n, real, dtype, double = plan.of.n, _kind(plan.dtype), plan.dtype.type(0), _kind(FLOAT64)
-    now_kind, record_kind = _kind(NOW), _kind(RECORD)
+    now_of, history_of, words_of = records_in("now"), records_in("history"), RECORDS["now"].itemsize // 8
+    two_rows = 2 * RECORDS["history"].itemsize // 8
     rows, slots, numbers, extra_numbers = max(1, plan.slots), plan.slots, max(1, plan.extra), plan.extra
     keeps, bounds = (n if plan.keeps_previous else 0), (n if plan.bounded else 0)
     width = plan.program.width if plan.way in ("scheduled", "steady", "automatic") else 1
@@ -167,7 +167,7 @@ def compiled_kernel(plan: Plan, words: int) -> Any:
             best, previous = cuda.local.array(n, real), cuda.local.array(n, real)
             low, high = cuda.local.array(n, real), cuda.local.array(n, real)
             state, extra = cuda.local.array((rows, n), real), cuda.local.array(numbers, double)
-            now, history = cuda.local.array(1, now_kind), cuda.local.array(2, record_kind)
+            now, history = now_of(cuda.local.array(words_of, double)), history_of(cuda.local.array(two_rows, double))
             fields = cuda.local.array(fields_size, double)
             coefficients = cuda.local.array((1, width), real)
             now[0] = template[0]
@@ -224,7 +224,7 @@ class Many:
         template["calm_steps"] = getattr(opt, "calm_steps", CALM_STEPS)
         template["max_evaluations"] = most_evaluations(settings, 1 + self.per_gradient)
         self.targets = np.broadcast_to(settings["f_target"], self.size)
-        self.template = template
+        self.template = template.view(RECORDS["now"])
         self.x, self.fun = self.starts.copy(), np.full(self.size, np.nan)
         self.status = np.full(self.size, STOPPED)
         self.nit, self.nfev, self.reason = np.zeros((3, self.size), np.int64)

@@ -16,8 +16,12 @@ from llvmlite import ir
 from numba import types
 from numba.np.arrayobj import populate_array
 
+from ..loops.state import NOW, RECORD
 from ._backend import SIMULATED, intrinsic
 
+# the records of a run, aligned: else they would be read byte by byte
+RECORDS = {name: np.dtype((np.record, np.dtype(kind.descr, align=True)))
+           for name, kind in (("now", NOW), ("history", RECORD))}  # fmt: skip
 WIDE_BYTES = 16  # what a thread reads or writes at once
 _GLOBAL = 1  # the address space
 
@@ -175,4 +179,26 @@ def transfer(columns: int) -> tuple[Any, Any]:
     return wide(from_global), wide(to_global)
 
 
-__all__ = ["Rows", "lanes_of", "memory_at", "numbers_at", "rows_at", "transfer", "window"]
+@functools.cache
+def records_in(name: str) -> Any:
+    """``records(values)``: a thread's own float64 numbers, whose memory is aligned, as its `RECORDS`."""
+    kind = RECORDS[name]
+    if SIMULATED:
+        return lambda values: values.view(kind)
+    made_of = types.Array(numba.from_dtype(kind), 1, "C")
+
+    @intrinsic
+    def records(typing_context, values):
+        def codegen(context, builder, signature, arguments):
+            data = context.make_array(values)(context, builder, arguments[0])
+            numbers = builder.extract_value(data.shape, 0)
+            count = builder.sdiv(numbers, context.get_constant(types.intp, kind.itemsize // 8))
+            where = builder.bitcast(data.data, context.get_data_type(made_of.dtype).as_pointer())
+            return _array(context, builder, made_of, where, [count])
+
+        return made_of(values), codegen
+
+    return records
+
+
+__all__ = ["RECORDS", "Rows", "lanes_of", "memory_at", "numbers_at", "records_in", "rows_at", "transfer", "window"]

@@ -16,7 +16,6 @@ from numba import types
 from .._interrupts import Interrupts
 from .._jit import address_of, invoke, jit, precompile
 from ..automatic import is_automatic
-from ..loops.state import NOW, RECORD
 from ..losses._loss import constants
 from ..optimizers._program import hyper_parameters, program
 from ..problems.rows import DenseRows
@@ -24,13 +23,12 @@ from ..solvers._solver import Job, Solver
 from ._backend import SIMULATED, cuda, require, told
 from .descent import numbers_of, trainer
 from .groups import BLOCK, WARP
+from .memory import RECORDS
 from .rows import MOST_PARTS, Shape, width_of_lanes
 
 DEVICE = "device='cuda'"
 SMALL = 16 if SIMULATED else 1 << 14  # stored numbers of a step that one block reads as soon as the grid has met
 TEAMS, MANY_TEAMS = 128, 512  # blocks of the grid at most: of steps over batches, of steps over all terms
-RECORDS = {name: np.dtype((np.record, np.dtype(kind.descr, align=True)))  # else they would be read byte by byte
-           for name, kind in (("now", NOW), ("history", RECORD))}  # fmt: skip
 FEW_UNKNOWNS = 1 << 10  # so many unknowns share their sums among the threads of a warp
 
 
