@@ -80,18 +80,7 @@ def rows_at(dtype: np.dtype, rows: int) -> Any:
     """``at(address, pitch)``: a matrix in global memory whose rows lie ``pitch`` numbers apart."""
     if SIMULATED:
         return lambda address, pitch: Rows(memory_at(address, dtype, rows * pitch), pitch, 0, pitch)
-    kind = types.Array(numba.from_dtype(dtype), 2, "C")
-
-    @intrinsic
-    def at(typing_context, address, pitch):
-        def codegen(context, builder, signature, arguments):
-            where = _pointer(context, builder, arguments[0], context.get_constant(types.intp, 0), kind.dtype)
-            data = builder.addrspacecast(where, context.get_data_type(kind.dtype).as_pointer())
-            return _array(context, builder, kind, data, [context.get_constant(types.intp, rows), arguments[1]])
-
-        return kind(types.intp, types.intp), codegen
-
-    return at
+    return _global_array(dtype, rows)
 
 
 @functools.cache
@@ -99,14 +88,20 @@ def numbers_at(dtype: np.dtype) -> Any:
     """``at(address, n)``: a vector in global memory."""
     if SIMULATED:
         return lambda address, n: memory_at(address, dtype, n)
-    kind = types.Array(numba.from_dtype(dtype), 1, "C")
+    return _global_array(dtype)
+
+
+def _global_array(dtype: np.dtype, *rows: int) -> Any:
+    """An intrinsic ``at(address, n)``: the array of shape (n,), or (rows, n), at an address."""
+    kind = types.Array(numba.from_dtype(dtype), 1 + len(rows), "C")
 
     @intrinsic
     def at(typing_context, address, n):
         def codegen(context, builder, signature, arguments):
             where = _pointer(context, builder, arguments[0], context.get_constant(types.intp, 0), kind.dtype)
             data = builder.addrspacecast(where, context.get_data_type(kind.dtype).as_pointer())
-            return _array(context, builder, kind, data, [arguments[1]])
+            shape = [*(context.get_constant(types.intp, row) for row in rows), arguments[1]]
+            return _array(context, builder, kind, data, shape)
 
         return kind(types.intp, types.intp), codegen
 
