@@ -36,7 +36,7 @@ from .arguments import (
     unknowns,
     warn,
 )
-from .loops.state import Run, make_feasible, new_run, take_over
+from .loops.state import Run, know, make_feasible, new_run, take_over, traits
 from .optimizers._rule import OPTIMIZERS
 from .optimizers.combined import in_steps
 from .optimizers.step import as_optimizer
@@ -316,8 +316,7 @@ def driver_of(problem, x0, opt, lower, upper, tol, callback, options, solver=Non
         run.state[now.shown] = run.x
     if former is not None:
         take_over(run, former)
-    now.l1, now.outputs = getattr(problem, "l1", 0.0), getattr(problem, "n_outputs", 1)
-    now.penalised = getattr(problem, "n_penalised", problem.n)
+    know(run, problem)
     now.max_norm = 0.0 if settings["max_norm"] is None else nonnegative("max_norm", settings["max_norm"])
     now.keeps_best = settings["validation"] is None
     now.calm_steps = getattr(opt, "calm_steps", now.calm_steps)
@@ -455,9 +454,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
         raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} "
                          f"now has {rows_now} and {numbers_now}")  # fmt: skip
     now = run.now[0]
-    same = (getattr(problem, "l1", 0.0), getattr(problem, "n_outputs", 1), getattr(problem, "n_penalised", problem.n))
     whole = solver_of(opt, device).fits(opt, run) and (run.previous.size > 0 or limits.xtol == 0)
-    if not whole or (now.l1, now.outputs, now.penalised) != same:
+    if not whole or (now.l1, now.outputs, now.penalised) != traits(problem):
         raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: its numbers are not those of such a run")
     if bool(now.keeps_best) != (options.get("validation") is None):
         raise ValueError(f"{os.fspath(path)}: the run was {'not ' if now.keeps_best else ''}judged by a validation; "

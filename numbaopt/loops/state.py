@@ -98,6 +98,17 @@ def new_run(x0: np.ndarray, slots: int, lower: np.ndarray, upper: np.ndarray, re
                np.zeros((slots, n), dtype), np.zeros(extra), lower, upper, now, history)  # fmt: skip
 
 
+def traits(problem: Any) -> tuple[float, int, int]:
+    """What judging a point asks of its problem: l1, vectors of coefficients among the unknowns, unknowns in these."""
+    return (getattr(problem, "l1", 0.0), getattr(problem, "n_outputs", 1), getattr(problem, "n_penalised", problem.n))
+
+
+def know(run: Run, problem: Any) -> None:
+    """Write into a run the `traits` of its problem."""
+    now = run.now[0]
+    now.l1, now.outputs, now.penalised = traits(problem)
+
+
 def take_over(run: Run, former: Run) -> None:
     """Let a new run begin where another one stands: its unknowns, the state of its rule, its number of steps."""
     if not np.all(np.isfinite(former.x)):

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from ..loops.state import observe
+from ..loops.state import know, new_run, observe
 from ..losses._loss import constants, lipschitz
 from ..problems.envelope import Envelope
-from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING, STOPPED
+from ..status import CONVERGED, NO_PROGRESS, NOT_FINITE, RUNNING
 from ._solver import Job, Solver, enough, method
 from .newton import Newton as _Newton
+from .newton import NewtonSteps
 
 Newton: Any = _Newton  # the decorator hides its fields from type checkers
 
@@ -66,28 +67,22 @@ class MultiplierSteps(Solver):
 
     def _step(self) -> None:
         """One envelope's minimum, then its slopes; all is written at the end, so Ctrl-C may end it before."""
-        from ..minimize import minimize  # late: it imports the solvers
-
         run, model, limits, now = self.job.run, self.job.problem, self.job.limits, self.job.run.now[0]
         q, extra, envelope = run.extra[0], run.extra, self.envelope
         envelope.slopes[:] = extra[HEAD:]
         envelope.table[2, 0] = q
         if np.isinf(extra[1]):
             extra[1] = CLOSER * max(float(np.abs(envelope.value_and_grad(run.x)[1]).max()), limits.gtol)
-        self.interrupts.allow(True)
-        result = minimize(envelope, run.x, method=self.inner, tol=max(extra[1], 0.5 * limits.gtol),
-                          options={"maxiter": INNER, "history": 2})  # fmt: skip
-        self.interrupts.allow(False)
+        status, x, g = self._minimum(max(extra[1], 0.5 * limits.gtol))
         now.step, now.lr = now.step + 1, q
-        if result.status in (NOT_FINITE, STOPPED):
-            now.status = result.status
+        if status == NOT_FINITE:
+            now.status = status
             return
-        run.x[:] = result.x
+        run.x[:], run.g[:] = x, g
         gap = envelope.advance(run.x, q)
-        run.g[:] = result.jac
         fun = model.value(run.x)
         extra[HEAD:] = envelope.slopes
-        if result.status != CONVERGED:  # too hard an envelope
+        if status != CONVERGED:  # too hard an envelope
             extra[0] = q / SMALLER
         else:
             extra[0] = q if gap <= ENOUGH * extra[2] else SMALLER * q
@@ -99,6 +94,20 @@ class MultiplierSteps(Solver):
         extra[3:HEAD] = (distance, 0.0) if distance < 0.9 * extra[3] else (extra[3], extra[4] + 1)
         if extra[4] >= PATIENCE and now.status == RUNNING:
             now.status = NO_PROGRESS
+
+    def _minimum(self, gtol: float) -> tuple[int, np.ndarray, np.ndarray]:
+        """Where a run of Newton's method on the envelope ends: its status, its best point, the gradient there."""
+        envelope, none = self.envelope, np.zeros(0, self.job.problem.dtype)
+        slots, extra = NewtonSteps.sizes(self.inner, envelope)
+        inner = new_run(self.job.run.x, slots, none, none, 2, False, extra)
+        know(inner, envelope)
+        limits = self.job.limits._replace(maxiter=INNER, gtol=gtol, ftol=0.0, xtol=0.0)
+        steps = NewtonSteps(Job(envelope, self.inner, inner, limits, None, ()))
+        steps.interrupts = self.interrupts
+        steps.take(INNER, none, none)
+        now = inner.now[0]
+        at_best = now.status == NOT_FINITE or now.best_step == now.step
+        return int(now.status), inner.best, inner.g if at_best else envelope.value_and_grad(inner.best)[1]
 
     def _judge(self, fun: float, gap: float) -> None:
         """Take note of the objective; converged where the gap, too, is small."""
