@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import numbaopt as no
-from numbaopt.minimize import driver_of
+from numbaopt.begin import driver_of
 
 from . import epoch
 from .report import OURS, Case, Faster, Table, optional

@@ -13,7 +13,7 @@ from .least_squares import least_squares
 from .lr_finder import lr_finder
 from .many import minimize_many
 from .methods import methods
-from .minimize import minimize, resume
+from .minimize import minimize
 from .multistart import multistart
 from .optimizers import (
     SGD,
@@ -40,6 +40,7 @@ from .optimizers.combined import Lookahead, Switch
 from .optimizers.step import init_state, step
 from .problems.finite_sum import FiniteSum
 from .problems.linear_model import LinearModel
+from .resume import resume
 from .solvers import BFGS, CG, LBFGS, LBFGSB, LM, SAG, SAGA, SDCA, SSNAL, SVRG, NelderMead, Newton, TrustNCG
 
 __version__ = "0.1.0"

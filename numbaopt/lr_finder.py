@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arguments import count
-from .minimize import minimize, named
+from .begin import named
+from .minimize import minimize
 from .status import NOT_FINITE
 
 RATES = np.geomspace(1e-8, 1e2, 41)

@@ -22,7 +22,7 @@ from .arguments import (
     wrong_bound,
 )
 from .automatic import is_automatic
-from .minimize import named
+from .begin import named
 from .optimizers._program import parts_of
 from .optimizers._rule import OPTIMIZERS
 from .pool import MANY_OPTIONS, Pool, arguments_of, one_by_one, result_of

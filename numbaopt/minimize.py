@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import math
-import os
 from types import FunctionType
 
 from numba.core.dispatcher import Dispatcher
 
-from . import checkpoint as checkpoints
 from ._fields import BY_SCIPY, names_meant, nearest
 from .arguments import (
     BATCH_OPTIONS,
-    HISTORY_ROWS,
     OPTIONS,
-    after_of,
-    average_of,
-    batches_of,
-    count,
     device_of,
     further_args,
     limits_of,
-    most_evaluations,
-    nonnegative,
-    refuse_for_solvers,
-    refuse_for_weight_norm,
-    rows_of_average,
-    score_of,
-    settings_of,
     settle_rate,
     split_options,
     start_of,
-    target_of,
     unknowns,
     warn,
 )
-from .loops.state import Run, know, make_feasible, new_run, take_over, traits
+from .begin import driver_of, finished, named, problem_of
 from .optimizers._rule import OPTIMIZERS
-from .optimizers.combined import in_steps
-from .optimizers.step import as_optimizer
-from .problems.function import Function, needed
-from .problems.weight_norm import WeightNorm
-from .result import calls_of, display, hook_of, solved
-from .run import Batches, Driver, Hooks, Limits
+from .problems.function import needed
 from .scipy_methods import SCIPY_METHODS, hand_on
-from .solvers import SOLVERS, choose, solver_of
-from .status import AT_TARGET, CONVERGED, RUNNING, STEP_LIMIT, STOPPED
+from .solvers import SOLVERS, choose
 
 MADE_OF_RULES = {"switch": "Switch(Adam(), SGD(), at=1000)", "lookahead": "Lookahead(Adam())"}
 
@@ -228,7 +205,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         raise ValueError(f"{'args' if args else 'jac'}: a {type(fun).__name__} has its own data and gradient")
     if known and not model:
         jac = needed(ours, jac)
-    problem = _problem_of(fun, jac, args, x0.size, lower, upper, options.get("jit"), x0.dtype if known else None)
+    problem = problem_of(fun, jac, args, x0.size, lower, upper, options.get("jit"), x0.dtype if known else None)
     if automatic:
         name, defaults = choose(problem, lower.size > 0)
         options = {**defaults, **options}
@@ -250,106 +227,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         warn(f"method {method!r} cannot handle constraints, which are ignored; 'SLSQP' and 'trust-constr' can")
     opt = named(name)
     opt, options = split_options(opt, settle_rate(name, opt, options, model), tol)
-    return _finished(driver_of(problem, x0, opt, lower, upper, tol, callback, options), options.get("disp"))
-
-
-def named(method):
-    """The rule or method of a name; any other as it is."""
-    cls = (SOLVERS.get(method) or OPTIMIZERS.get(method)) if isinstance(method, str) else None
-    return as_optimizer(method) if cls is None else _default(cls)
-
-
-@functools.lru_cache(maxsize=256)
-def _default(cls):
-    return cls()
-
-
-def _problem_of(fun, jac, args, n, lower, upper, jit, dtype=None):
-    """What a run with ``n`` unknowns works on; a function in ``dtype`` if that is possible."""
-    if hasattr(fun, "bind"):
-        return fun.bind(n, lower, upper, jit)
-    return fun if hasattr(fun, "pack") else Function(fun, jac, args, n, lower, upper, jit, dtype)
-
-
-def driver_of(problem, x0, opt, lower, upper, tol, callback, options, solver=None):
-    """The driver of a run that has not begun; with a ``solver`` of its own, if one is given."""
-    settings = settings_of(opt, tol, options, x0.size)
-    batches, maxiter = batches_of(problem, settings, options, getattr(opt, "incremental", False))
-    if hasattr(problem, "n_terms"):
-        opt = in_steps(opt, 1 if batches is None else batches.per_epoch)
-    gtol = settings["gtol"]
-    gtol = (1e-5 if batches is None or hasattr(opt, "solver") else 0.0) if gtol is None else gtol
-    if hasattr(opt, "check"):
-        opt.check(opt, problem, batches, lower.size > 0)
-    if hasattr(opt, "solver"):
-        refuse_for_solvers(opt, settings)
-    if settings["patience"] is not None and settings["history"] is False and settings["validation"] is None:
-        raise ValueError("patience needs the objective of every epoch, which history=False spares, or a validation")
-    if settings["f_target"] is not None and batches is not None and not batches.whole:
-        raise ValueError("f_target needs the objective of every epoch, which history=False spares")
-    if hasattr(opt, "ready"):
-        opt = opt.ready(opt, problem)
-    device = device_of(problem, opt, settings)
-    if settings["weight_norm"]:
-        refuse_for_weight_norm(settings, lower.size > 0)
-        problem = WeightNorm(problem)
-        x0 = problem.start(x0)
-    limits = Limits(maxiter, nonnegative("gtol", gtol), *(nonnegative(key, settings[key]) for key in ("ftol", "xtol")),
-                    _seconds_of(settings))  # fmt: skip
-    rows = HISTORY_ROWS if settings["history"] in (True, False) else count("history", settings["history"], 2)
-    if lower.size:
-        x0 = x0.clip(lower, upper)
-    former = settings["run"]
-    if former is not None and not isinstance(former, Run):
-        raise TypeError(f"run must be the attribute 'run' of a former result, not {type(former).__name__}")
-    first = 0 if former is None else int(former.now[0].step)
-    limits = limits._replace(maxiter=first + limits.maxiter)
-    after, average = after_of(problem, opt), average_of(settings, batches, first)
-    slots, extra = solver_of(opt, device).sizes(opt, problem, batches, lower.size > 0)
-    rule_slots = slots
-    slots += 0 if average is None else rows_of_average(batches)
-    run = new_run(x0.astype(problem.dtype, copy=False), slots, lower.astype(problem.dtype),
-                  upper.astype(problem.dtype), rows, limits.xtol > 0, extra)  # fmt: skip
-    now = run.now[0]
-    if average is not None:
-        now.shown, (now.average_from, now.average_decay) = rule_slots, average
-        run.state[now.shown] = run.x
-    if former is not None:
-        take_over(run, former)
-    know(run, problem)
-    now.max_norm = 0.0 if settings["max_norm"] is None else nonnegative("max_norm", settings["max_norm"])
-    now.keeps_best = settings["validation"] is None
-    now.calm_steps = getattr(opt, "calm_steps", now.calm_steps)
-    now.f_target = target_of(settings)
-    now.max_evaluations = most_evaluations(settings, calls_of(problem, batches, average is not None))
-    make_feasible(run)
-    saved = None if settings["checkpoint"] is None else os.fspath(settings["checkpoint"])
-    remember = {"limits": limits, "batches": batches, "n_unknowns": run.x.size, "after": after,
-                "patience": settings["patience"], "min_delta": settings["min_delta"],
-                "weight_norm": bool(settings["weight_norm"]), "device": device}  # fmt: skip
-    if saved:
-        remember |= {"optimizer": checkpoints.describe(opt), "model": _model_of(problem)}
-    return _driver(problem, opt, run, limits, batches, callback, settings, saved, remember, solver)
-
-
-def _seconds_of(settings):
-    return math.inf if settings["max_seconds"] is None else nonnegative("max_seconds", settings["max_seconds"])
-
-
-def _driver(problem, opt, run, limits, batches, callback, settings, saved, remember, solver=None):
-    patience = None if settings["patience"] is None else count("patience", settings["patience"], 1)
-    score = score_of(settings["validation"], getattr(problem, "model", problem).n)
-    hooks = Hooks(hook_of(callback), bool(settings["progress"]), saved, score, patience,
-                  nonnegative("min_delta", settings["min_delta"]),
-                  count("callback.every", getattr(callback, "every", 1), 1))  # fmt: skip
-    return Driver(problem, opt, run, limits, batches, hooks, remember, solver)
-
-
-def _finished(driver, disp):
-    result = solved(driver, checkpoint=driver.hooks.checkpoint)
-    if disp:
-        display(result)
-    return result
+    return finished(driver_of(problem, x0, opt, lower, upper, tol, callback, options), options.get("disp"))
 
 
 def minimize_for_scipy(opt, fun, x0, args=(), jac=None, hess=None, hessp=None, bounds=None, constraints=(),
@@ -364,104 +242,3 @@ def minimize_for_scipy(opt, fun, x0, args=(), jac=None, hess=None, hessp=None, b
 
 
 BY_SCIPY.append(minimize_for_scipy)
-
-
-def _model_of(problem):
-    """What a checkpoint tells of a model: its repr and a hash of its data; of a function, nothing can be known."""
-    return f"{problem!r} of data {problem.digest()}" if hasattr(problem, "digest") else None
-
-
-def resume(path, fun, args=(), jac=None, callback=None, options=None):
-    """Go on with a run from its checkpoint; the result is bit for bit that of a run never interrupted.
-
-    Parameters
-    ----------
-    path : path
-        A checkpoint written by ``minimize(..., options=dict(checkpoint=path))``.
-    fun, args, jac, callback
-        As in `numbaopt.minimize`: a checkpoint holds no functions and no data.
-    options : dict
-        New limits (``maxiter``, ``epochs``, ``f_target``, ``max_evaluations``, ``max_seconds``), ``progress``,
-        ``disp``, ``jit`` and ``checkpoint`` (by default the file resumed from); all else goes on as it was.
-
-    Returns
-    -------
-    scipy.optimize.OptimizeResult
-
-    Raises
-    ------
-    ValueError
-        If the file is not a whole checkpoint of this version, or not of this problem.
-
-    Examples
-    --------
-    >>> import os, tempfile, numba, numpy as np, numbaopt as no
-    >>> path = os.path.join(tempfile.mkdtemp(), "run.npz")
-    >>> bowl = numba.njit(lambda x: (x**2).sum())
-    >>> first = no.minimize(bowl, np.ones(2), method="sgd", options=dict(lr=0.1, maxiter=5, checkpoint=path))
-    >>> second = no.resume(path, bowl, options=dict(maxiter=10))
-    >>> once = no.minimize(bowl, np.ones(2), method="sgd", options=dict(lr=0.1, maxiter=10))
-    >>> second.nit, bool((second.x == once.x).all())
-    (10, True)
-    """
-    run, remember = checkpoints.load(path)
-    if "plan" in remember:
-        raise ValueError(f"{os.fspath(path)} is the checkpoint of a stream: numbaopt.stream.resume goes on with it")
-    options = dict(options or {})
-    usable = ("maxiter", "epochs", "f_target", "max_evaluations", "max_seconds", "progress", "disp", "jit",
-              "checkpoint", "validation", "patience", "min_delta", "device")  # fmt: skip
-    for key in set(options) - set(usable):
-        warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
-    problem = _problem_of(fun, jac, further_args(args), run.x.size,
-                          run.lower.astype(float), run.upper.astype(float), options.get("jit"),
-                          run.x.dtype)  # fmt: skip
-    problem = WeightNorm(problem) if remember.get("weight_norm") is True else problem
-    batches = Batches(*remember["batches"]) if remember["batches"] is not None else None
-    found = (problem.n, str(problem.dtype), batches.n if batches else None)
-    told = (run.x.size, str(run.x.dtype), getattr(problem, "n_terms", None) if batches else None)
-    if found[:2] != told[:2] or found[2] != told[2]:
-        raise ValueError(f"{os.fspath(path)} is of another problem: it has {told[0]} unknowns of {told[1]}"
-                         + (f" and {batches.n} terms" if batches else "")
-                         + f", this one {problem.n} of {problem.dtype}")  # fmt: skip
-    if remember["model"] != _model_of(problem):
-        raise ValueError(f"{os.fspath(path)} is of another problem: {remember['model']}, this one {_model_of(problem)}")
-    limits = Limits(*remember["limits"])
-    if options.get("epochs") is not None:
-        more = count("epochs", options["epochs"]) * (batches.per_epoch if batches else 1)
-        limits = limits._replace(maxiter=int(run.now[0].origin) + more)
-    if options.get("maxiter") is not None:
-        limits = limits._replace(maxiter=count("maxiter", options["maxiter"]))
-    now = run.now[0]
-    if options.get("max_seconds") is not None:
-        limits = limits._replace(max_seconds=_seconds_of(options))
-    if options.get("f_target") is not None:
-        now.f_target = target_of(options)
-    if options.get("max_evaluations") is not None:
-        now.max_evaluations = most_evaluations(options, calls_of(problem, batches, now.shown >= 0))
-    beyond = now.status == CONVERGED and now.reason == AT_TARGET and now.fun > now.f_target
-    if now.status in (STEP_LIMIT, STOPPED) or beyond:
-        now.status, now.reason = RUNNING, 0
-    opt, after = checkpoints.revive(remember["optimizer"]), checkpoints.revive(remember["after"])
-    averages = rows_of_average(batches) if run.now[0].shown >= 0 else 0
-    found = len(run.state) - averages, run.extra.size
-    if averages and run.now[0].shown != found[0]:
-        raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: its average is not where it should be")
-    options.setdefault("device", remember.get("device"))
-    device = device_of(problem, opt, options)
-    needed = solver_of(opt, device).sizes(opt, problem, batches, run.lower.size > 0)
-    if found != needed:
-        (rows, numbers), (rows_now, numbers_now) = found, needed
-        raise ValueError(f"{os.fspath(path)} has {rows} vectors of state and {numbers} numbers, {type(opt).__name__} "
-                         f"now has {rows_now} and {numbers_now}")  # fmt: skip
-    now = run.now[0]
-    whole = solver_of(opt, device).fits(opt, run) and (run.previous.size > 0 or limits.xtol == 0)
-    if not whole or (now.l1, now.outputs, now.penalised) != traits(problem):
-        raise ValueError(f"{os.fspath(path)} is not a usable checkpoint: its numbers are not those of such a run")
-    if bool(now.keeps_best) != (options.get("validation") is None):
-        raise ValueError(f"{os.fspath(path)}: the run was {'not ' if now.keeps_best else ''}judged by a validation; "
-                         f"resume it {'without' if now.keeps_best else 'with the same'} one")  # fmt: skip
-    options = {key: remember.get(key) for key in ("patience", "min_delta") if remember.get(key) is not None} | options
-    saved = os.fspath(options.get("checkpoint") or path)
-    remember = {**remember, "limits": limits, "after": after, "device": device}
-    settings = {**OPTIONS, **options}
-    return _finished(_driver(problem, opt, run, limits, batches, callback, settings, saved, remember), settings["disp"])

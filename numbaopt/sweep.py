@@ -12,8 +12,8 @@ import numpy as np
 
 from ._fields import nearest
 from .arguments import limits_of, settle_rate, split_options, start_of, warn
+from .begin import driver_of, named
 from .loops.state import RECORD
-from .minimize import driver_of, named
 from .optimizers._rule import OPTIMIZERS
 from .pool import _bar
 from .pool import result_of as counted

@@ -22,9 +22,9 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from ..many import minimize_many
-from ..minimize import resume
 from ..optimizers._program import parts_of
 from ..pool import MANY_OPTIONS
+from ..resume import resume
 from ..schedules import plateau_of
 from ..solvers import solver_of
 from ..status import RAISED, STOPPED, message_of
