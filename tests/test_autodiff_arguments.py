@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+import pandas as pd
 import pytest
 
 import numbaopt as no
@@ -62,8 +63,23 @@ def test_what_is_no_array_of_real_numbers_is_told(x, told):
 
 
 def test_arguments_of_python_objects_are_told():
-    with pytest.raises(TypeError, match="array of Python objects"):
-        no.grad(weighted)(np.ones(2), np.array([1.0, None]))
+    for arg in (np.array([1.0, None]), pd.Series([1.0, "a"])):
+        with pytest.raises(TypeError, match=r"args\[0\] is an array of Python objects"):
+            no.grad(weighted)(np.ones(2), arg)
+
+
+@pytest.mark.parametrize(("derivative", "first"), [
+    (no.grad, ()), (no.value_and_grad, ()), (no.hvp, ([1.0, 0.0],)),
+])  # fmt: skip
+def test_what_compiled_code_does_not_take_is_told(derivative, first):
+    with pytest.raises(TypeError, match=r"args\[0\] is a object, which compiled code does not take; give an"):
+        derivative(weighted)(np.ones(2), *first, object())
+
+
+def test_columns_of_a_table_are_taken_as_arrays():
+    x, w = np.ones(2), np.array([3.0, 5.0])
+    np.testing.assert_array_equal(no.grad(weighted)(x, pd.Series(w)), no.grad(weighted)(x, w))
+    assert no.check_grad(weighted, x, (pd.Series(w),)).error < 1e-9
 
 
 @pytest.mark.parametrize("mode", MODES)

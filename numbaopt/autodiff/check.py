@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba.core.dispatcher import Dispatcher
 
-from .derivative import real_array
+from .derivative import native, real_array
 from .gradients import grad
 
 
@@ -85,13 +86,14 @@ def check_grad(fun: Any, x: Any, args: tuple = (), jac: Any = None) -> GradientC
         problem = fun.bind(x.size) if hasattr(fun, "bind") else fun
         jac = jac if jac is not None else lambda x: problem.value_and_grad(x)[1]
         fun = problem.value
+    given = tuple(native(arg, position) for position, arg in enumerate(args)) if isinstance(fun, Dispatcher) else args
     gradient = np.asarray((grad(fun) if jac is None else jac)(_given(x), *args), float)
     if gradient.shape != x.shape:
         raise ValueError(f"the gradient has shape {gradient.shape}, x has shape {x.shape}")
     differences = np.empty_like(x)
     for i in np.ndindex(x.shape):
         h = 1e-3 * max(1.0, abs(x[i]))
-        differences[i] = (4 * _central(fun, x, i, h / 2, args) - _central(fun, x, i, h, args)) / 3
+        differences[i] = (4 * _central(fun, x, i, h / 2, given) - _central(fun, x, i, h, given)) / 3
     off = np.asarray(np.abs(gradient - differences))
     off[np.isnan(off)] = np.inf
     worst = tuple(int(k) for k in np.unravel_index(np.argmax(off), x.shape))

@@ -6,7 +6,8 @@ import inspect
 from typing import Any
 
 import numpy as np
-from numba.core import types
+from numba import typeof
+from numba.core import errors, types
 from numba.core.caching import NullCache
 from numba.extending import typeof_impl
 
@@ -54,10 +55,15 @@ class Derivative:
         x = x.astype(np.float64).ravel() if self._along else x
         mode = self.mode or ("forward" if self._columns or x.size <= FORWARD_UP_TO else "reverse")
         compiled, x = self.compiled(mode), float(x) if x.ndim == 0 else x
+        rest = [native(value, position) for position, value in enumerate(rest, -self._takes_v)]
         try:
-            made = compiled(x, *map(_native, rest))
+            made = compiled(x, *rest)
         except UnsupportedError as error:  # without the way through the compiler
             raise error.with_traceback(None) from None
+        except errors.TypingError:
+            for position, value in enumerate(rest, -self._takes_v):
+                refuse(value, position)
+            raise
         if not self._along:
             return made
         return made.astype(dtype)
@@ -102,13 +108,24 @@ def real_array(name: str, value: Any) -> np.ndarray:
     return np.require(value, np.dtype(kind), ("C", "A", "W"))
 
 
-def _native(value: Any) -> Any:
-    """Arrays of any layout and byte order as C-contiguous native ones; all else as it is."""
+def native(value: Any, position: int) -> Any:
+    """Arrays of any layout, byte order and library as C-contiguous native ones of NumPy; all else as it is."""
+    if hasattr(value, "__array__") and not isinstance(value, (np.ndarray, np.generic)):  # of pandas, and others
+        value = np.asarray(value)
     if not isinstance(value, np.ndarray) or value.ndim == 0:
         return value
     if value.dtype.hasobject:
-        raise TypeError("an argument is an array of Python objects; give numbers")
+        raise TypeError(f"args[{position}] is an array of Python objects; give numbers")
     return np.asarray(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
+
+
+def refuse(value: Any, position: int) -> None:
+    """Raise where compiled code takes no such argument."""
+    try:
+        typeof(value)
+    except (ValueError, TypeError):
+        raise TypeError(f"args[{position}] is a {type(value).__name__}, which compiled code does not take; give an "
+                        "array, a number or a tuple of such") from None  # fmt: skip
 
 
 @typeof_impl.register(Derivative)
