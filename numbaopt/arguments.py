@@ -179,6 +179,17 @@ def refuse_for_weight_norm(settings: dict[str, Any], bounds: bool) -> None:
             raise ValueError(f"weight_norm=True is not possible with {key}: {reason}; leave one of them out")
 
 
+def refuse_unjudged(settings: dict[str, Any], batches: Batches | None) -> None:
+    """What goes by the objective of every epoch, where ``history=False`` spares that."""
+    if batches is None or batches.whole:
+        return
+    if settings["patience"] is not None and settings["validation"] is None:
+        raise ValueError("patience needs the objective of every epoch, which history=False spares, or a validation")
+    for key in ("f_target", "max_evaluations"):
+        if settings[key] is not None:
+            raise ValueError(f"{key} needs the objective of every epoch, which history=False spares")
+
+
 def score_of(validation: Any, n: int) -> Any:
     """``validation`` as a function of a point, the higher the better."""
     if validation is None:

@@ -18,6 +18,7 @@ from .arguments import (
     nonnegative,
     refuse_for_solvers,
     refuse_for_weight_norm,
+    refuse_unjudged,
     rows_of_average,
     score_of,
     settings_of,
@@ -46,10 +47,7 @@ def driver_of(problem, x0, opt, lower, upper, tol, callback, options, solver=Non
         opt.check(opt, problem, batches, lower.size > 0)
     if hasattr(opt, "solver"):
         refuse_for_solvers(opt, settings)
-    if settings["patience"] is not None and settings["history"] is False and settings["validation"] is None:
-        raise ValueError("patience needs the objective of every epoch, which history=False spares, or a validation")
-    if settings["f_target"] is not None and batches is not None and not batches.whole:
-        raise ValueError("f_target needs the objective of every epoch, which history=False spares")
+    refuse_unjudged(settings, batches)
     if hasattr(opt, "ready"):
         opt = opt.ready(opt, problem)
     device = device_of(problem, opt, settings)

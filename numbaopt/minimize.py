@@ -40,7 +40,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         Numba run compiled throughout; plain ones are compiled if they can be, with indices checked, else called back
         from the compiled loop, and a warning says why.  Numba checks no index of jitted functions: one that reads
         more unknowns than there are gets what lies in memory behind them.  That is refused where the index is a
-        literal, ``x[3]``; for all others jit with ``boundscheck=True`` while in doubt.
+        literal, ``x[3]``: the function is then called once in the interpreter, with ones as x, to see whether it is
+        read at all.  For all other indices jit with ``boundscheck=True`` while in doubt, which also spares that call.
     x0 : array of shape (n,)
         Where to start; never written to.  For a LinearModel None means zeros.  The unknowns are float64; where x0 is a
         float32 array and ``fun`` takes such x, float32, unless the gradient is found by differences (see Notes).
@@ -82,7 +83,9 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
             converged.
         max_evaluations, max_seconds : int, float
             The step, or epoch, that brings ``nfev`` there is the last (status 1); so is the one at which the seconds
-            that the history tells are used up, up to some milliseconds.
+            that the history tells are used up, up to some milliseconds.  A step is finished, so ``nfev`` may become
+            larger by the rest of a line search, and by one where ``x`` is not the last point: its gradient is
+            evaluated anew.  Like f_target, max_evaluations needs judged epochs: not with ``history=False``.
         batch_size, epochs, shuffle, seed
             Minibatch training of a model or FiniteSum: terms a step (None: all), passes over them (10), whether each
             pass takes a new random order, and the seed of those orders.

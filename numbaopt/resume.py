@@ -12,6 +12,7 @@ from .arguments import (
     device_of,
     further_args,
     most_evaluations,
+    refuse_unjudged,
     rows_of_average,
     target_of,
     warn,
@@ -79,6 +80,7 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
                          + f", this one {problem.n} of {problem.dtype}")  # fmt: skip
     if remember["model"] != model_of(problem):
         raise ValueError(f"{os.fspath(path)} is of another problem: {remember['model']}, this one {model_of(problem)}")
+    refuse_unjudged({**OPTIONS, **options}, batches)
     limits = Limits(*remember["limits"])
     if options.get("epochs") is not None:
         more = count("epochs", options["epochs"]) * (batches.per_epoch if batches else 1)

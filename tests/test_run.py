@@ -415,8 +415,13 @@ class TestLimits:
         with pytest.raises(error, match=message):
             no.minimize(rosen, np.ones(2), method="adam", jac=rosen_grad, options=options)
 
-    def test_nobody_knows_the_objective_of_epochs_that_are_not_judged(self):
+    @pytest.mark.parametrize("option", ["f_target", "max_evaluations"])
+    def test_nobody_knows_the_objective_of_epochs_that_are_not_judged(self, option, tmp_path):
         X, _, y = table()
-        with pytest.raises(ValueError, match="f_target needs the objective of every epoch"):
-            no.minimize(no.LinearModel(X, y, "logistic"), method="adam",
-                        options={"batch_size": 10, "history": False, "f_target": 0.1})  # fmt: skip
+        model, path = no.LinearModel(X, y, "logistic"), tmp_path / "run.npz"
+        options = {"batch_size": 10, "epochs": 1, "history": False}
+        with pytest.raises(ValueError, match=f"{option} needs the objective of every epoch"):
+            no.minimize(model, method="adam", options={**options, option: 3})
+        no.minimize(model, method="adam", options={**options, "checkpoint": path})
+        with pytest.raises(ValueError, match=f"{option} needs the objective of every epoch"):
+            no.resume(path, model, options={option: 3})
