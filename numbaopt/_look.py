@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +75,12 @@ def _method(name: str) -> str:
     """The key in `STYLES` that a label begins with, or the label itself."""
     word = name.lower().split("(")[0].split(",")[0].strip()
     return ALIASES.get(word, word)
+
+
+def not_empty(argument: str, value: Mapping[str, Any]) -> None:
+    """Raise where there is nothing to draw."""
+    if not value:
+        raise ValueError(f"{argument} is empty: there is nothing to draw")
 
 
 def axes(ax: Axes | None, height: float = HEIGHT, grid: bool = True) -> Axes:
