@@ -1,5 +1,6 @@
 """Small files for tests."""
 
+import contextlib
 import gzip
 import io
 import tarfile
@@ -30,3 +31,16 @@ def mnist_like(path, parts=("train", "t10k"), pack=True):
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
     return path
+
+
+@contextlib.contextmanager
+def files_up_to(size):
+    """No file of this process may grow beyond so many bytes."""
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,9 +1,7 @@
 """Studies are run once, wherever and however often they are interrupted."""
 
-import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from files import written
+from files import files_up_to, written
 from process import start
 from typer.testing import CliRunner
 
@@ -496,17 +494,6 @@ def test_kill_9_loses_no_finished_run_and_repeats_none(tmp_path):
     assert kills == times
     assert len(done) == 8 * times
     assert table(tmp_path / "out") == table(tmp_path / "whole")
-
-
-@contextlib.contextmanager
-def files_up_to(size):
-    """No file of this process may grow beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _header(study):

@@ -1,13 +1,12 @@
 """The store of a study: runs are in it whole or not at all, whoever reads, and whatever becomes of the disk."""
 
-import contextlib
 import errno
 import os
-import resource
 import sqlite3
 
 import numpy as np
 import pytest
+from files import files_up_to
 
 from numbaopt.experiments import ExperimentError
 from numbaopt.experiments.jobs import Job, Outcome
@@ -233,14 +232,3 @@ class TestFaults:
         with Store.open(out) as store:
             assert equal(store.run(JOBS[0].id), JOBS[0], DONE)
             assert store.waiting() == JOBS[1:]
-
-
-@contextlib.contextmanager
-def files_up_to(size):
-    """No file of this process may grow beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
