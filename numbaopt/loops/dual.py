@@ -50,10 +50,10 @@ from .._jit import (
 )
 from .._packed import open_at, unpacker
 from ..optimizers._program import cast_all, row_loader
+from .epochs import AHEAD
 from .shuffle import fill_order
 from .state import run_type
 
-AHEAD = 8  # rows between asking for one and using it
 LONGEST = 8  # power of two: epochs that a term may rest
 IMPLICIT = types.float64(*(types.float64,) * 3, types.intp)  # (z, y, q, data)
 VISIT = types.float64(*(types.intp,) * 7)  # (run, own, first, count, due, seed, epoch) -> whether all is finite

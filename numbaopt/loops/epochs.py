@@ -39,6 +39,7 @@ class Functions(NamedTuple):
     functions: tuple[Any, ...]
 
 
+AHEAD = 8  # rows between asking for one and using it
 SHUFFLED, DRAWN = 1, 2  # how an epoch visits the terms; 0: in their order
 BEGIN = types.void(*(types.intp,) * 2)
 SWEEP = types.float64(*(types.intp,) * 7)

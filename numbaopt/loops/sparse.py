@@ -42,11 +42,10 @@ from .._jit import (
 )
 from .._packed import unpacker
 from .descent import floats
-from .epochs import BEGIN, SETTLE, SWEEP, Functions
+from .epochs import AHEAD, BEGIN, SETTLE, SWEEP, Functions
 from .minibatch import numbers
 from .state import clipped, run_type, soft
 
-AHEAD = 8  # rows between asking for one and using it
 SMALLEST = 1e-9  # scale
 
 

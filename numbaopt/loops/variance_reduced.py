@@ -44,11 +44,9 @@ from .._jit import (
     scalar,
 )
 from .._packed import unpacker
-from .epochs import BEGIN, SETTLE, SWEEP, Functions
+from .epochs import AHEAD, BEGIN, SETTLE, SWEEP, Functions
 from .minibatch import numbers
 from .state import clipped, run_type, soft
-
-AHEAD = 8  # rows between asking for one and using it
 
 
 class Terms(NamedTuple):
