@@ -40,7 +40,7 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         Numba run compiled throughout; plain ones are compiled if they can be, with indices checked, else called back
         from the compiled loop, and a warning says why.  Numba checks no index of jitted functions: one that reads
         more unknowns than there are gets what lies in memory behind them.  That is refused where the index is a
-        literal, ``x[3]``: the function is then called once in the interpreter, with ones as x, to see whether it is
+        literal, ``x[3]``: the function is then called once with ones as x, every index checked, to see whether it is
         read at all.  For all other indices jit with ``boundscheck=True`` while in doubt, which also spares that call.
     x0 : array of shape (n,)
         Where to start; never written to.  For a LinearModel None means zeros.  The unknowns are float64; where x0 is a

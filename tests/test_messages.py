@@ -1,6 +1,7 @@
 """What is told to those who err, in one sentence: what they gave, what it may be; and warnings point at their line."""
 
 import inspect
+import time
 from typing import NamedTuple
 
 import numba
@@ -77,7 +78,7 @@ def line(x, t, calls):
 
 
 def test_an_unknown_that_x_does_not_have_is_never_read():
-    too_few = r"x0 has 1 unknown, but .* reads as many as 3: index 1 is out of bounds"
+    too_few = r"x0 has 1 unknown, but .* reads as many as 3: index is out of bounds"
     calls = np.zeros(1)
     with pytest.raises(ValueError, match=too_few):
         no.least_squares(line, [0.0], "2-point", args=(T, calls))
@@ -86,13 +87,27 @@ def test_an_unknown_that_x_does_not_have_is_never_read():
     assert calls[0] == 0
     rosen = numba.njit(lambda x: (1 - x[0]) ** 2 + (x[1] - x[0] ** 2) ** 2)
     for call in (lambda: no.minimize(rosen, [0.0]), lambda: no.minimize_many(rosen, np.zeros((3, 1)))):
-        with pytest.raises(ValueError, match="x0 has 1 unknown, but <lambda> reads as many as 2: index 1 is out of"):
+        with pytest.raises(ValueError, match="x0 has 1 unknown, but <lambda> reads as many as 2: index is out of"):
             call()
     terms = no.FiniteSum(numba.njit(lambda x, idx: x[4] * idx.size), 9)
     with pytest.raises(ValueError, match="x0 has 4 unknowns, but <lambda> reads as many as 5"):
         no.minimize(terms, np.zeros(4), method="adam")
     with pytest.raises(IndexError):
         no.minimize(numba.njit(boundscheck=True)(rosen.py_func), [0.0], jac="2-point")
+
+
+@numba.njit
+def long(x):
+    total = x[2] if x.size > 2 else 0.0
+    for _ in range(10**8):
+        total = 0.5 * total + x[0]
+    return total
+
+
+def test_a_trial_takes_the_time_of_compiled_code():
+    begin = time.process_time()
+    check_reach(long, 1, ())
+    assert time.process_time() - begin < 5.0  # the interpreter takes longer
 
 
 def test_an_index_that_is_guarded_is_no_error():

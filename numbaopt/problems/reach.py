@@ -6,6 +6,7 @@ import functools
 import warnings
 from typing import Any
 
+import numba
 import numpy as np
 from numba.core import ir
 from numba.core.compiler import run_frontend
@@ -18,7 +19,7 @@ SMALL_BYTES = 1 << 20  # arguments up to this size are copied, so that a trial c
 def check_reach(fun: Any, n: int, args: tuple) -> None:
     """Raise where a jitted function reads an unknown that x does not have.
 
-    Only where it has a literal index that is too large is it tried, once, in the interpreter, which checks indices.
+    Only where it has a literal index that is too large is it tried, at ones: compiled with a check of every index.
     """
     if not isinstance(fun, Dispatcher) or fun.targetoptions.get("boundscheck"):
         return
@@ -28,12 +29,17 @@ def check_reach(fun: Any, n: int, args: tuple) -> None:
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fun.py_func(np.ones(n), *map(_apart, args))
+            _with_checks(fun.py_func)(np.ones(n), *map(_apart, args))
     except IndexError as error:
         raise ValueError(f"x0 has {n} unknown{'s' * (n > 1)}, but {fun.__name__} reads as many as {needed}: "
                          f"{error}") from None  # fmt: skip
-    except Exception:  # which compiled code need not share
+    except Exception:  # which is told where it is met again
         return
+
+
+@functools.lru_cache(maxsize=256)
+def _with_checks(function: Any) -> Any:
+    return numba.njit(boundscheck=True)(function)
 
 
 def _apart(arg: Any) -> Any:
