@@ -30,6 +30,7 @@ from .problems.evaluation import MisshapenError
 from .problems.function import Function, needed
 from .schedules import plateau_of
 from .solvers import SOLVERS, solver_of
+from .sweep import sweep
 
 FIRST = 10  # problems that are tried to learn how many residuals there are
 
@@ -126,8 +127,6 @@ def minimize_many(fun, X0=None, args=(), batched=None, method=None, jac=None, bo
     options = dict(options or {})
     args = further_args(args)
     if hasattr(fun, "rows"):
-        from .sweep import sweep
-
         return sweep(fun, X0, args, batched, method, jac, bounds, tol, options)
     if hasattr(fun, "n_terms"):
         raise TypeError(f"fun must be a function of one problem or a LinearModel, not a {type(fun).__name__}")

@@ -1,10 +1,11 @@
 """How runs take steps: first-order rules, and methods that are no rules; one a file."""
 
-from ._solver import SOLVERS, Job, solver_of
+from ._solver import SOLVERS, Job
 from .auto import choose
 from .bfgs import BFGS
 from .conjugate_gradients import CG
 from .dual import SDCA
+from .first_order import solver_of
 from .lbfgs import LBFGS, LBFGSB
 from .levenberg_marquardt import LM
 from .multipliers import SSNAL

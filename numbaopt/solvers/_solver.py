@@ -226,16 +226,3 @@ def method(*names: str) -> Any:
         return checked_namedtuple(cls)
 
     return register
-
-
-def solver_of(opt: Any, device: str | None = None) -> Any:
-    """The class that takes the steps of an optimizer, on the CPU or on another device."""
-    if device == "cuda":
-        from ..cuda.training import DeviceSteps
-
-        return DeviceSteps
-    if hasattr(opt, "solver"):
-        return opt.solver
-    from .first_order import FirstOrder
-
-    return FirstOrder

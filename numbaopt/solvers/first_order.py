@@ -168,3 +168,12 @@ class FirstOrder(WholeSteps):
         else:
             self.loop(*run, rate, steps, *order, *self.addresses, self.own.address, self.evaluate, self.where, b.n,
                       b.size, int(b.shuffle), b.seed, *judged)  # fmt: skip
+
+
+def solver_of(opt: Any, device: str | None = None) -> Any:
+    """The class that takes the steps of an optimizer, on the CPU or on another device."""
+    if device == "cuda":
+        from ..cuda.training import DeviceSteps  # late: the core never needs a GPU
+
+        return DeviceSteps
+    return getattr(opt, "solver", FirstOrder)
