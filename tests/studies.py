@@ -6,6 +6,7 @@ import naive
 import numpy as np
 
 from numbaopt.experiments.jobs import Job, Outcome
+from numbaopt.experiments.reports.summary import Study
 from numbaopt.experiments.rows import Header
 from numbaopt.experiments.store import Store
 
@@ -142,3 +143,33 @@ def study(folder, problems=("bowl", "valley", "classes"), methods=("gradient des
         for what in all_of_it[: round(parts * len(all_of_it))]:
             store.record(job(*what).id, outcome(*what, steps))
     return folder
+
+
+def stored(folder, runs, title="Small", problems=("p",), methods=("A", "B"), source="text"):
+    """A store of runs given as (problem, method, settings, seed, outcome or None)."""
+    jobs = [Job(*run[:4], {"at": k}) for k, run in enumerate(runs)]
+    with Store.create(folder, Header(title, "small.toml", source, problems, methods), jobs) as store:
+        for job, run in zip(jobs, runs, strict=True):
+            if run[-1] is not None:
+                store.record(job.id, run[-1])
+    return folder
+
+
+def run(values, code=1, epochs=None, seconds=None, **fields):
+    """An outcome with this curve."""
+    values = np.asarray(values, float)
+    steps = np.arange(values.size, dtype=float)
+    curve = {"step": steps, "nfev": steps + 1, "fun": values, "seconds": steps / 8 if seconds is None else seconds,
+             "epoch": np.full(values.size, np.nan) if epochs is None else np.asarray(epochs, float)}  # fmt: skip
+    finite = values[np.isfinite(values)]
+    return Outcome("done", float(finite.min()), code=code, nit=values.size - 1, nfev=values.size, curve=curve,
+                   epochs=float(curve["epoch"][-1]), seconds=float(curve["seconds"][-1]), **fields)  # fmt: skip
+
+
+FAILED = Outcome("failed", error="Traceback\nValueError: <no>")
+
+
+def read(folder, build=build):
+    """What a report reads of a store."""
+    with Store.open(folder) as store:
+        return Study(store, build)

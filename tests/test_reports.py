@@ -1,8 +1,6 @@
-"""Reports: what a study found, figures that agree, a page that needs nothing but itself."""
+"""Reports: what a study found, and figures that agree."""
 
 import itertools
-import re
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -12,48 +10,20 @@ mpl.use("Agg")
 import numpy as np
 import pytest
 import studies
+from pages import checked
+from studies import FAILED, read, run, stored
 
-from numbaopt.experiments import ExperimentError, progress, words
 from numbaopt.experiments.config import Output
-from numbaopt.experiments.jobs import Job, Outcome
-from numbaopt.experiments.reports import figures, page, plates, rates, report, statistics, summary
+from numbaopt.experiments.jobs import Job
+from numbaopt.experiments.reports import figures, rates, report, statistics, summary
 from numbaopt.experiments.reports.profiles import data_profile
 from numbaopt.experiments.reports.ranks import ranks
-from numbaopt.experiments.reports.summary import Study, against_best
+from numbaopt.experiments.reports.summary import against_best
 from numbaopt.experiments.rows import Header
 from numbaopt.experiments.store import Store
 from numbaopt.plotting import STYLES, styles
 
 INF = np.inf
-
-
-def stored(folder, runs, title="Small", problems=("p",), methods=("A", "B"), source="text"):
-    """A store of runs given as (problem, method, settings, seed, outcome or None)."""
-    jobs = [Job(*run[:4], {"at": k}) for k, run in enumerate(runs)]
-    with Store.create(folder, Header(title, "small.toml", source, problems, methods), jobs) as store:
-        for job, run in zip(jobs, runs, strict=True):
-            if run[-1] is not None:
-                store.record(job.id, run[-1])
-    return folder
-
-
-def run(values, code=1, epochs=None, seconds=None, **fields):
-    """An outcome with this curve."""
-    values = np.asarray(values, float)
-    steps = np.arange(values.size, dtype=float)
-    curve = {"step": steps, "nfev": steps + 1, "fun": values, "seconds": steps / 8 if seconds is None else seconds,
-             "epoch": np.full(values.size, np.nan) if epochs is None else np.asarray(epochs, float)}  # fmt: skip
-    finite = values[np.isfinite(values)]
-    return Outcome("done", float(finite.min()), code=code, nit=values.size - 1, nfev=values.size, curve=curve,
-                   epochs=float(curve["epoch"][-1]), seconds=float(curve["seconds"][-1]), **fields)  # fmt: skip
-
-
-FAILED = Outcome("failed", error="Traceback\nValueError: <no>")
-
-
-def read(folder, build=studies.build):
-    with Store.open(folder) as store:
-        return Study(store, build)
 
 
 class TestSummary:
@@ -303,236 +273,6 @@ class TestFigures:
             made = figures.profile(*data_profile(np.array([[1.0]])), [label], styles([label]), "cost")
             assert b"<svg" in figures.render(made, "svg")
         assert len(figures.short(label).replace("\\", "")) <= figures.LONGEST_LABEL
-
-
-class Checked(HTMLParser):
-    """Collects what a page would load, its ids, and whether its tags are balanced."""
-
-    VOID = {"meta", "br", "line", "use", "path", "rect", "circle", "polygon"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.ids, self.links, self.loads, self.text = [], [], [], [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes, closed=False):
-        told = dict(attributes)
-        self.ids += [told["id"]] if "id" in told else []
-        self.links += [value for name, value in attributes if name in ("href", "xlink:href")]
-        self.loads += [value for name, value in attributes if name in ("src", "srcset", "data", "action", "poster")]
-        self.loads += [tag] * (tag in ("script", "link", "iframe", "object", "embed", "img", "image"))
-        self.loads += [name for name, _ in attributes if name.startswith("on")]
-        if not closed and tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes, closed=True)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def checked(text):
-    """A page that is well-formed, and needs nothing but itself."""
-    found = Checked(text)
-    assert found.open == []
-    assert found.loads == []
-    assert len(found.ids) == len(set(found.ids))
-    assert all(link.startswith("#") and link[1:] in found.ids for link in found.links)
-    assert not re.search(r"@import|url\((?!#)", text)
-    return " ".join(" ".join(found.text).split())
-
-
-class TestPage:
-    def test_all_of_it(self, small):
-        made = report(small)
-        assert made == small / "report.html"
-        names = {path.name for path in (small / "figures").iterdir()}
-        assert {"valley-step.svg", "valley-seconds.svg", "valley-rates.svg", "valley-paths.svg", "classes-epoch.svg",
-                "performance-1e-3.svg", "data-1e-1.svg"} <= names  # fmt: skip
-        assert "valley-epoch.svg" not in names
-        text = checked(made.read_text("utf-8"))
-        for said in ("3 methods, 2 problems, 2 seeds: 24 runs, of which 20 are done", "and 4 failed",
-                     "Lion on valley (2), Lion on classes (2)", "ValueError: <b>no</b> such row", "An 8-core CPU",
-                     "numbaopt run synthetic.toml", "Not tested: 2 problems", "All times were taken without other work",
-                     "Adam = { method = \"adam\" }"):  # fmt: skip
-            assert said in text
-
-    def test_with_the_problems_themselves(self, small):
-        kept = {}
-        study = read(small)
-        text = checked(page.compose(study, styles(study.methods), plates.Drawings(("svg",), kept.__setitem__)))
-        assert "the problem 'valley'" in text
-        assert "objective − optimum" in text  # of the valley
-        assert "objective − best found" in text  # of the classes
-        assert kept["valley-paths.svg"].count(b"<path") > 40  # contours
-
-    def test_what_the_file_wants_to_be_shown(self, tmp_path):
-        source = """
-            [methods]
-            A = { method = "adam" }
-            [problems.p]
-            problem = "saddle"
-            metrics = ["above"]
-            [output]
-            formats = ["pdf"]
-            against = ["second"]
-            quantiles = [0.1, 0.9]
-            """
-        told = {"metrics": {"above": 0.123, "distance": 0.456}}
-        runs = [("p-dimension_2", "A", {"lr": lr}, seed, run([8.0, 1.0 + seed], **told))
-                for lr in (0.1, 1.0) for seed in range(2)]  # fmt: skip
-        folder = stored(tmp_path / "s", runs, problems=("p-dimension_2",), methods="A", source=source)
-        text = checked(report(folder).read_text("utf-8"))
-        assert {path.name for path in (folder / "figures").iterdir()} == {"p-dimension_2-seconds.pdf",
-                                                                         "p-dimension_2-rates.pdf"}  # fmt: skip
-        assert "shaded from the 10 % to the 90 % quantile" in text
-        assert ("0.123" in text, "0.456" in text) == (True, False)
-        lines = []
-        with Store.open(folder) as store:
-            progress.table(store, "p-dimension_2", lines.append)
-        assert ("above" in lines[1], "distance" in lines[1]) == (True, False)
-
-    def test_a_study_that_still_runs(self, tmp_path):
-        folder = studies.study(tmp_path / "s", ("valley", "classes"), ("Adam",), (1e-2,), range(4), 20, parts=0.25)
-        with Store.open(folder, write=True) as writing, writing._transaction():
-            text = checked(report(folder).read_text("utf-8"))
-        assert "This study is not finished: 6 runs are still to come" in text
-        assert "No run has finished yet" in text  # of the classes
-
-    def test_ranks_that_differ_are_drawn(self, tmp_path):
-        runs = [(problem, method, {}, 0, run([8.0, *[4.0] * k, 0.0]))
-                for problem in "abcdef" for k, method in enumerate("ABC")]  # fmt: skip
-        folder = stored(tmp_path / "s", runs, problems="abcdef", methods="ABC")
-        assert "Methods joined by a bar do not differ" in checked(report(folder).read_text("utf-8"))
-        assert (folder / "figures" / "ranks.svg").is_file()
-
-    def test_nothing_yet(self, tmp_path):
-        folder = studies.study(tmp_path / "s", ("valley",), ("Adam",), (1e-2,), range(2), 20, parts=0)
-        text = checked(report(folder).read_text("utf-8"))
-        assert "2 runs, of which 0 are done" in text
-        assert not list((folder / "figures").iterdir())
-
-    def test_one_method_one_seed_no_rates(self, tmp_path):
-        folder = studies.study(tmp_path / "s", ("bowl",), ("Adam",), (None,), (0,), 20)
-        made = report(folder, ("pdf", "png", "svg"))
-        text = checked(made.read_text("utf-8"))
-        assert "1 method, 1 problem, 1 seed: 1 run, all done" in text
-        assert "there is nothing to compare one method with" in text
-        assert text.count("Figure") == 2
-        begin = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
-        files = {path: path.read_bytes() for path in (folder / "figures").iterdir()} | {made: made.read_bytes()}
-        assert {path.name for path in files} == {f"bowl-{x}.{kind}" for x in ("step", "seconds") for kind in begin} \
-            | {"report.html"}  # fmt: skip
-        assert all(files[path].startswith(begin[path.suffix[1:]]) for path in files if path != made)
-        report(folder, ("pdf", "svg"))
-        assert {path: path.read_bytes() for path in files} == files  # the same runs make the same bytes
-
-    def test_only_failures(self, tmp_path):
-        runs = [("p", "A", {"lr": lr}, 0, FAILED) for lr in (0.1, 1.0)]
-        text = checked(report(stored(tmp_path / "s", runs)).read_text("utf-8"))
-        assert "ValueError: <no>" in text
-        assert "2 runs, of which 0 are done and 2 failed" in text
-
-    def test_only_divergence(self, tmp_path):
-        runs = [("p", "A", {"lr": lr}, 0, run([8.0, 9.0, INF], code=2, message="Too fast.")) for lr in (0.1, 1.0)]
-        text = checked(report(stored(tmp_path / "s", runs)).read_text("utf-8"))
-        assert "lr = 0.1 (1 of 1), lr = 1 (1 of 1)" in text
-        assert "Too fast." in text
-
-    def test_hostile_text(self, tmp_path):
-        bad = '<script>alert("1")</script>&\'"><img src=http://x/y onerror=z>'
-        outcome = run([8.0, 1.0], about={bad: bad}, metrics={bad: 1.0}, message=bad)
-        runs = [(bad, bad, {"lr": lr, bad: bad}, seed, outcome)
-                for lr in (0.1, 1.0) for seed in (0, 1)]  # fmt: skip
-        runs += [(bad, "$\\frac", {}, 0, Outcome("failed", error=bad)), ("/../x", "$\\frac", {}, 0, run([8.0, 2.0])),
-                 ("///", "$\\frac", {}, 1, run([8.0, 2.0]))]  # fmt: skip
-        folder = stored(tmp_path / "s", runs, bad, (bad,), (bad,))
-        text = report(folder).read_text("utf-8")
-        assert bad in checked(text)
-        assert "<script" not in text
-        assert {path.name for path in folder.iterdir()} == {"study.sqlite", "report.html", "figures"} | {
-            path.name for path in folder.iterdir() if path.name.startswith("study.sqlite-")}  # fmt: skip
-        assert {"x-step.svg", "problem-step.svg"} <= {path.name for path in (folder / "figures").iterdir()}
-
-    def test_names_that_would_be_one_file(self, tmp_path):
-        runs = [(problem, "A", {}, 0, run([8.0, 1.0])) for problem in ("a b", "A/b")]
-        folder = stored(tmp_path / "s", runs, problems=("a b", "A/b"))
-        report(folder)
-        names = {path.name for path in (folder / "figures").iterdir()}
-        assert {"a-b-step.svg", "A-b-step-2.svg"} <= names
-
-    def test_what_cannot_be_written(self, tmp_path):
-        folder = stored(tmp_path / "s", [("p", "A", {}, 0, None)])
-        with pytest.raises(ExperimentError, match="format 'gif' is unknown; those known are svg, png, pdf"):
-            report(folder, ("gif",))
-        with pytest.raises(ExperimentError, match="holds no study"):
-            report(tmp_path / "nowhere")
-        (folder / "report.html").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(ExperimentError, match="symbolic link"):
-            report(folder)
-        (folder / "report.html").unlink()
-        (folder / "figures").write_text("a file")
-        with pytest.raises(ExperimentError, match="figures: file exists"):
-            report(folder)
-        assert not (folder / "report.html").exists()
-
-
-class TestAgain:
-    def test_the_command_and_what_it_read(self, tmp_path):
-        places = {"data": "/my data/t.csv", "plugins": ["mine.py"], "folder": "."}
-        job = Job("p", "A", {}, 0, {"places": places, "files": {"t.csv": "0123"}})
-        header = Header("Small", "a study.toml", "text", ("p",), ("A",))
-        with Store.create(tmp_path / "s", header, [job]) as store:
-            store.record(job.id, run([8.0, 1.0], about={"timed": True, "rounds": 3, "commit": ""}))
-        text = checked(report(tmp_path / "s").read_text("utf-8"))
-        assert "numbaopt run 'a study.toml' --data '/my data/t.csv' --plugin mine.py --timing --out DIR" in text
-        assert "t.csv SHA-256 0123…" in text
-        assert "commit unknown" in text
-
-
-    def test_code_of_others_is_not_run(self, tmp_path):
-        """The folder of a study may come from anywhere; its plugin is run only where it is named."""
-        plugin, ran = tmp_path / "mine.py", tmp_path / "ran"
-        plugin.write_text(f"open({str(ran)!r}, 'w').close()\n")
-        spec = {"problem": {"problem": "saddle"}, "files": {}, "method": {"method": "gd", "lr": 0.1}, "seed": 0,
-                "options": {}, "places": {"data": None, "plugins": [str(plugin)], "folder": "."}}  # fmt: skip
-        job = Job("p", "A", {}, 0, spec)
-        with Store.create(tmp_path / "s", Header("Small", "s.toml", "text", ("p",), ("A",)), [job]) as store:
-            store.record(job.id, run([8.0, 1.0]))
-        text = checked(report(tmp_path / "s").read_text("utf-8"))
-        assert "mine.py, which is only run where it is named, by --plugin" in text
-        assert not ran.exists()
-        report(tmp_path / "s", plugins=[plugin])
-        assert ran.exists()
-
-
-class TestWords:
-    @pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (1.23456, "1.23"), (12345.6, "12,346"), (1e-9, "1.0e-9"),
-                                                 (-0.5, "-0.5"), (INF, "–"), (1e7, "1.0e7")])  # fmt: skip
-    def test_numbers(self, value, text):
-        assert words.number(value) == text
-
-    @pytest.mark.parametrize(("seconds", "text"), [(1.5e-6, "1.5 µs"), (0.25, "250 ms"), (2.0, "2 s"),
-                                                   (90.0, "90 s"), (600.0, "10 min"),
-                                                   (1e5, "27.8 h"), (1e-9, "0.001 µs"), (INF, "–")])  # fmt: skip
-    def test_times(self, seconds, text):
-        assert words.duration(seconds) == text
-
-    def test_bands(self):
-        tried = {0.01: False, 0.1: True, 1.0: True}
-        assert words.band(tried) == "0.1 – 1 (2 of 3)"
-        assert words.band({**tried, 1.0: False}) == "0.1 (1 of 3)"
-        assert words.band(dict.fromkeys(tried, False)) == "none of 3"
-        assert words.band({0.1: True}) == "–"
-
-    def test_settings(self):
-        assert words.settings_of({"lr": 0.1, "nesterov": True, "s": {"a": [1, 2]}, "n": "x"}) == \
-            "lr = 0.1, nesterov = true, s = {a = [1, 2]}, n = x"  # fmt: skip
 
 
 def test_an_optimum_that_cannot_be_found_is_unknown():
