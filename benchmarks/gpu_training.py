@@ -11,16 +11,19 @@ import numbaopt as no
 from numbaopt.begin import driver_of
 
 from . import epoch
-from .report import OURS, Case, Faster, Table, optional
+from .report import OURS, Case, Faster, Table, measured, optional
 from .timing import race
 
 ROWS, COLUMNS, RATE = 1_000_000, 100, epoch.RATE
 BATCHES = (32, 256, 4096)
-GRAPH, COPY, CUML = "torch, CUDA graph", "copying as many bytes", "cuML MBSGD"
+GRAPH, COPY, CUML, CPU = "torch, CUDA graph", "copying as many bytes", "cuML MBSGD", "numbaopt on the CPU"
+RECORDED = 50  # steps of torch that are played at once
+MOST = 12.0  # seconds of a race
+SIZES, EPOCHS = (1_000, 10_000, 100_000, 1_000_000), 5  # of the crossover
 NOTES = (
     "Adam, float32, rows in a new random order each epoch; data and state stay on the GPU between epochs.",
     f"{OURS}: one epoch as one launch, coefficients made by the CPU and moved in it.",
-    f"{GRAPH}: torch.randperm, then one step recorded with fused Adam and autograd, played again for every batch.",
+    f"{GRAPH}: torch.randperm, then {RECORDED} steps recorded with fused Adam and autograd, played again and again.",
     f"{epoch.JAX}, {epoch.TUNED}: as in the benchmark of epochs on the CPU, an epoch of {epoch.EPOCHS}.",
     f"{CUML}: MBSGDClassifier of one epoch with its own plain SGD, data on the GPU.",
 )
@@ -31,12 +34,12 @@ def epochs(quick: bool) -> Table:
     notes, cases = list(NOTES), []
     X, y = epoch.data(*((2_000, 20) if quick else (ROWS, COLUMNS)), np.float32)
     for batch in BATCHES[1:2] if quick else BATCHES:
-        there = {OURS: ours(X, y, batch), **torchs_graph(X, y, batch, notes),
-                 **epoch.jax_scan(X, y, "adam", batch, notes), **cumls(X, y, batch, notes)}  # fmt: skip
-        units = {name: epoch.EPOCHS if name in (epoch.JAX, epoch.TUNED) else 1 for name in there}
-        times = race(there, 2 if quick else 5, units=units)
+        there = {OURS: ours(X, y, batch), **peers(X, y, batch, notes)}
+        units = {OURS: 1, GRAPH: recorded(len(y), batch)[1] / len(y), epoch.JAX: epoch.EPOCHS,
+                 epoch.TUNED: epoch.EPOCHS, CUML: 1}  # fmt: skip
+        times = race(there, 2 if quick else 5, units={name: units[name] for name in there}, most=MOST)
         goals = Faster(5.0, (GRAPH,)), Faster(3.0, (epoch.JAX,)), Faster(1.0, (CUML,))
-        cases.append(Case(f"batch {batch}", times, goals))
+        cases.append(measured(Case(f"batch {batch}", times, goals)))
     return Table(f"One epoch on the GPU, N = {len(X):,}, D = {X.shape[1]}", cases, notes)
 
 
@@ -48,10 +51,27 @@ def gradients(quick: bool) -> Table:
     there: dict[str, Callable[[], Any]] = {OURS: ours(X, y, None, steps=10)}
     if call := copying(X[: len(X) // 2], 10):
         there[COPY] = call
-    times = race(there, 2 if quick else 9, units=dict.fromkeys(there, 10))
-    return Table(f"A step on all rows on the GPU, N = {len(X):,}, D = {X.shape[1]}, float32",
-                 [Case("logistic, gradient descent", times, (Faster(0.8, (COPY,)),))],
+    times = race(there, 2 if quick else 9, units=10, most=MOST)
+    case = measured(Case("logistic, gradient descent", times, (Faster(0.8, (COPY,)),)))
+    return Table(f"A step on all rows on the GPU, N = {len(X):,}, D = {X.shape[1]}, float32", [case],
                  ["A step makes margins, losses, slopes and the gradient, and judges the point."])  # fmt: skip
+
+
+def crossover_of_training(quick: bool) -> Table:
+    """From how many rows on the same call of `minimize` is faster on the GPU, moving the data there in it."""
+    cases = []
+    for rows in SIZES[:1] if quick else SIZES:
+        model = no.LinearModel(*epoch.data(rows, 20 if quick else COLUMNS, np.float32), "logistic")
+        for how, options in ((f"{EPOCHS} epochs, batch 256", {"batch_size": 256, "epochs": EPOCHS}),
+                             ("50 steps on all rows", {"maxiter": 50, "gtol": 0.0})):  # fmt: skip
+            def of(device: str, model=model, options=options) -> Callable[[], Any]:
+                given = {"lr": RATE, "history": False, "device": device, **options}
+                return lambda: no.minimize(model, method="adam", options=given)
+
+            times = race({OURS: of("cuda"), CPU: of("cpu")}, 2 if quick else 5, 0.0, most=MOST)
+            cases.append(measured(Case(f"{how}, N = {rows:,}", times)))
+    return Table(f"Training on the GPU and on the CPU, D = {model.rows.X.shape[1]}, float32", cases, [
+        "The crossover is where the ratio passes 1; each call moves its data to the GPU."])  # fmt: skip
 
 
 def ours(X: np.ndarray, y: np.ndarray, batch: int | None, steps: int | None = None) -> Callable[[], Any]:
@@ -66,38 +86,74 @@ def ours(X: np.ndarray, y: np.ndarray, batch: int | None, steps: int | None = No
     return lambda: driver.solver.take(steps, rates, values)
 
 
+def peers(X: np.ndarray, y: np.ndarray, batch: int, notes: list[str]) -> dict[str, Callable[[], Any]]:
+    """Who else is installed, and ran once."""
+    found: dict[str, Callable[[], Any]] = {}
+    for make in (torchs_graph, jaxs, cumls):
+        try:
+            made = make(X, y, batch, notes)
+            for call in made.values():
+                call()
+            found |= made
+        except Exception as error:
+            notes.append(f"{make.__name__}, batch {batch}: left out, {type(error).__name__}: {error}".splitlines()[0])
+    return found
+
+
+def jaxs(X: np.ndarray, y: np.ndarray, batch: int, notes: list[str]) -> dict[str, Callable[[], Any]]:
+    """JAX's scans, as on the CPU."""
+    return epoch.jax_scan(X, y, "adam", batch, notes)
+
+
+def recorded(rows: int, batch: int) -> tuple[int, int]:
+    """How many steps of torch are played at once, and the rows of an epoch that fill such records."""
+    steps = max(1, min(RECORDED, rows // batch))
+    return steps, rows // (steps * batch) * steps * batch
+
+
 def torchs_graph(X: np.ndarray, y: np.ndarray, batch: int, notes: list[str]) -> dict[str, Callable[[], Any]]:
-    """The usual step, recorded once; rows that do not fill a batch are left out."""
+    """Some steps of the usual loop, recorded once; rows that do not fill such a record are left out."""
     if not (torch := optional("torch", notes)) or not torch.cuda.is_available():
         return {}
     rows, target = torch.from_numpy(X).cuda(), torch.from_numpy(y).cuda()
-    w = torch.zeros(X.shape[1], device="cuda", requires_grad=True)
-    b = torch.zeros((), device="cuda", requires_grad=True)
-    opt = torch.optim.Adam([w, b], lr=RATE, fused=True, capturable=True)
-    terms, side = torch.arange(batch, device="cuda"), torch.cuda.Stream()
-
-    def step() -> None:
-        opt.zero_grad(set_to_none=True)
-        torch.nn.functional.softplus(-target[terms] * (rows[terms] @ w + b)).mean().backward()
-        opt.step()
-
+    steps, used = recorded(len(y), batch)
+    step, terms, _ = torch_steps(torch, rows, target, batch, steps, capturable=True)
+    side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            step()
+            step(0)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        step()
+        for k in range(steps):
+            step(k)
 
     def call() -> None:
         order = torch.randperm(len(y), device="cuda")
-        for first in range(0, len(y) // batch * batch, batch):
-            terms.copy_(order[first : first + batch])
+        for first in range(0, used, steps * batch):
+            terms.copy_(order[first : first + steps * batch])
             graph.replay()
         torch.cuda.synchronize()
 
     return {GRAPH: call}
+
+
+def torch_steps(torch: Any, rows: Any, target: Any, batch: int, steps: int,
+                capturable: bool) -> tuple[Callable[[int], None], Any, Callable[[], np.ndarray]]:  # fmt: skip
+    """``step(k)``: the usual step on batch ``k`` of the terms that are given, those terms, and where it stands."""
+    w = torch.zeros(rows.shape[1], dtype=rows.dtype, device=rows.device, requires_grad=True)
+    b = torch.zeros((), dtype=rows.dtype, device=rows.device, requires_grad=True)
+    opt = torch.optim.Adam([w, b], lr=RATE, fused=True, capturable=capturable)
+    terms = torch.arange(steps * batch, device=rows.device)
+
+    def step(k: int) -> None:
+        mine = terms[k * batch : (k + 1) * batch]
+        opt.zero_grad(set_to_none=True)
+        torch.nn.functional.softplus(-target[mine] * (rows[mine] @ w + b)).mean().backward()
+        opt.step()
+
+    return step, terms, lambda: np.append(w.detach().cpu().numpy(), b.item())
 
 
 def cumls(X: np.ndarray, y: np.ndarray, batch: int, notes: list[str]) -> dict[str, Callable[[], Any]]:

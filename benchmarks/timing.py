@@ -5,6 +5,7 @@ Whatever slows the machine down for a while slows all contestants of that round;
 
 from __future__ import annotations
 
+import math
 import time
 import timeit
 from collections.abc import Callable, Mapping
@@ -58,7 +59,7 @@ def ratio(peer: Times, ours: Times) -> Ratio:
 
 
 def race(contestants: Mapping[str, Callable[[], Any]], rounds: int = 15, least: float = 0.02,
-         units: int | Mapping[str, int] = 1) -> dict[str, Times]:  # fmt: skip
+         units: float | Mapping[str, float] = 1, most: float = math.inf) -> dict[str, Times]:  # fmt: skip
     """Time callables in turn.
 
     Parameters
@@ -69,8 +70,10 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int = 15, least: 
         How often each has its turn; every round begins with another contestant.
     least : float
         Seconds a turn should last: short calls are repeated, after one untimed call that fills the caches again.
-    units : int or mapping of str to int
+    units : float or mapping of str to float
         How many units of work (steps, epochs) a call does.
+    most : float
+        Seconds after which no further round begins, if there were two.
 
     Returns
     -------
@@ -80,13 +83,16 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int = 15, least: 
     timers = {name: timeit.Timer(call) for name, call in contestants.items()}
     repeats = {name: _repeats(timers[name], least) for name in names}
     taken: dict[str, list[float]] = {name: [] for name in names}
+    begin = time.perf_counter()
     for turn in range(rounds):
+        if turn > 1 and time.perf_counter() - begin > most:
+            break
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             time.sleep(SETTLE)
             if repeats[name] > 1:
                 timers[name].timeit(1)
-            work = repeats[name] * (units if isinstance(units, int) else units[name])
+            work = repeats[name] * (units[name] if isinstance(units, Mapping) else units)
             taken[name].append(timers[name].timeit(repeats[name]) / work)
     return {name: Times(tuple(seconds)) for name, seconds in taken.items()}
 

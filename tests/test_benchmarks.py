@@ -32,6 +32,12 @@ def test_short_calls_are_repeated():
     assert 0 < times["count"].median < 1e-5
 
 
+def test_a_race_ends_in_time_but_not_before_two_rounds():
+    times = race({"slow": lambda: time.sleep(0.002)}, rounds=1000, least=0.0, units=0.5, most=0.001)
+    assert len(times["slow"].seconds) == 2
+    assert times["slow"].median >= 0.004
+
+
 def test_ratio_is_of_medians_with_quartiles_of_rounds():
     found = ratio(Times((2.0, 4.0, 9.0)), Times((1.0, 2.0, 3.0)))
     assert found == (2.0, 2.0, 2.5, 2.0)
