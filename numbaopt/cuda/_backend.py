@@ -183,6 +183,12 @@ def kernel(function: Any, **options: Any) -> Any:
     return cuda.jit(**options)(function)
 
 
+def flush() -> None:
+    """Give back at once what Numba would free later: arrays that nobody holds any more."""
+    if not SIMULATED:
+        cuda.current_context().deallocations.clear()
+
+
 def check(status: int, what: str) -> None:
     """Raise what a status of the driver means."""
     if status == 0:
@@ -232,6 +238,6 @@ def on(device: int) -> Any:
 
 __all__ = [
     "BUILT_IN", "INSTALL", "SIMULATED", "DeviceMemoryError", "NoDeviceError", "check", "cuda", "device_count",
-    "device_of", "driver", "handle_of", "implementation", "intrinsic", "is_available", "kernel", "launcher", "on",
-    "require", "told", "why_not",
+    "device_of", "driver", "flush", "handle_of", "implementation", "intrinsic", "is_available", "kernel", "launcher",
+    "on", "require", "told", "why_not",
 ]  # fmt: skip
