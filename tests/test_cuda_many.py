@@ -116,6 +116,12 @@ def test_fits_of_residuals_compile(tmp_path):
     assert ".extern .func" not in report.ptx
 
 
+def test_histories_and_paths_compile(tmp_path):
+    report = compiled(tmp_path, rosen, no.Adam(lr=0.1), X0=ONES, history=100)
+    assert report.spills == 0
+    assert ".extern .func" not in report.ptx
+
+
 @pytest.mark.parametrize("case", ["at once", "both", "differences", "mixture", "lm given", "lm of a tuple",
                                   "lm of a list", "clipped"])
 def test_users_functions_compile(tmp_path, case):
