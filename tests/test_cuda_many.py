@@ -189,7 +189,7 @@ def test_without_a_gpu_it_is_said():
 def test_out_of_memory_fewer_problems_are_solved_at_once(monkeypatch, room):
     launched = []
 
-    def launch(self, low, high, bar):
+    def launch(self, low, high, end, bar):
         launched.append((low, high))
         if high - low > room:
             raise type("CudaAPIError", (Exception,), {"code": 2})("[2] Call to cuMemAlloc results in ...")
@@ -198,6 +198,7 @@ def test_out_of_memory_fewer_problems_are_solved_at_once(monkeypatch, room):
     monkeypatch.setattr(many, "require", lambda what: None)
     for name in ("on_device", "flush"):
         monkeypatch.setattr(many, name, lambda *given: given)
+    monkeypatch.setattr(many.cuda, "stream", object)
     monkeypatch.setattr(many.Many, "_launch", launch)
     call = lambda: no.minimize_many(rosen, np.ones((12_345, 3)), options={"device": "cuda"})  # noqa: E731
     if room < many.LEAST:

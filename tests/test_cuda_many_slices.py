@@ -15,13 +15,16 @@ if not numba.config.ENABLE_CUDASIM:
 
 from cuda_many_cases import FITS, cases, misfit, misfit_grad, residuals
 
-from numbaopt.cuda import many, solve
+from numbaopt.cuda import many, runs, solve
 from numbaopt.cuda._backend import DeviceMemoryError, cuda
 from numbaopt.status import CONVERGED, STOPPED
 
 pytestmark = pytest.mark.simulator
 CASES = {name: given for name, given in cases().items() if "differences" not in name and name not in ("both", "given")}
 CASES["targets and changes"] = dict(CASES["lbfgs"], options={"xtol": 1e-3, "ftol": 1e-4, "f_target": [0.05, -1, 1e-3]})
+CASES["small changes"] = dict(CASES["schedule"], method=no.Adam(lr=0.05), options={"ftol": 0.1, "maxiter": 60})
+CASES["kinks"] = {"fun": lambda x, a: abs(x[0] - a) + abs(x[0] + x[1]) + 0.1 * x[1] ** 2, "X0": np.ones((20, 2)),
+                  "args": (np.linspace(0.1, 3, 20),), "batched": True, "options": {"gtol": 1e-12}}  # fmt: skip
 CALL = {"fun": misfit, "X0": [1.0, 1.0], "args": FITS[0], "batched": FITS[1]}
 FIELDS = ("x", "fun", "status", "nit", "nfev", "reason")
 
@@ -39,10 +42,22 @@ def tiny(monkeypatch):
         counts.append(which.size or len(self.starts))
         take(self, which, fresh, steps, words)
 
+    def own(*arrays):
+        def make():
+            made = tuple(np.empty(shape, dtype) for dtype, *shape in arrays)
+            for array in made:
+                array.view(np.uint8).fill(0xEE)  # what stands in a new thread's memory is not known
+            return made
+
+        return make
+
+    solve.compiled_kernel.cache_clear()
+    monkeypatch.setattr(runs, "_own", own)
     monkeypatch.setattr(many, "FIRST_STEPS", 1)
     monkeypatch.setattr(many, "fitting", lambda *given: next(lengths))
     monkeypatch.setattr(many.Many, "_take", noted)
-    return counts
+    yield counts
+    solve.compiled_kernel.cache_clear()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -218,12 +233,36 @@ def test_memory_that_runs_out_halves_the_launch_and_leaves_nothing(monkeypatch, 
     assert sum(ref() is not None for ref in arrays) == 0
 
 
+@pytest.mark.parametrize("room", [True, False])
+def test_the_next_problems_are_brought_while_others_are_solved(monkeypatch, arrays, room):
+    """Where there is no room for both, they are brought when it is their turn."""
+    moved, take, told, taken = many.Many._moved, many.Many._take, [], []
+
+    def noted(self, low, high):
+        told.append((low, bool(self.held)))  # whether others are there
+        if self.held and not room:
+            raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+        return moved(self, low, high)
+
+    given = {**CALL, "bounds": CASES["own box"]["bounds"]}
+    whole = solved(given, f_target=[0.05, -1, 1e-3])
+    monkeypatch.setattr(many.Many, "_moved", noted)
+    monkeypatch.setattr(many.Many, "_take", lambda self, *given: (taken.append(len(told)), take(self, *given)))
+    for name in ("FIRST", "LEAST"):
+        monkeypatch.setattr(many, name, 1)
+    np.testing.assert_array_equal(solved(given, f_target=[0.05, -1, 1e-3]).x, whole.x)
+    assert told == ([(0, False), (1, True)] if room else [(0, False), (1, True), (1, False)])
+    assert taken[0] == 1  # the first kernel was at work
+    gc.collect()
+    assert sum(ref() is not None for ref in arrays) == 0
+
+
 def test_a_launch_takes_no_more_memory_than_is_meant_for_it(monkeypatch):
     launched = []
     monkeypatch.setattr(many, "LEAST", 1)
     monkeypatch.setattr(many, "MOST_BYTES", 130_000)  # of two problems with histories
-    move = many.Many._move
-    monkeypatch.setattr(many.Many, "_move", lambda self, *ends: (launched.append(ends), move(self, *ends)))
+    make = many.Many._make_room
+    monkeypatch.setattr(many.Many, "_make_room", lambda self, count: (launched.append(count), make(self, count)))
     res = solved(CALL, history=True)
-    assert launched == [(0, 2), (2, 3)]
+    assert launched == [2, 1]
     assert (res.status == CONVERGED).all()
