@@ -196,7 +196,7 @@ def test_out_of_memory_fewer_problems_are_solved_at_once(monkeypatch, room):
         self.status[low:high] = CONVERGED
 
     monkeypatch.setattr(many, "require", lambda what: None)
-    for name in ("on_device", "flush"):
+    for name in ("on_device", "release"):
         monkeypatch.setattr(many, name, lambda *given: given)
     monkeypatch.setattr(many.cuda, "stream", object)
     monkeypatch.setattr(many.Many, "_launch", launch)

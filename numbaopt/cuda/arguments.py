@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import SIMULATED, cuda, kernel
+from ._backend import SIMULATED, configured, cuda, kernel
 
 BLOCK = 128  # threads
 
@@ -52,7 +52,7 @@ def _turned(rows: Any, shape: tuple[int, ...], stream: Any) -> Any:
     made = cuda.device_array((width, count), rows.dtype)
     if count and width:
         block = min(BLOCK, count) if SIMULATED else BLOCK
-        _turn()[-(-count // block), block, stream](rows, made)
+        configured(_turn(), -(-count // block), block, stream=stream)(rows, made)
     return made.reshape(*shape[1:], count)
 
 

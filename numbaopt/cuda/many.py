@@ -28,7 +28,7 @@ from ..problems.evaluation import FLOAT64
 from ..run import fitting
 from ..solvers import solver_of
 from ..status import RUNNING, STOPPED
-from ._backend import SIMULATED, DeviceMemoryError, cuda, flush, require, told
+from ._backend import SIMULATED, DeviceMemoryError, configured, cuda, release, require, told
 from .arguments import checked, on_device, turned
 from .compiling import compiling
 from .memory import RECORDS
@@ -119,7 +119,7 @@ class Many(Problems):
             raise
         finally:
             self.shared, self.ahead = (), {}
-            flush()
+            release()
             if bar is not None:
                 bar.close()
         return self.result()
@@ -208,7 +208,7 @@ class Many(Problems):
         count = which.size or held["starts"].shape[0]
         block = min(BLOCK, count) if SIMULATED else BLOCK
         with compiling():
-            compiled_kernel(self.plan, words)[-(-count // block), block, self.stream, 16 * BLOCK](
+            configured(compiled_kernel(self.plan, words), -(-count // block), block, 16 * BLOCK, self.stream)(
                 count, named, fresh, steps, held["starts"], (held["lower"], held["upper"]),
                 tuple(held[name] for name in ANSWERS), held["records"], held["kept"], held["histories"], held["paths"],
                 held["kinds"], held["targets"], held["template"], self.shared[0], held["args"], self.maxiter,
