@@ -25,14 +25,20 @@ from .automatic import is_automatic
 from .begin import named
 from .optimizers._program import parts_of
 from .optimizers._rule import OPTIMIZERS
-from .pool import MANY_OPTIONS, Pool, arguments_of, one_by_one, result_of
+from .pool import (
+    MANY_OPTIONS,
+    NUMBER_NOT_RESIDUALS,
+    Pool,
+    arguments_of,
+    first_that_works,
+    one_by_one,
+    result_of,
+)
 from .problems.evaluation import MisshapenError
 from .problems.function import Function, needed
 from .schedules import plateau_of
 from .solvers import SOLVERS, solver_of
 from .sweep import sweep
-
-FIRST = 10  # problems that are tried to learn how many residuals there are
 
 
 @names_meant
@@ -71,8 +77,9 @@ def minimize_many(fun, X0=None, args=(), batched=None, method=None, jac=None, bo
         ``device="cuda"``: on a GPU, a problem a thread, for thousands of problems with few unknowns (up to some 16).
         What ``fun`` uses must exist there: arithmetic, ``math``, NumPy's ufuncs, array expressions, sums, small
         temporary arrays, jitted helpers; ``args`` are arrays of real numbers, numbers and tuples of such.  Gradients
-        are exact by forward mode, given, or by differences; there is no ``history`` and no ``path``.  Results are the
-        CPU's up to the last digits: the GPU rounds a product and a sum together.
+        are exact by forward mode, given, or by differences.  Results are the CPU's up to the last digits: the GPU
+        rounds a product and a sum together.  A ``history`` and a ``path`` stand in its memory: with few rows, more
+        problems are solved at once.
 
     Returns
     -------
@@ -277,18 +284,11 @@ def _rows(history: Any) -> int:
 
 def _residuals(opt, fun, jac, starts, args, which, box, jit) -> Any:
     """The residuals of the first problem whose do not raise: it tells how many there are."""
-    errors: list[Exception] = []
-    for i in range(min(len(starts), FIRST)):
-        try:
-            problem = opt.problem(fun, jac, arguments_of(i, args, which), starts[i].astype(float), *box, jit)
-        except Exception as error:
-            errors.append(error)
-            continue
-        if problem.scalar:
-            raise ValueError("fun returns a number: method='lm' sums the squares of a vector of residuals; for an "
-                             "objective take another method")  # fmt: skip
-        return problem
-    raise errors[0]
+    problem = first_that_works(len(starts), lambda i: opt.problem(
+        fun, jac, arguments_of(i, args, which), starts[i].astype(float), *box, jit))  # fmt: skip
+    if problem.scalar:
+        raise ValueError(NUMBER_NOT_RESIDUALS)
+    return problem
 
 
 def _check_shape(problem: Function, start: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -26,6 +27,9 @@ from .solvers import Job, solver_of
 from .status import CONVERGED, OUT_OF_EVALUATIONS, RAISED, STOPPED, message_of
 
 CHUNK_SECONDS = 0.01  # of problems that a thread takes at a time
+FIRST = 10  # problems that are tried to learn what is true of all
+NUMBER_NOT_RESIDUALS = ("fun returns a number: method='lm' sums the squares of a vector of residuals; for an objective "
+                        "take another method")  # fmt: skip
 PIECE = 64  # steps of one problem between two looks at Ctrl-C
 FROM_SCIPYS = {theirs: ours for ours, theirs in STATUS.items()}
 REASONS_BY = {theirs: ours for ours, theirs in CONVERGED_BY.items()}
@@ -38,51 +42,94 @@ def arguments_of(problem: int, args: tuple, which: tuple[bool, ...]) -> tuple:
     return tuple(arg[problem] if own else arg for arg, own in zip(args, which, strict=True))
 
 
-class Pool:
-    """The problems, the threads that solve them, and the answers so far."""
+def first_that_works(count: int, attempt: Callable[[int], Any]) -> Any:
+    """``attempt(i)`` for the first problem of ``count`` for which it does not raise; of few, else the first error."""
+    errors: list[Exception] = []
+    for i in range(min(count, FIRST)):
+        try:
+            return attempt(i)
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
+
+
+class Problems:
+    """What many problems are solved by, within which limits, and the answers so far, whatever solves them.
+
+    ``problem`` tells ``n``, ``dtype`` and ``per_gradient`` of all.
+    """
+
+    def __init__(self, problem: Any, opts: list[Any], starts: np.ndarray, lower: np.ndarray, upper: np.ndarray,
+                 settings: dict[str, Any]):  # fmt: skip
+        self.problem, self.dtype, self.size = problem, np.dtype(problem.dtype), len(starts)
+        distinct = {repr(opt): opt for opt in opts}  # not by value: tuples of other classes may be equal
+        order = {name: k for k, name in enumerate(distinct)}
+        self.opts, self.opt, self.bounded = list(distinct.values()), opts[0], len(lower) > 0
+        self.kinds = np.resize([order[repr(opt)] for opt in opts], self.size).astype(np.int64)
+        self.maxiter = count("maxiter", 10_000 if settings["maxiter"] is None else settings["maxiter"])
+        self.tolerances = tuple(nonnegative(key, 1e-5 if settings[key] is None else settings[key])
+                                for key in ("gtol", "ftol", "xtol"))  # fmt: skip
+        sizes = {solver_of(opt).sizes(opt, problem, None, self.bounded) for opt in self.opts}
+        if len(sizes) > 1:
+            raise ValueError("method: all must need the same memory, such as the same number of pairs")
+        (self.slots, self.extra), self.targets = sizes.pop(), settings["f_target"]
+        self.most_evaluations = most_evaluations(settings, 1 + problem.per_gradient)
+        self.starts, self.lower, self.upper = (t.astype(self.dtype, copy=False) for t in (starts, lower, upper))
+        self.progress, self.rows = bool(settings["progress"]), settings["rows"]
+        self.keeps_path = settings["path"] and self.rows > 0
+        self.x, self.fun = self.starts.copy(), np.full(self.size, np.nan)
+        self.status = np.full(self.size, STOPPED)
+        self.nit, self.nfev, self.reason, self.records = np.zeros((4, self.size), np.int64)
+        rows = self.rows + 1 if self.rows else 0
+        self.histories = np.zeros((self.size, rows), RECORD)
+        self.paths = np.zeros((self.size, rows if self.keeps_path else 0, problem.n), self.dtype)
+
+    def run(self) -> Run:
+        """A run that has not begun."""
+        n = self.problem.n
+        bounds = np.zeros(n if self.bounded else 0, self.dtype)
+        run = new_run(np.zeros(n, self.dtype), self.slots, bounds, bounds.copy(), self.rows or 2,
+                      self.tolerances[2] > 0, self.extra)  # fmt: skip
+        run.now[0].calm_steps = getattr(self.opt, "calm_steps", run.now[0].calm_steps)
+        run.now[0].max_evaluations = self.most_evaluations
+        return run
+
+    def stamp(self, low: int, high: int, took: float) -> None:
+        """Write the time into histories: each problem is given its share by its steps, which are taken as equal."""
+        if not self.rows:
+            return
+        share = took / max(1, int((self.nit[low:high] + 1).sum()))
+        for rows, used in zip(self.histories[low:high], self.records[low:high], strict=True):
+            rows["seconds"][:used] = (rows["step"][:used] + 1) * share
+
+    def result(self) -> Any:
+        """The answers as SciPy tells of one."""
+        calls, asked = 1 + self.problem.per_gradient, (self.rows > 0, self.keeps_path)
+        self.histories["nfev"] *= calls
+        kept = {name: [rows[:size].copy() for rows, size in zip(table, self.records, strict=True)]
+                for name, table, wanted in zip(("history", "path"), (self.histories, self.paths), asked, strict=True)
+                if wanted}  # fmt: skip
+        return result_of(self.x, self.fun, self.status, self.nit, self.nfev * calls, self.reason, **kept)
+
+
+class Pool(Problems):
+    """Problems and the threads that solve them."""
 
     def __init__(self, problem: Function, opts: list[Any], starts: np.ndarray, args: tuple, which: tuple[bool, ...],
                  lower: np.ndarray, upper: np.ndarray, settings: dict[str, Any]):  # fmt: skip
         assert problem.data is not None
+        super().__init__(problem, opts, starts, lower, upper, settings)
         self.data: Any = problem.data
-        self.problem, self.dtype, self.size, self.opt = problem, np.dtype(problem.dtype), len(starts), opts[0]
-        distinct = {repr(opt): opt for opt in opts}  # not by value: tuples of other classes may be equal
-        self.opts = list(distinct.values())
-        self.maxiter = count("maxiter", 10_000 if settings["maxiter"] is None else settings["maxiter"])
-        self.tolerances = tuple(nonnegative(key, 1e-5 if settings[key] is None else settings[key])
-                                for key in ("gtol", "ftol", "xtol"))  # fmt: skip
         self.rates = [rates(opt.lr, 0, 0 if hasattr(opt, "solver") else self.maxiter) for opt in self.opts]
-        sizes = {solver_of(opt).sizes(opt, problem, None, len(lower) > 0) for opt in self.opts}
-        if len(sizes) > 1:
-            raise ValueError("method: all must need the same memory, such as the same number of pairs")
-        self.most_evaluations = most_evaluations(settings, 1 + problem.per_gradient)
-        self.bounded, self.progress = len(lower) > 0, bool(settings["progress"])
         moving = np.array(list(self._moving(args, which)), np.int64).reshape(-1, 4).T
         places, bases, strides, lent = map(np.ascontiguousarray, moving)
-        starts, lower, upper = (table.astype(self.dtype, copy=False) for table in (starts, lower, upper))
-        nit, nfev, reason, records = np.zeros((4, self.size), np.int64)
-        order = {name: k for k, name in enumerate(distinct)}
-        kinds = np.resize([order[repr(opt)] for opt in opts], self.size).astype(np.int64)
-        self.rows, path = settings["rows"], settings["path"] and settings["rows"] > 0
-        kept = (self.size, self.rows + 1) if self.rows else (0, 0)
+        self.stop = np.zeros(1, np.int64)
         self.tasks = many.Tasks(
-            starts, lower, upper, starts.copy(), np.full(self.size, np.nan), np.full(self.size, STOPPED), nit, nfev,
-            reason, settings["f_target"], kinds, records, np.zeros(kept, RECORD),
-            np.zeros((*kept, starts.shape[1]) if path else (0, 0, 0), self.dtype), places, bases, strides, lent,
-            self._run().now.view(np.int64), np.zeros(1, np.int64))  # fmt: skip
+            self.starts, self.lower, self.upper, self.x, self.fun, self.status, self.nit, self.nfev, self.reason,
+            self.targets, self.kinds, self.records, self.histories, self.paths, places, bases, strides, lent,
+            self.run().now.view(np.int64), self.stop)  # fmt: skip
         self.packed = Packed(self.tasks, many.tasks_type(self.dtype))
         self.lock, self.next, self.done = threading.Lock(), 0, 0
-
-    def _run(self) -> Run:
-        """A run that has not begun."""
-        n = self.problem.n
-        slots, extra = solver_of(self.opt).sizes(self.opt, self.problem, None, self.bounded)
-        bounds = np.zeros(n if self.bounded else 0, self.dtype)
-        run = new_run(np.zeros(n, self.dtype), slots, bounds, bounds.copy(), self.rows or 2, self.tolerances[2] > 0,
-                      extra)  # fmt: skip
-        run.now[0].calm_steps = getattr(self.opt, "calm_steps", run.now[0].calm_steps)
-        run.now[0].max_evaluations = self.most_evaluations
-        return run
 
     def _moving(self, args: tuple, which: tuple[bool, ...]):
         """The words of arguments that each problem has of its own: place, first address, stride, whether an address."""
@@ -103,13 +150,13 @@ class Pool:
         threads = max(1, min(numba.get_num_threads(), self.size))
         solvers = [self._solvers() for _ in range(threads)]
         jobs = [workers().submit(self._work, *mine) for mine in solvers]
-        bar = _bar(self.size) if self.progress else None
+        bar = shown(self.size) if self.progress else None
         try:
             while wait(jobs, 0.05 if bar else 0.2).not_done:
                 if bar is not None:
                     bar.update(self.done - bar.n)
         except KeyboardInterrupt as interrupt:
-            self.tasks.stop[0] = 1
+            self.stop[0] = 1
             while wait(jobs, 0.01).not_done:  # a loop looks at its status before every step
                 for (solver, *_), _ in solvers:  # which share a run
                     solver.job.run.now[0].status = STOPPED
@@ -125,7 +172,7 @@ class Pool:
 
     def _solvers(self) -> tuple[list[Any], np.ndarray]:
         """Solvers of one thread, one for each kind of problem, with one run and a copy of the arguments' words."""
-        limits, run = Limits(self.maxiter, *self.tolerances), self._run()
+        limits, run = Limits(self.maxiter, *self.tolerances), self.run()
         solvers = [solver_of(opt)(Job(self.problem, opt, run, limits, None, ())) for opt in self.opts]
         words = self.data.words.copy()
         if self.problem.per_gradient and self.bounded:  # differences must respect the bounds of each problem
@@ -139,43 +186,24 @@ class Pool:
         settled = [solver.settings_for(rates, 0) for solver, rates in zip(solvers, self.rates, strict=True)]
         where = np.array([address for address, _ in settled], np.int64)
         loop = many.loop_address(first.loop, self.dtype)
-        piece = 1 if self.tasks.paths.size else PIECE
-        while not self.tasks.stop[0]:
+        while not self.stop[0]:
             with self.lock:
                 low = self.next
                 self.next = high = min(low + size, self.size)
             if low >= high:
                 return
             begin = time.perf_counter()
-            solve(self.packed.address, first.packed_run.address, first.zero, low, high, piece, self.maxiter,
+            solve(self.packed.address, first.packed_run.address, first.zero, low, high, PIECE, self.maxiter,
                   first.job.run.now.ctypes.data, words.ctypes.data, loop, where.ctypes.data, self.problem.evaluate,
                   *self.tolerances)  # fmt: skip
             took = time.perf_counter() - begin
-            self._stamp(low, high, took)
+            self.stamp(low, high, took)
             with self.lock:
                 self.done += high - low
             if took < CHUNK_SECONDS / 4:
                 size = min(4 * size, 1 << 16)
             elif took > CHUNK_SECONDS:
                 size = max(1, size // 2)
-
-    def _stamp(self, low: int, high: int, took: float) -> None:
-        """Write the time into histories: each problem is given its share by its steps, which are taken as equal."""
-        if not self.rows:
-            return
-        tasks = self.tasks
-        share = took / max(1, int((tasks.nit[low:high] + 1).sum()))
-        for rows, used in zip(tasks.histories[low:high], tasks.records[low:high], strict=True):
-            rows["seconds"][:used] = (rows["step"][:used] + 1) * share
-
-    def result(self) -> Any:
-        """The answers as SciPy tells of one."""
-        tasks = self.tasks
-        tasks.histories["nfev"] *= 1 + self.problem.per_gradient
-        kept = {name: [rows[:size].copy() for rows, size in zip(table, tasks.records, strict=True)]
-                for name, table in (("history", tasks.histories), ("path", tasks.paths)) if len(table)}  # fmt: skip
-        return result_of(tasks.x, tasks.fun, tasks.status, tasks.nit, tasks.nfev * (1 + self.problem.per_gradient),
-                         tasks.reason, **kept)  # fmt: skip
 
 
 def result_of(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray,
@@ -188,7 +216,8 @@ def result_of(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarra
                            reason=reason, message=" ".join(told) or "There were no problems.", **kept)  # fmt: skip
 
 
-def _bar(total: int) -> Any:
+def shown(total: int) -> Any:
+    """A bar over problems."""
     try:
         from tqdm.auto import tqdm
     except ImportError:

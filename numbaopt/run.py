@@ -353,11 +353,11 @@ class Driver:
                 f"{now.best_step}.")  # fmt: skip
 
 
-def fitting(size: int, done: int, took: float) -> int:
-    """How long slices should be after one of at most ``size`` steps that took ``done`` in so many seconds."""
-    if took < SLICE_SECONDS and done == size:  # a slice that ended early says nothing
-        return min(2 * size if took > SLICE_SECONDS / 16 else 16 * size, MAX_SLICE)
-    return max(1, size // 2) if took > 2 * SLICE_SECONDS else size
+def fitting(size: int, done: int, took: float, seconds: float = SLICE_SECONDS) -> int:
+    """How long slices of some ``seconds`` should be after one of at most ``size`` steps that ``took`` for ``done``."""
+    if took < seconds and done == size:  # a slice that ended early says nothing
+        return min(2 * size if took > seconds / 16 else 16 * size, MAX_SLICE)
+    return max(1, size // 2) if took > 2 * seconds else size
 
 
 def ended(run: Run, opt: Any) -> int:

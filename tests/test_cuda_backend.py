@@ -320,7 +320,7 @@ for one in launches(made, True):
                                    output="ptx")
     print(ptx.count("global.v4.f32"))
 print(_backend.implementation())
-from numbaopt.cuda.many import compiling
+from numbaopt.cuda.compiling import compiling
 try:
     with compiling():
         pass

@@ -50,19 +50,24 @@ def test_the_same_answers_as_on_the_cpu(simulated):
 # ---------------------------------------------------------------------------------------------- for a GPU
 def kernel_of(fun, method, *, X0, args=(), batched=False, jac=None, bounds=None, words=64, **options):
     """The kernel of a call, and the types of what it is given."""
-    from numbaopt.cuda.many import Many, compiled_kernel
-    from numbaopt.many import _bounds, _methods, _starts
+    from numbaopt.cuda.many import ANSWERS, RECORDS, Many, compiled_kernel
+    from numbaopt.many import _bounds, _methods, _rows, _starts
 
     starts, which = _starts(X0, args, (batched,) * len(args) if isinstance(batched, bool) else batched, None)
     opts, options = _methods(method, options, None)
     settings = settings_of(opts[0], None, options, starts.shape[1])
-    settings |= {"rows": 0, "path": False, "f_target": np.array([-np.inf])}
+    settings |= {"rows": _rows(options.get("history", False)), "path": "history" in options}
+    settings |= {"f_target": np.array([-np.inf])}
     made = Many(fun, jac, opts, starts, args, which, *_bounds(bounds, starts), settings)
     given = tuple(np.moveaxis(arg, 0, -1).copy() if own and arg.ndim > 1 else arg
                   for arg, own in zip(made.args, which, strict=True))  # fmt: skip
-    arrays = (made.starts, made.lower, made.upper, made.x, made.fun, made.status, made.nit, made.nfev, made.reason,
-              made.kinds, np.zeros(len(starts)), made.template)  # fmt: skip
-    signature = (*map(typeof, arrays), _type(made.tables), _type(given), types.int64, *(types.float64,) * 3)
+    real = made.plan.dtype
+    kept = np.zeros((1, 1), real), np.zeros((1, 1)), np.zeros((1, 1), np.int64)
+    arrays = (made.starts, (made.lower, made.upper), tuple(getattr(made, name) for name in ANSWERS), made.records, kept,
+              np.zeros((1, 1), RECORDS["history"]), np.zeros((1, 1, 1), real), made.kinds, made.targets, made.template,
+              made.tables, given)  # fmt: skip
+    signature = (types.int64, typeof(made.kinds), types.boolean, types.int64, *map(_type, arrays), types.int64,
+                 *(types.float64,) * 3)  # fmt: skip
     return compiled_kernel(made.plan, words), signature
 
 
@@ -75,7 +80,7 @@ def _type(value):
 def compiled(tmp_path, *args, **options):
     from ptx import compiled
 
-    from numbaopt.cuda.many import compiling
+    from numbaopt.cuda.compiling import compiling
 
     kernel, signature = kernel_of(*args, **options)
     with compiling():
@@ -107,6 +112,12 @@ def test_every_method_compiles_without_spills(tmp_path, method, n, dtype):
 def test_fits_of_residuals_compile(tmp_path):
     report = compiled(tmp_path, residuals, "lm", bounds=[(0.0, 2.0)] * 2, X0=np.ones((3, 2)), args=FITS[0],
                       batched=FITS[1], words=512)  # fmt: skip
+    assert report.spills == 0
+    assert ".extern .func" not in report.ptx
+
+
+def test_histories_and_paths_compile(tmp_path):
+    report = compiled(tmp_path, rosen, no.Adam(lr=0.1), X0=ONES, history=100)
     assert report.spills == 0
     assert ".extern .func" not in report.ptx
 
@@ -156,8 +167,7 @@ def test_what_a_gpu_cannot_do_is_told(tmp_path, fun, told):
 
 @pytest.mark.parametrize(("told", "given"), [
     (r"jac='reverse' is not possible with device='cuda'", {"jac": "reverse"}),
-    (r"option 'history' is not possible", {"options": {"history": True}}),
-    (r"option 'path' is not possible", {"options": {"path": True}}),
+    (r"jit=False is not possible: what runs on a GPU is compiled", {"options": {"jit": False}}),
     (r"option device='gpu' must be 'cpu' or 'cuda'", {"options": {"device": "gpu"}}),
     (r"args\[0\] is a str, which a GPU does not take", {"fun": lambda x, a: x[0], "args": ("a",)}),
     (r"takes no bounds", {"method": "cg", "bounds": [(0, 1)] * 3}),
@@ -179,15 +189,16 @@ def test_without_a_gpu_it_is_said():
 def test_out_of_memory_fewer_problems_are_solved_at_once(monkeypatch, room):
     launched = []
 
-    def launch(self, low, high, shared):
+    def launch(self, low, high, end, bar):
         launched.append((low, high))
         if high - low > room:
             raise type("CudaAPIError", (Exception,), {"code": 2})("[2] Call to cuMemAlloc results in ...")
         self.status[low:high] = CONVERGED
 
     monkeypatch.setattr(many, "require", lambda what: None)
-    monkeypatch.setattr(many, "_on_device", lambda value: value)
-    monkeypatch.setattr(many, "LAUNCH_SECONDS", 0.0)  # sizes only shrink
+    for name in ("on_device", "release"):
+        monkeypatch.setattr(many, name, lambda *given: given)
+    monkeypatch.setattr(many.cuda, "stream", object)
     monkeypatch.setattr(many.Many, "_launch", launch)
     call = lambda: no.minimize_many(rosen, np.ones((12_345, 3)), options={"device": "cuda"})  # noqa: E731
     if room < many.LEAST:

@@ -194,14 +194,15 @@ def kernel(function: Any, **options: Any) -> Any:
     return cuda.jit(**options)(function)
 
 
-def configured(kernel: Any, blocks: int, threads: int, shared: int = 0) -> Any:
-    """What launches a kernel on the default stream, with ``shared`` bytes of dynamic shared memory a block.
+def configured(kernel: Any, blocks: int, threads: int, shared: int = 0, stream: Any = 0) -> Any:
+    """What launches a kernel, if not told otherwise on the default stream, with ``shared`` bytes of dynamic shared
+    memory a block.
 
     Numba warns of fewer than 128 blocks, which is as many as some work has.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Grid size")
-        return kernel[blocks, threads, 0, shared]
+        return kernel[blocks, threads, stream, shared]
 
 
 def release() -> None:

@@ -38,8 +38,8 @@ class Tasks(NamedTuple):
     targets: np.ndarray  # (k,) or (1,): the objective that is low enough
     kinds: np.ndarray  # which of the settings are those of a problem
     records: np.ndarray  # rows of the history in use
-    histories: np.ndarray  # (k, rows) of RECORD, (0, 0) where nobody asks
-    paths: np.ndarray  # (k, rows, n), the point of each row, or (0, 0, 0)
+    histories: np.ndarray  # (k, rows) of RECORD; no rows where nobody asks
+    paths: np.ndarray  # (k, rows, n), the point of each row; no rows where nobody asks
     places: np.ndarray  # int64, as are the next three
     bases: np.ndarray
     strides: np.ndarray
@@ -74,24 +74,56 @@ def follow(path, run, now, known, stride):
 
 
 @inlined
-def hand_over(rows, history, now):
-    """Copy a history, with the last judged point at its end even where thinning left it out; how many rows it has."""
-    for row in range(now.records):
-        rows[row] = history[row]
+def advance(run, mine, zero, record, most, piece, maxiter, path, loop, settings, evaluate, data, gtol, ftol,
+            xtol):  # fmt: skip
+    """Take at most ``most`` steps, ``piece`` at a time, or 1 where a ``path`` is kept; ``mine`` is ``run``, opened."""
+    now = mine.now[0]
+    known, stride, keeps_path = now.records, now.stride, path.shape[0] > 0
+    piece = 1 if keeps_path else piece
+    if keeps_path and known == 0:
+        known = 1
+        for j in range(mine.x.size):
+            path[0, j] = mine.x[j]
+    while True:
+        steps = maxiter - now.step
+        steps = steps if steps < piece else piece
+        steps = steps if steps < most else most
+        if invoke_quietly(loop, (run, zero, steps, record, 0, settings, evaluate, data, gtol, ftol, xtol)) != 0:
+            now.status = RAISED
+        if keeps_path:
+            known, stride = follow(path, mine, now, known, stride)
+        most -= piece
+        if now.status != RUNNING or now.step >= maxiter or most <= 0:
+            return
+
+
+@inlined
+def complete(rows, path, run):
+    """Let a history end with the last judged point, also where thinning left it out; how many rows it has then."""
+    now = run.now[0]
     if now.records == 0 or now.awaiting != 0 or rows[now.records - 1].step == now.step:
         return now.records
     last = rows[now.records]
     last.step, last.fun, last.grad_norm, last.lr = now.step, now.fun, now.grad_norm, now.lr
     last.seconds, last.score, last.nfev = -1.0, math.nan, now.evaluations
+    if path.shape[0] > 0:
+        for j in range(run.x.size):
+            path[now.records, j] = run.x[j]
     return now.records + 1
+
+
+@inlined
+def enclose(run, i, lower, upper):
+    """Give a run the bounds of problem ``i``."""
+    bounds = i if lower.shape[0] > 1 else 0
+    for j in range(run.lower.size):
+        run.lower[j], run.upper[j] = lower[bounds, j], upper[bounds, j]
 
 
 @inlined
 def begin(run, i, starts, lower, upper):
     """Let a run whose record has just been reset begin with problem ``i``, within its bounds."""
-    bounds = i if lower.shape[0] > 1 else 0
-    for j in range(run.lower.size):
-        run.lower[j], run.upper[j] = lower[bounds, j], upper[bounds, j]
+    enclose(run, i, lower, upper)
     for j in range(run.x.size):
         start = starts[i, j]
         if run.lower.size > 0:
@@ -124,7 +156,7 @@ def note(run, i, x, fun, status, nit, nfev, reason):
 def compiled(dtype: np.dtype) -> Any:
     """``solve(tasks, run, zero, low, high, piece, maxiter, now, data, loop, settings, evaluate, gtol, ftol, xtol)``.
 
-    Solves the problems ``low`` to ``high``, each in pieces of at most ``piece`` steps, of 1 where paths are kept.
+    Solves the problems ``low`` to ``high``, each in pieces of at most ``piece`` steps.
     Arrays are addresses: ``run`` of a `Run` of the caller's own, ``now`` of its record, ``data`` of the words of the
     objective's arguments, ``settings`` of addresses, one for each kind of problem.
     """
@@ -133,8 +165,8 @@ def compiled(dtype: np.dtype) -> Any:
     def solve(tasks, run, zero, low, high, piece, maxiter, now, data, loop, settings, evaluate, gtol, ftol,
               xtol):  # fmt: skip
         tasks, mine = open_tasks(tasks), open_run(run, zero)
-        now_words, words, n = words_at(now, NOW_WORDS), words_at(data, 1 << 40), mine.x.size
-        settings, keeps_path = words_at(settings, 1 << 40), tasks.paths.shape[0] > 0
+        now_words, words = words_at(now, NOW_WORDS), words_at(data, 1 << 40)
+        settings = words_at(settings, 1 << 40)
         for i in range(low, high):
             if tasks.stop[0] != 0:
                 return
@@ -144,27 +176,15 @@ def compiled(dtype: np.dtype) -> Any:
                 there = tasks.bases[m] + i * tasks.strides[m]
                 words[tasks.places[m]] = there if tasks.lent[m] != 0 else words_at(there, 1)[0]
             begin(mine, i, tasks.starts, tasks.lower, tasks.upper)
-            current, own, known, stride = mine.now[0], settings[tasks.kinds[i]], 1, 1
-            if keeps_path:
-                for j in range(n):
-                    tasks.paths[i, 0, j] = mine.x[j]
+            current, own, path = mine.now[0], settings[tasks.kinds[i]], tasks.paths[i]
             current.f_target = tasks.targets[i if tasks.targets.size > 1 else 0]
-            while True:
-                steps = maxiter - current.step
-                steps = steps if steps < piece else piece
-                if invoke_quietly(loop, (run, zero, steps, now, 0, own, evaluate, data, gtol, ftol, xtol)) != 0:
-                    current.status = RAISED
-                if keeps_path:
-                    known, stride = follow(tasks.paths[i], mine, current, known, stride)
-                if current.status != RUNNING or current.step >= maxiter or tasks.stop[0] != 0:
-                    break
+            advance(run, mine, zero, now, 1 << 62, piece, maxiter, path, loop, own, evaluate, data, gtol, ftol, xtol)
             settle(current, maxiter)
             note(mine, i, tasks.x, tasks.fun, tasks.status, tasks.nit, tasks.nfev, tasks.reason)
-            if tasks.histories.shape[0] > 0:
-                tasks.records[i] = hand_over(tasks.histories[i], mine.history, current)
-                if keeps_path and tasks.records[i] > current.records:
-                    for j in range(n):
-                        tasks.paths[i, current.records, j] = mine.x[j]
+            if tasks.histories.shape[1] > 0:
+                for row in range(current.records):
+                    tasks.histories[i, row] = mine.history[row]
+                tasks.records[i] = complete(tasks.histories[i], path, mine)
 
     kinds = (types.intp, types.intp, array(dtype).dtype, *(types.intp,) * 9, *(types.float64,) * 3)
     return precompile(jit(solve), kinds, final=True)
