@@ -70,8 +70,9 @@ def minimize_many(fun, X0=None, args=(), batched=None, method=None, jac=None, bo
         ``device="cuda"``: on a GPU, a thread or a team of threads a problem, for hundreds or thousands of problems.
         What ``fun`` uses must exist there: arithmetic, ``math``, NumPy's ufuncs, array expressions, sums, small
         temporary arrays, jitted helpers; ``args`` are arrays of real numbers, numbers and tuples of such.  Gradients
-        are exact by forward mode, given, or by differences; there is no ``history`` and no ``path``.  Results are the
-        CPU's up to the last digits: the GPU rounds a product and a sum together.
+        are exact by forward mode, given, or by differences.  Results are the CPU's up to the last digits: the GPU
+        rounds a product and a sum together.  A ``history`` and a ``path`` stand in its memory: with few rows, more
+        problems are solved at once.
 
     Returns
     -------

@@ -166,3 +166,35 @@ def test_sweeps_are_those_of_the_cpu_and_give_the_same_bits():
     np.testing.assert_array_equal(first.x, second.x)
     np.testing.assert_allclose(first.x, cpu.x, rtol=1e-8, atol=1e-10)
     np.testing.assert_array_equal(first.status, cpu.status)
+
+
+def test_slices_of_many_problems_change_no_bit_and_leave_nothing(monkeypatch):
+    from numbaopt.cuda import many
+
+    t, Y = data(1000)
+    call = (residuals, START, (t, Y), (False, True), "lm")
+    options = {"device": "cuda", "history": 8, "path": True}
+    whole = no.minimize_many(*call, options=options)
+    cuda.synchronize()
+    free = cuda.current_context().get_memory_info()[0]
+    monkeypatch.setattr(many, "FIRST_STEPS", 1)
+    monkeypatch.setattr(many, "fitting", lambda *given: 2)
+    cut = no.minimize_many(*call, options=options)
+    for name in ("x", "fun", "status", "nit", "nfev", "reason"):
+        np.testing.assert_array_equal(cut[name], whole[name])
+    for name in ("path", "history"):
+        for mine, theirs in zip(cut[name], whole[name], strict=True):
+            np.testing.assert_array_equal(*(rows if name == "path" else rows["fun"] for rows in (mine, theirs)))
+    take, calls = many.Many._take, []
+
+    def interrupted(self, *given):
+        take(self, *given)
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(many.Many, "_take", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        no.minimize_many(*call, options=options)
+    assert (caught.value.result.nit > 0).any()
+    assert cuda.current_context().get_memory_info()[0] == free

@@ -142,6 +142,12 @@ def test_how_many_lanes_a_problem_takes(pieces, nbytes, problems, lanes):
     assert lanes_for(pieces, nbytes, problems) == lanes
 
 
+def test_histories_and_paths_compile(tmp_path):
+    report = compiled(tmp_path, rosen, no.Adam(lr=0.1), X0=ONES, history=100)
+    assert report.spills == 0
+    assert ".extern .func" not in report.ptx
+
+
 @pytest.mark.parametrize("case", ["at once", "both", "differences", "mixture", "lm given", "lm of a tuple",
                                   "lm of a list", "clipped"])
 def test_users_functions_compile(tmp_path, case):
@@ -209,15 +215,16 @@ def test_without_a_gpu_it_is_said():
 def test_out_of_memory_fewer_problems_are_solved_at_once(monkeypatch, room):
     launched = []
 
-    def launch(self, low, high, bar):
+    def launch(self, low, high, end, bar):
         launched.append((low, high))
         if high - low > room:
             raise type("CudaAPIError", (Exception,), {"code": 2})("[2] Call to cuMemAlloc results in ...")
         self.status[low:high] = CONVERGED
 
     monkeypatch.setattr(many, "require", lambda what: None)
-    for name in ("on_device", "flush"):
+    for name in ("on_device", "release"):
         monkeypatch.setattr(many, name, lambda *given: given)
+    monkeypatch.setattr(many.cuda, "stream", object)
     monkeypatch.setattr(many.Many, "_launch", launch)
     call = lambda: no.minimize_many(rosen, np.ones((12_345, 3)), options={"device": "cuda"})  # noqa: E731
     if room < many.LEAST:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import SIMULATED, cuda, kernel
+from ._backend import SIMULATED, configured, cuda, kernel
 
 BLOCK = 128  # threads
 
@@ -28,25 +28,32 @@ def checked(args: tuple) -> tuple:
     return tuple(one(*item) for item in enumerate(args))
 
 
-def on_device(value: Any) -> Any:
+def on_device(value: Any, stream: Any = 0) -> Any:
     """Arrays, also those in tuples, in the memory of the device."""
     if isinstance(value, tuple):
-        items = [on_device(item) for item in value]
+        items = [on_device(item, stream) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    return cuda.to_device(value) if isinstance(value, np.ndarray) else value
+    return cuda.to_device(value, stream) if isinstance(value, np.ndarray) else value
 
 
-def turned(arg: np.ndarray) -> Any:
-    """A batched argument on the device, the problems' axis last: neighbouring threads read neighbouring words."""
-    if arg.ndim == 1:
-        return on_device(arg)
-    rows = arg.reshape(len(arg), -1)
-    there = on_device(rows)
-    made = cuda.device_array((rows.shape[1], len(rows)), rows.dtype)
-    if rows.size:
-        block = min(BLOCK, len(rows)) if SIMULATED else BLOCK
-        _turn()[-(-len(rows) // block), block](there, made)
-    return made.reshape(*arg.shape[1:], len(arg))
+def turned(args: list[np.ndarray], stream: Any) -> list[Any]:
+    """Batched arguments on the device, the problems' axis last: neighbouring threads read neighbouring words.
+
+    All are copied before the first is turned: a copy waits for the kernels before it.
+    """
+    rows = [on_device(arg.reshape(len(arg), -1) if arg.ndim > 1 else arg, stream) for arg in args]
+    return [_turned(there, arg.shape, stream) for there, arg in zip(rows, args, strict=True)]
+
+
+def _turned(rows: Any, shape: tuple[int, ...], stream: Any) -> Any:
+    if len(shape) == 1:
+        return rows
+    count, width = rows.shape
+    made = cuda.device_array((width, count), rows.dtype)
+    if count and width:
+        block = min(BLOCK, count) if SIMULATED else BLOCK
+        configured(_turn(), -(-count // block), block, stream=stream)(rows, made)
+    return made.reshape(*shape[1:], count)
 
 
 @functools.cache

@@ -1,14 +1,18 @@
 """`minimize_many` on a GPU: thousands of problems a launch, a thread or a team each, a slice of steps at a time.
 
 Where a problem stands between slices stays on the GPU (`runs`); those that have ended leave, and the rest fill the
-threads again.  Between slices Ctrl-C is heeded.
+threads again.  Between slices Ctrl-C is heeded.  While the GPU solves, what the next problems have of their own is
+copied there on a second stream, from memory that is not pinned: this machine's part of that takes as long, the kernel
+does not wait for it.  All other copies are waited for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +28,7 @@ from ..problems.evaluation import FLOAT64
 from ..run import fitting
 from ..solvers import solver_of
 from ..status import RUNNING, STOPPED
-from ._backend import SIMULATED, DeviceMemoryError, cuda, flush, require, told
+from ._backend import SIMULATED, DeviceMemoryError, configured, cuda, release, require, told
 from .arguments import checked, on_device, turned
 from .compiling import compiling
 from .memory import RECORDS
@@ -70,6 +74,7 @@ class Many(Problems):
         self.template, self.steps = self.run().now.view(RECORDS["now"]), FIRST_STEPS
         self.shared: tuple[Any, ...] = ()  # on the GPU: tables, arguments of all
         self.held: dict[str, Any] = {}  # there, too: of the problems of a launch
+        self.ahead: dict[tuple[int, int], dict[str, Any]] = {}  # of the next one
 
     def _residuals(self, of: Derived, starts: np.ndarray) -> int:
         """How many residuals there are, by the first problem whose do not raise."""
@@ -94,39 +99,43 @@ class Many(Problems):
         most = max(LEAST, min(MOST, MOST_BYTES // bytes_of(self.plan)))
         bar, low, size = (shown(self.size) if self.progress else None), 0, min(FIRST, most)
         try:
+            self.stream, self.copying = cuda.stream(), cuda.stream()
             with told(f"{DEVICE}, args"):
                 self.shared = on_device((self.tables, tuple(None if own else arg for arg, own in zip(
-                    self.args, self.which, strict=True))))  # fmt: skip
+                    self.args, self.which, strict=True))), self.copying)  # fmt: skip
             while low < self.size:
-                high = min(low + size, self.size)
+                high, next_size = min(low + size, self.size), min(2 * size, most)
                 try:
                     with told(f"{DEVICE}, {high - low:,} problems at once"):
-                        self._launch(low, high, bar)
+                        self._launch(low, high, min(high + next_size, self.size), bar)
                 except DeviceMemoryError:
                     if size <= LEAST:
                         raise
+                    self.ahead.clear()
                     size = most = size // 4
                 else:
-                    low, size = high, min(2 * size, most)
+                    low, size = high, next_size
         except BaseException as error:
             _forget(error)
             if isinstance(error, KeyboardInterrupt):
                 error.result = self.result()
             raise
         finally:
-            self.shared = ()
-            flush()
+            self.shared, self.ahead = (), {}
+            release()
             if bar is not None:
                 bar.close()
         return self.result()
 
-    def _launch(self, low: int, high: int, bar: Any) -> None:
-        """Solve the problems ``low`` to ``high``."""
-        which, seconds, steps = ALL, 0.0, self.steps
+    def _launch(self, low: int, high: int, end: int, bar: Any) -> None:
+        """Solve the problems ``low`` to ``high``; those up to ``end`` are next."""
+        which, seconds, steps, held = ALL, 0.0, self.steps, self.held
         try:
-            self._move(low, high)
+            held |= self.ahead.pop((low, high), {}) or self._moved(low, high)
+            self._make_room(high - low)
+            self.copying.synchronize()
             while True:
-                status, took = self._slice(which, steps)
+                status, took = self._slice(which, steps, lambda: self._look_ahead(high, end))
                 seconds += took
                 left = np.flatnonzero(status == RUNNING)
                 steps = fitting(steps, steps if left.size else 0, took, SLICE_SECONDS)
@@ -139,35 +148,43 @@ class Many(Problems):
                 which = left
             self._fetch(low, high, seconds)
         except KeyboardInterrupt:
-            if self.held.get("begun"):
+            if "which" in held:
                 self._fetch(low, high, seconds)
             raise
         finally:
-            self.held.clear()
+            held.clear()
 
-    def _move(self, low: int, high: int) -> None:
-        """Bring what these problems have of their own to the GPU, and make room for their answers."""
-        plan, count, held = self.plan, high - low, self.held
+    def _moved(self, low: int, high: int) -> dict[str, Any]:
+        """What these problems have of their own, on the GPU once the stream of copies has come so far."""
+        held = {"template": on_device(self.template, self.copying)}
+        for name in ("starts", "kinds", "targets", "lower", "upper"):
+            table = getattr(self, name)
+            mine = table[low:high] if len(table) == self.size else table  # of all
+            held[name] = on_device(np.ascontiguousarray(mine), self.copying)
+        own = iter(turned([arg[low:high] for arg, own in zip(self.args, self.which, strict=True) if own], self.copying))
+        held["args"] = tuple(next(own) if mine else there
+                             for mine, there in zip(self.which, self.shared[1], strict=True))  # fmt: skip
+        return held
 
-        def mine(table: np.ndarray) -> Any:
-            return on_device(np.ascontiguousarray(table[low:high] if len(table) > 1 else table))
+    def _look_ahead(self, low: int, high: int) -> None:
+        """Bring the next problems while the GPU solves others, if it has room for both."""
+        if low < high and (low, high) not in self.ahead:
+            self.ahead[low, high] = {}
+            with contextlib.suppress(DeviceMemoryError), told(DEVICE), cuda.defer_cleanup():
+                self.ahead[low, high] = self._moved(low, high)
 
-        held["starts"] = on_device(self.starts[low:high])
-        held["limits"] = mine(self.lower), mine(self.upper)
+    def _make_room(self, count: int) -> None:
+        """Make room for where problems stand, and for their answers."""
+        plan, held, rows = self.plan, self.held, self.histories.shape[1]
         for name in ANSWERS:
             like = getattr(self, name)
             held[name] = cuda.device_array((count, *like.shape[1:]), like.dtype)
-        rows = self.histories.shape[1]
         held["records"] = cuda.device_array(count if rows else 0, np.int64)
         held["kept"] = kept_arrays(plan, count)
         held["histories"] = cuda.device_array((rows, count), RECORDS["history"])
         held["paths"] = cuda.device_array((self.paths.shape[1], plan.of.n, count), plan.dtype)
-        held["kinds"], held["targets"] = on_device(self.kinds[low:high]), mine(self.targets)
-        held["template"] = on_device(self.template)
-        held["args"] = tuple(turned(arg[low:high]) if own else there for arg, own, there in zip(
-            self.args, self.which, self.shared[1], strict=True))  # fmt: skip
 
-    def _slice(self, which: np.ndarray, steps: int) -> tuple[np.ndarray, float]:
+    def _slice(self, which: np.ndarray, steps: int, meanwhile: Callable[[], None]) -> tuple[np.ndarray, float]:
         """Let problems take a slice; the status of all of the launch, and the seconds.
 
         Those whose arrays did not fit into a thread's memory begin again, with more.
@@ -176,7 +193,9 @@ class Many(Problems):
         while True:
             self._take(which, fresh, steps, room[0])
             begin = time.perf_counter()  # compiled by now
-            status = self.held["status"].copy_to_host()
+            meanwhile()
+            status = self.held["status"].copy_to_host(stream=self.stream)
+            self.stream.synchronize()
             took += time.perf_counter() - begin
             which, fresh = np.flatnonzero(status == NO_ROOM), True
             if which.size == 0:
@@ -188,27 +207,28 @@ class Many(Problems):
 
     def _take(self, which: np.ndarray, fresh: bool, steps: int, words: int) -> None:
         """Launch the kernel."""
-        held = self.held
+        held, named = self.held, on_device(which, self.stream)
         count, lanes = which.size or held["starts"].shape[0], self.plan.lanes
         block = (lanes if lanes > 1 else min(BLOCK, count)) if SIMULATED else BLOCK
         with compiling():
-            compiled_kernel(self.plan, words)[-(-count * lanes // block), block, 0, 16 * BLOCK](
-                count, on_device(which), fresh, steps, held["starts"], held["limits"],
+            configured(compiled_kernel(self.plan, words), -(-count * lanes // block), block, 16 * BLOCK, self.stream)(
+                count, named, fresh, steps, held["starts"], (held["lower"], held["upper"]),
                 tuple(held[name] for name in ANSWERS), held["records"], held["kept"], held["histories"], held["paths"],
                 held["kinds"], held["targets"], held["template"], self.shared[0], held["args"], self.maxiter,
                 *self.tolerances)  # fmt: skip
-        held["begun"] = True
+        held["which"] = named  # also: a slice has begun
 
     def _fetch(self, low: int, high: int, seconds: float) -> None:
         """Bring the answers here, also of problems that have not ended."""
         held = self.held
+        self.stream.synchronize()
         for name in ANSWERS:
             getattr(self, name)[low:high] = held[name].copy_to_host()
         status = self.status[low:high]
         status[(status == RUNNING) | (status == NO_ROOM)] = STOPPED
         if self.rows:
             used = self.records[low:high] = held["records"].copy_to_host()
-            most = int(used.max())
+            most = max(1, int(used.max()))
             self.histories[low:high, :most] = held["histories"][:most].copy_to_host().T
             self.histories["score"][low:high, :most] = np.nan
             if self.keeps_path:

@@ -68,9 +68,9 @@ class Lanes(NamedTuple):
 
 def alone(of: Derived, m: int, words: int) -> Lanes:
     """A thread a problem; the function has ``m`` residuals (0: an objective), a lane ``words`` for temporary arrays."""
-    evaluate, full = residuals(of, m, words) if m else evaluation(of, words), device(overflowed)
+    evaluate = residuals(of, m, words) if m else evaluation(of, words)
     return Lanes(evaluate, device(lambda: ()), device(lambda lane, data: None), device(lambda desk: None),
-                 device(lambda desk: full()))  # fmt: skip
+                 device(lambda desk: overflowed()))  # fmt: skip
 
 
 class Desk(NamedTuple):
@@ -106,7 +106,7 @@ def team(of: Derived, m: int, lanes: int, words: int, dtype: np.dtype) -> Lanes:
         def wait():
             cuda.syncwarp(mask << (cuda.threadIdx.x // lanes * lanes))
 
-    mine, wait, full, quietly = device(mine), device(wait), device(overflowed), device(invoke_quietly)
+    mine, wait, quietly = device(mine), device(wait), device(invoke_quietly)
 
     def ask(desk, task, x, out, r):
         row = mine()
@@ -156,7 +156,7 @@ def team(of: Derived, m: int, lanes: int, words: int, dtype: np.dtype) -> Lanes:
         while desk.words[row, TASK] != STOP:
             if quietly(share, (desk, row, lane, work, data)) != 0:
                 desk.words[row, RAISED] = 1
-                if full():
+                if overflowed():
                     desk.words[row, OVERFLOWED] = 1
             wait()
             wait()
