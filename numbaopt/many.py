@@ -74,7 +74,7 @@ def minimize_many(fun, X0=None, args=(), batched=None, method=None, jac=None, bo
         each), ``max_evaluations``, ``progress`` and ``jit``, as in `minimize`; ``history``, as there but False if not
         given; ``path``: whether to keep the point of every row of the history (where a search for a rate turns back,
         the point that it returns to).
-        ``device="cuda"``: on a GPU, a problem a thread, for thousands of problems with few unknowns (up to some 16).
+        ``device="cuda"``: on a GPU, a thread or a team of threads a problem, for hundreds or thousands of problems.
         What ``fun`` uses must exist there: arithmetic, ``math``, NumPy's ufuncs, array expressions, sums, small
         temporary arrays, jitted helpers; ``args`` are arrays of real numbers, numbers and tuples of such.  Gradients
         are exact by forward mode, given, or by differences.  Results are the CPU's up to the last digits: the GPU

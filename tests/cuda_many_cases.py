@@ -86,6 +86,22 @@ def rosenbrock_list(x):
 
 
 @numba.njit
+def chain(x, scale):
+    total = 0.0
+    for i in range(x.size - 1):
+        total += scale * (x[i + 1] - x[i] ** 2) ** 2 + (1 - x[i]) ** 2
+    return total
+
+
+@numba.njit
+def chain_residuals(x, scale):
+    r = np.empty(2 * x.size - 2)
+    for i in range(x.size - 1):
+        r[2 * i], r[2 * i + 1] = math.sqrt(scale) * (x[i + 1] - x[i] ** 2), 1 - x[i]
+    return r
+
+
+@numba.njit
 def fails(x, which):
     if which == 1:
         raise ValueError("no")
@@ -134,6 +150,9 @@ def cases():
     found["lm of a tuple"] = {"fun": rosenbrock_residuals, "X0": [[-1.2, 1.0], [3.0, 0.5]], "method": "lm"}
     found["lm of a list"] = dict(found["lm of a tuple"], fun=rosenbrock_list)
     found["fails"] = {"fun": fails, "X0": np.ones((4, 2)), "args": (np.arange(4),), "batched": True}
+    found["team"] = {"fun": chain, "X0": np.full((3, 14), 0.9), "args": (np.array([1.0, 3.0, 9.0]),), "batched": True,
+                     "method": "lbfgs", "options": {"maxiter": 25}}  # fmt: skip
+    found["team's residuals"] = dict(found["team"], fun=chain_residuals, method="lm")
     args = np.array([0.5, 1.0]), (0.1, np.array([0.2]))
     found["mixture"] = {"fun": mixture, "X0": np.array([[0.3, 0.4], [-1.0, 2.0]]), "args": args,
                         "batched": (True, False), "method": no.Adam(lr=0.01), "options": {"maxiter": 25}}  # fmt: skip
@@ -151,4 +170,5 @@ def answers(**options):
 
 
 if __name__ == "__main__":
+    sys.setswitchinterval(1e-5)  # the simulator waits for its threads in a loop
     np.savez(sys.argv[1], **answers(device="cuda"))

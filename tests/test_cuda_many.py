@@ -6,7 +6,7 @@ import weakref
 import numba
 import numpy as np
 import pytest
-from cuda_many_cases import FITS, answers, cases, misfit, residuals
+from cuda_many_cases import FITS, answers, cases, chain, chain_residuals, misfit, residuals
 from numba import typeof, types
 from process import finish, start
 
@@ -15,6 +15,7 @@ from numbaopt.arguments import settings_of
 from numbaopt.cuda import many
 from numbaopt.cuda._backend import DeviceMemoryError, NoDeviceError, why_not
 from numbaopt.cuda.functions import device
+from numbaopt.cuda.teams import lanes_for
 from numbaopt.status import AT_TARGET, CONVERGED, OUT_OF_EVALUATIONS
 
 pytest.importorskip("numba_cuda")
@@ -63,6 +64,7 @@ def kernel_of(fun, method, *, X0, args=(), batched=False, jac=None, bounds=None,
                   for arg, own in zip(made.args, which, strict=True))  # fmt: skip
     real = made.plan.dtype
     kept = np.zeros((1, 1), real), np.zeros((1, 1)), np.zeros((1, 1), np.int64)
+    kept = np.zeros((1, 1)) if made.plan.in_place else kept
     arrays = (made.starts, (made.lower, made.upper), tuple(getattr(made, name) for name in ANSWERS), made.records, kept,
               np.zeros((1, 1), RECORDS["history"]), np.zeros((1, 1, 1), real), made.kinds, made.targets, made.template,
               made.tables, given)  # fmt: skip
@@ -114,6 +116,30 @@ def test_fits_of_residuals_compile(tmp_path):
                       batched=FITS[1], words=512)  # fmt: skip
     assert report.spills == 0
     assert ".extern .func" not in report.ptx
+
+
+@pytest.mark.parametrize(("fun", "method", "given"), [
+    (chain, "lbfgs", {"X0": np.ones((3, 50)), "bounds": [(0.0, 2.0)] * 50, "history": True}),
+    (chain, no.Adam(lr=0.1), {"X0": np.ones((3, 40), "f4")}),
+    (chain, "bfgs", {"X0": np.ones((3, 6)), "jac": "3-point"}),
+    (chain_residuals, "lm", {"X0": np.ones((3, 20)), "words": 512}),
+])  # fmt: skip
+def test_teams_compile_without_spills(tmp_path, fun, method, given):
+    report = compiled(tmp_path, fun, method, args=(np.ones(3),), batched=True, **given)
+    print(f"{method} n={given['X0'].shape[1]}: {report.registers} registers, {report.stack} bytes of stack")
+    assert report.spills == 0
+    assert report.ptx.count("bar.warp.sync") >= 2 + 2 * 2  # of those that serve, of those that lead
+    assert ".extern .func" not in report.ptx
+
+
+@pytest.mark.parametrize(("pieces", "nbytes", "problems", "lanes"), [
+    (3, 1 << 20, 10, 1),  # too few pieces
+    (4, 1 << 12, 10, 8), (8, 1 << 12, 10, 16), (16, 1 << 12, 10, 32), (100, 1 << 12, 10, 32),  # a lane a piece, and one
+    (100, 1 << 11, 1024, 32), (100, 1 << 11, 4096, 8), (100, 1 << 11, 10_000, 1),  # the GPU is kept busy anyway
+    (100, 1 << 15, 1_000_000, 16), (4, 1 << 20, 1_000_000, 8),  # threads' runs lie in no cache
+])  # fmt: skip
+def test_how_many_lanes_a_problem_takes(pieces, nbytes, problems, lanes):
+    assert lanes_for(pieces, nbytes, problems) == lanes
 
 
 def test_histories_and_paths_compile(tmp_path):

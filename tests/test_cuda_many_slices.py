@@ -15,7 +15,7 @@ if not numba.config.ENABLE_CUDASIM:
 
 from cuda_many_cases import FITS, cases, misfit, misfit_grad, residuals
 
-from numbaopt.cuda import many, runs, solve
+from numbaopt.cuda import many, runs, solve, teams
 from numbaopt.cuda._backend import DeviceMemoryError, cuda
 from numbaopt.status import CONVERGED, STOPPED
 
@@ -149,7 +149,7 @@ def test_more_memory_is_given_to_who_needs_it(monkeypatch, tiny):
     whole, room = solved(CALL, history=4, path=True), [many.ROOM]
     tiny.clear()
     monkeypatch.setattr(many, "_room", lambda plan: room)
-    monkeypatch.setattr(solve, "overflowed", lambda: True)
+    monkeypatch.setattr(teams, "overflowed", lambda: True)
     res = solved({**CALL, "fun": grows}, history=4, path=True)
     assert room == [512]
     assert tiny[0] == 3

@@ -1,4 +1,4 @@
-"""`minimize_many` on a GPU: thousands of problems a launch, a thread each, a slice of steps at a time.
+"""`minimize_many` on a GPU: thousands of problems a launch, a thread or a team each, a slice of steps at a time.
 
 Where a problem stands between slices stays on the GPU (`runs`); those that have ended leave, and the rest fill the
 threads again.  Between slices Ctrl-C is heeded.  While the GPU solves, what the next problems have of their own is
@@ -32,12 +32,12 @@ from ._backend import SIMULATED, DeviceMemoryError, configured, cuda, release, r
 from .arguments import checked, on_device, turned
 from .compiling import compiling
 from .memory import RECORDS
-from .objectives import Derived, derived
-from .runs import bytes_of, kept_arrays
+from .objectives import Derived, derived, pieces
+from .runs import MOST_OWN, bytes_of, bytes_of_run, kept_arrays
 from .solve import NO_ROOM, Plan, compiled_kernel
+from .teams import BLOCK, lanes_for
 
 DEVICE = "device='cuda'"
-BLOCK = 32  # threads: a warp, which makes way for the next when its own problems have ended
 FIRST, MOST, LEAST = 1 << 15, 1 << 20, 1 << 10  # problems of a launch
 MOST_BYTES = 1 << 32  # of where they stand and their histories
 FIRST_STEPS = 1 << 7  # of the first slice of all: more than most fits take
@@ -65,9 +65,12 @@ class Many(Problems):
             opt.check(opt, problem, None, bounded)
         super().__init__(problem, opts, starts, lower, upper, settings)
         loop, way, made, self.tables = _tables(self.opts, problem, bounded, self.maxiter)
-        self.plan = Plan(of, m, loop, made, way, dtype, self.slots, self.extra, bounded, self.tolerances[2] > 0,
-                         self.rows, self.keeps_path, tuple(np.ndim(arg) - 1 if own else -1 for arg, own in zip(
-                             self.args, which, strict=True)))  # fmt: skip
+        plan = Plan(of, m, loop, made, way, dtype, self.slots, self.extra, bounded, self.tolerances[2] > 0,
+                    self.rows, self.keeps_path, tuple(np.ndim(arg) - 1 if own else -1 for arg, own in zip(
+                        self.args, which, strict=True)))  # fmt: skip
+        run = bytes_of_run(plan)
+        lanes = lanes_for(pieces(of, m), run, self.size)
+        self.plan = plan._replace(lanes=lanes, in_place=lanes > 1 or run > MOST_OWN)
         self.template, self.steps = self.run().now.view(RECORDS["now"]), FIRST_STEPS
         self.shared: tuple[Any, ...] = ()  # on the GPU: tables, arguments of all
         self.held: dict[str, Any] = {}  # there, too: of the problems of a launch
@@ -198,10 +201,10 @@ class Many(Problems):
     def _take(self, which: np.ndarray, fresh: bool, steps: int, words: int) -> None:
         """Launch the kernel."""
         held, named = self.held, on_device(which, self.stream)
-        count = which.size or held["starts"].shape[0]
-        block = min(BLOCK, count) if SIMULATED else BLOCK
+        count, lanes = which.size or held["starts"].shape[0], self.plan.lanes
+        block = (lanes if lanes > 1 else min(BLOCK, count)) if SIMULATED else BLOCK
         with compiling():
-            configured(compiled_kernel(self.plan, words), -(-count // block), block, 16 * BLOCK, self.stream)(
+            configured(compiled_kernel(self.plan, words), -(-count * lanes // block), block, 16 * BLOCK, self.stream)(
                 count, named, fresh, steps, held["starts"], (held["lower"], held["upper"]),
                 tuple(held[name] for name in ANSWERS), held["records"], held["kept"], held["histories"], held["paths"],
                 held["kinds"], held["targets"], held["template"], self.shared[0], held["args"], self.maxiter,

@@ -80,7 +80,7 @@ def rows_at(dtype: np.dtype, rows: int) -> Any:
     """``at(address, pitch)``: a matrix in global memory whose rows lie ``pitch`` numbers apart."""
     if SIMULATED:
         return lambda address, pitch: Rows(memory_at(address, dtype, rows * pitch), pitch, 0, pitch)
-    return _global_array(dtype, rows)
+    return _array_at(dtype, rows)
 
 
 @functools.cache
@@ -88,18 +88,50 @@ def numbers_at(dtype: np.dtype) -> Any:
     """``at(address, n)``: a vector in global memory."""
     if SIMULATED:
         return lambda address, n: memory_at(address, dtype, n)
-    return _global_array(dtype)
+    return _array_at(dtype)
 
 
-def _global_array(dtype: np.dtype, *rows: int) -> Any:
+@functools.cache
+def vector_at(dtype: np.dtype) -> Any:
+    """``at(address, n)``: a vector in any memory.
+
+    For whole loops: libNVVM takes minutes over one whose arrays are known to lie in global memory.
+    """
+    if SIMULATED:
+        return numbers_at(dtype)
+    return _array_at(dtype, in_global=False)
+
+
+if SIMULATED:
+
+    def address_of(values):
+        return values.ctypes.data
+else:
+
+    @intrinsic
+    def address_of(typing_context, values):
+        """Where an array begins."""
+
+        def codegen(context, builder, signature, arguments):
+            data = context.make_array(values)(context, builder, arguments[0]).data
+            return builder.ptrtoint(data, ir.IntType(64))
+
+        return types.intp(values), codegen
+
+
+def _array_at(dtype: np.dtype, *rows: int, in_global: bool = True) -> Any:
     """An intrinsic ``at(address, n)``: the array of shape (n,), or (rows, n), at an address."""
     kind = types.Array(numba.from_dtype(dtype), 1 + len(rows), "C")
 
     @intrinsic
     def at(typing_context, address, n):
         def codegen(context, builder, signature, arguments):
-            where = _pointer(context, builder, arguments[0], context.get_constant(types.intp, 0), kind.dtype)
-            data = builder.addrspacecast(where, context.get_data_type(kind.dtype).as_pointer())
+            pointer = context.get_data_type(kind.dtype).as_pointer()
+            if in_global:
+                where = _pointer(context, builder, arguments[0], context.get_constant(types.intp, 0), kind.dtype)
+                data = builder.addrspacecast(where, pointer)
+            else:
+                data = builder.inttoptr(arguments[0], pointer)
             shape = [*(context.get_constant(types.intp, row) for row in rows), arguments[1]]
             return _array(context, builder, kind, data, shape)
 
@@ -196,4 +228,7 @@ def records_in(name: str) -> Any:
     return records
 
 
-__all__ = ["RECORDS", "Rows", "lanes_of", "memory_at", "numbers_at", "records_in", "rows_at", "transfer", "window"]
+__all__ = [
+    "RECORDS", "Rows", "address_of", "lanes_of", "memory_at", "numbers_at", "records_in", "rows_at", "transfer",
+    "vector_at", "window",
+]  # fmt: skip

@@ -138,27 +138,50 @@ def _lifted(x, p, seed, first):
         p[i] = seed(x[i], i - first)
 
 
+def pieces(of: Derived, m: int) -> int:
+    """Of how many runs of the function, or some at once, the derivatives are made; 0: they cannot be taken apart."""
+    if of.jac == MODE:
+        return -(-of.n // of.width)
+    return (m or of.n) if isinstance(of.jac, str) and of.jac in SCHEMES else 0
+
+
+def part(of: Derived, words: int) -> Any:
+    """``part(x, work, g, first, every, data) -> fun`` as a device function: ``evaluate`` of `evaluation`, in `pieces`.
+
+    Of those of the gradient it makes ``first`` and, from there on, ``every`` so many.
+    """
+    n, width = of.n, of.width
+    if of.jac != MODE:
+        return device(_by_differences(of, words))
+    fun, lift, (make, seed), count = twin_of(of.fun, width), device(_lifted), tools(width, n), pieces(of, 0)
+
+    def forward(x, work, g, first, every, data):
+        room = cuda.local.array(words, np.float64)
+        value_here = 0.0
+        for piece in range(first, count, every):
+            open_room(room)
+            p, start = make(), piece * width
+            lift(x, p, seed, start)
+            found = fun(p, *data[0])
+            value_here = value(found)
+            for k in range(width):
+                if start + k < n:
+                    g[start + k] = slope(found, k)
+        return value_here
+
+    return device(forward)
+
+
 def evaluation(of: Derived, words: int) -> Any:
     """``evaluate(x, work, g, n, data) -> fun`` as a device function; ``data`` is (args, lower, upper).
 
     ``words``: how many of memory a thread has for temporary arrays.
     """
     n, width, jac = of.n, of.width, of.jac
+    if pieces(of, 0):
+        all_of_it = part(of, words)
+        return device(lambda x, work, g, n_, data: all_of_it(x, work, g, 0, 1, data))
     fun, lift, (make, seed) = twin_of(of.fun, width), device(_lifted), tools(width, n)
-
-    def forward(x, work, g, n_, data):
-        room = cuda.local.array(words, np.float64)
-        value_here = 0.0
-        for first in range(0, n, width):
-            open_room(room)
-            p = make()
-            lift(x, p, seed, first)
-            found = fun(p, *data[0])
-            value_here = value(found)
-            for k in range(width):
-                if first + k < n:
-                    g[first + k] = slope(found, k)
-        return value_here
 
     def without(x, work, g, n_, data):
         room = cuda.local.array(words, np.float64)
@@ -167,12 +190,8 @@ def evaluation(of: Derived, words: int) -> Any:
         lift(x, p, seed, n)
         return value(fun(p, *data[0]))
 
-    if jac == MODE:
-        return device(forward)
     if jac == WITHOUT:
         return device(without)
-    if isinstance(jac, str):
-        return device(_by_differences(of, words))
     gradient = None if jac is True else twin_of(jac, width)
 
     def given(x, work, g, n_, data):
@@ -218,9 +237,9 @@ def _by_differences(of: Derived, words: int) -> Any:
 
     plain = device(plain)
 
-    def differences(x, work, g, n_, data):
+    def differences(x, work, g, first, every, data):
         value_here = plain(x, *data[0])
-        scheme(plain, x, work, g, value_here, data[0], data[1], data[2])
+        scheme(plain, x, work, g, value_here, data[0], data[1], data[2], first, every)
         return value_here
 
     return differences
@@ -228,11 +247,24 @@ def _by_differences(of: Derived, words: int) -> Any:
 
 def residuals(of: Derived, m: int, words: int) -> Any:
     """``residuals(x, work, r, J, n, m, wanted, data)`` as a device function; see `loops.least_squares.RESIDUALS`."""
+    values, derive = residual_parts(of, m, words)
+
+    def evaluate(x, work, r, J, n_, m_, wanted, data):
+        if wanted:
+            derive(x, work, r, J, 0, 1, data)
+        else:
+            values(x, r, data)
+
+    return device(evaluate)
+
+
+def residual_parts(of: Derived, m: int, words: int) -> tuple[Any, Any]:
+    """``values(x, r, data)`` and ``derive(x, work, r, J, first, every, data)``, the Jacobian in `pieces`, as `part`."""
     n, width, jac = of.n, of.width, of.jac
     plain, lift, (make, seed) = twin_of(of.fun, 1), device(_lifted), tools(1, n)
     fun, (make_wide, seed_wide) = twin_of(of.fun, width), tools(width, n)
     matrix = twin_of(jac, 1) if not isinstance(jac, str) else None
-    scheme = SCHEMES.get(jac) if isinstance(jac, str) else None
+    scheme, count = SCHEMES.get(jac) if isinstance(jac, str) else None, pieces(of, m)
 
     def values(x, r, data):
         room = cuda.local.array(words, np.float64)
@@ -247,19 +279,19 @@ def residuals(of: Derived, m: int, words: int) -> Any:
 
     values = device(values)
 
-    def forward(x, work, r, J, data):
+    def forward(x, work, r, J, first, every, data):
         room = cuda.local.array(words, np.float64)
-        for first in range(0, n, width):
+        for piece in range(first, count, every):
             open_room(room)
-            p = make_wide()
-            lift(x, p, seed_wide, first)
+            p, start = make_wide(), piece * width
+            lift(x, p, seed_wide, start)
             found = listed(fun(p, *data[0]))
             for k in range(width):
-                if first + k < n:
+                if start + k < n:
                     for i in range(m):
-                        J[(first + k) * m + i] = slope(found[i], k)
+                        J[(start + k) * m + i] = slope(found[i], k)
 
-    def given(x, work, r, J, data):
+    def given(x, work, r, J, first, every, data):
         room = cuda.local.array(words, np.float64)
         open_room(room)
         p = make()
@@ -275,15 +307,7 @@ def residuals(of: Derived, m: int, words: int) -> Any:
         derive = _columns_by_differences(jac, n, m, values)
     else:
         derive = forward if matrix is None else given
-    derive = device(derive)
-
-    def evaluate(x, work, r, J, n_, m_, wanted, data):
-        if wanted:
-            derive(x, work, r, J, data)
-        else:
-            values(x, r, data)
-
-    return device(evaluate)
+    return values, device(derive)
 
 
 def _columns_by_differences(scheme: str, n: int, m: int, values: Any) -> Any:
@@ -296,9 +320,9 @@ def _columns_by_differences(scheme: str, n: int, m: int, values: Any) -> Any:
 
     one = device(one)
 
-    def differences(x, work, r, J, data):
+    def differences(x, work, r, J, first, every, data):
         trial, slopes = cuda.local.array(m, np.float64), cuda.local.array(n, np.float64)
-        for i in range(m):
+        for i in range(first, m, every):
             step(one, x, work, slopes, r[i], (i, trial, data), data[1], data[2])
             for j in range(n):
                 J[j * m + i] = slopes[j]
@@ -306,4 +330,4 @@ def _columns_by_differences(scheme: str, n: int, m: int, values: Any) -> Any:
     return differences
 
 
-__all__ = ["Derived", "derived", "evaluation", "residuals"]
+__all__ = ["Derived", "derived", "evaluation", "part", "pieces", "residual_parts", "residuals"]

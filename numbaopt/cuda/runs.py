@@ -1,7 +1,8 @@
 """Where the run of a problem stands: in its thread's own memory while a kernel works, in global memory between slices.
 
 There item j of every problem's array is beside those of the others, so that neighbouring threads read neighbouring
-words; records stand whole.  Histories and paths, where they are asked for, are always there.
+words; records stand whole.  Histories and paths, where they are asked for, are always there.  The run of a team, or one
+that is too large for a thread's memory, stays there in one piece (`Plan.in_place`).
 """
 
 from __future__ import annotations
@@ -18,23 +19,52 @@ from ..loops.many import complete
 from ..problems.evaluation import FLOAT64
 from ._backend import SIMULATED, cuda
 from .functions import device
-from .memory import RECORDS
+from .memory import RECORDS, address_of, memory_at
+
+ALIGNED = 16  # bytes
+MOST_OWN = 1 << 18  # bytes of a run in its thread's own memory, half of what a thread can have
 
 
-def own_arrays(plan: Any) -> Any:
-    """``own()``: a thread's x, g, work, best, previous, state, extra, lower, upper, now, history, path (if nobody asks
-    for one), numbers of the settings, coefficients; to be called by a kernel itself.
+def arrays_of(plan: Any) -> Any:
+    """``arrays(kept, i)`` of problem i: its x, g, work, best, previous, state, extra, lower, upper, now, history, path
+    (if nobody asks for one), numbers of the settings, coefficients; to be called by a kernel itself.
     """
+    if not plan.in_place:
+        return _own(*_arrays(plan))
+    there = _there(*_arrays(plan))
+    return device(lambda kept, i: there(address_of(kept[i])))
+
+
+def _arrays(plan: Any) -> list[tuple[Any, ...]]:
+    """Dtypes and shapes."""
     n, real = plan.of.n, plan.dtype
     bounds, width = (n if plan.bounded else 0), (1 if plan.program is None else plan.program.width)
-    return _own((real, n), (real, n), (real, n), (real, n), (real, n if plan.keeps_previous else 0),
-                (real, plan.slots, n), (FLOAT64, plan.extra), (real, bounds), (real, bounds), (RECORDS["now"], 1),
-                (RECORDS["history"], 2), (real, 0, n), (FLOAT64, automatic.FIELDS + 1), (real, 1, width))  # fmt: skip
+    return [(real, n), (real, n), (real, n), (real, n), (real, n if plan.keeps_previous else 0), (real, plan.slots, n),
+            (FLOAT64, plan.extra), (real, bounds), (real, bounds), (RECORDS["now"], 1), (RECORDS["history"], 2),
+            (real, 0, n), (FLOAT64, automatic.FIELDS + 1), (real, 1, width)]  # fmt: skip
+
+
+def _places(arrays: Any) -> list[int]:
+    """Where each of several arrays begins that stand one after the other, and the next piece of memory: bytes."""
+    places = [0]
+    for dtype, *shape in arrays:
+        places.append(places[-1] + -(-dtype.itemsize * math.prod(shape) // ALIGNED) * ALIGNED)
+    return places
+
+
+def bytes_of_run(plan: Any) -> int:
+    """How much memory the arrays of one problem take."""
+    return _places(_arrays(plan))[-1]
 
 
 if SIMULATED:
     def _own(*arrays):
-        return lambda: tuple(np.empty(shape, dtype) for dtype, *shape in arrays)
+        return lambda kept, i: tuple(np.empty(shape, dtype) for dtype, *shape in arrays)
+
+    def _there(*arrays):
+        places = [*zip(_places(arrays), arrays, strict=False)]
+        return lambda address: tuple(memory_at(address + place, dtype, math.prod(shape)).reshape(shape)
+                                     for place, (dtype, *shape) in places)  # fmt: skip
 else:
     from llvmlite import ir
     from numba.core import cgutils, types
@@ -44,12 +74,11 @@ else:
 
     @functools.cache
     def _own(*arrays):
-        """``own()``: arrays of these dtypes and shapes in the memory of the function that calls."""
-        kinds = [types.Array(numba.from_dtype(dtype), len(shape), "C") for dtype, *shape in arrays]
-        made = types.Tuple(kinds)
+        """``own(kept, i)``: arrays of these dtypes and shapes in the memory of the function that calls."""
+        kinds, made = _kinds(arrays)
 
         @intrinsic
-        def own(typing_context):
+        def own(typing_context, kept, i):
             def codegen(context, builder, signature, args):
                 found = []
                 for kind, (dtype, *shape) in zip(kinds, arrays, strict=True):
@@ -60,9 +89,33 @@ else:
                     found.append(_array(context, builder, kind, builder.bitcast(where, item.as_pointer()), extents))
                 return context.make_tuple(builder, made, found)
 
-            return made(), codegen
+            return made(kept, i), codegen
 
         return own
+
+    @functools.cache
+    def _there(*arrays):
+        """``there(address)``: arrays of these dtypes and shapes that stand there, one after the other."""
+        kinds, made = _kinds(arrays)
+
+        @intrinsic
+        def there(typing_context, address):
+            def codegen(context, builder, signature, args):
+                found = []
+                for kind, (_, *shape), place in zip(kinds, arrays, _places(arrays), strict=False):
+                    where = builder.add(args[0], context.get_constant(types.intp, place))
+                    where = builder.inttoptr(where, context.get_data_type(kind.dtype).as_pointer())
+                    extents = [context.get_constant(types.intp, extent) for extent in shape]
+                    found.append(_array(context, builder, kind, where, extents))
+                return context.make_tuple(builder, made, found)
+
+            return made(types.intp), codegen
+
+        return there
+
+    def _kinds(arrays):
+        kinds = [types.Array(numba.from_dtype(dtype), len(shape), "C") for dtype, *shape in arrays]
+        return kinds, types.Tuple(kinds)
 
 
 # ------------------------------------------------------------------------------------------ between slices
@@ -73,8 +126,10 @@ def _reals(plan: Any) -> int:
     return int((3 + plan.keeps_previous + plan.slots) * plan.of.n)
 
 
-def kept_arrays(plan: Any, count: int) -> tuple[Any, Any, Any]:
-    """Room for so many runs: numbers of the unknowns' type, float64 numbers, integers."""
+def kept_arrays(plan: Any, count: int) -> Any:
+    """Room for so many runs: numbers of the unknowns' type, float64 numbers, integers; or, in place, a row a run."""
+    if plan.in_place:
+        return cuda.device_array((count, bytes_of_run(plan) // 8), FLOAT64)
     return (cuda.device_array((_reals(plan), count), plan.dtype),
             cuda.device_array((plan.extra + NUMBERS, count), FLOAT64),
             cuda.device_array((WHOLE, count), np.int64))  # fmt: skip
@@ -84,7 +139,8 @@ def bytes_of(plan: Any) -> int:
     """How much one problem takes between slices, with its history and path."""
     points = plan.keeps_path * (plan.rows + 1) * plan.of.n
     history = (plan.rows + 1) * RECORDS["history"].itemsize if plan.rows else 0
-    return (_reals(plan) + points) * plan.dtype.itemsize + 8 * (plan.extra + NUMBERS + WHOLE) + history
+    run = _reals(plan) * plan.dtype.itemsize + 8 * (plan.extra + NUMBERS + WHOLE)
+    return (bytes_of_run(plan) if plan.in_place else run) + points * plan.dtype.itemsize + history
 
 
 def _moving(one: Any, several: Any) -> Any:
@@ -128,8 +184,10 @@ def _load_all(values, table, count, i):
 def movers(plan: Any) -> tuple[Any, Any]:
     """``keep(run, kept, i)`` and ``resume(run, kept, i)``: all of a run that goes on but its bounds and its history.
 
-    Of the record ``now`` only what such a run changes: registers are few.
+    Of the record ``now`` only what such a run changes: registers are few.  What stands in place is there already.
     """
+    if plan.in_place:
+        return (device(lambda run, kept, i: None),) * 2
     save, load = _moving(_store, _store_all), _moving(_load, _load_all)
 
     def keep(run, kept, i):
@@ -186,4 +244,4 @@ def rows_of(plan: Any) -> tuple[Any, Any, Any]:
             device(end if most else nothing))  # fmt: skip
 
 
-__all__ = ["bytes_of", "kept_arrays", "movers", "own_arrays", "rows_of"]
+__all__ = ["MOST_OWN", "arrays_of", "bytes_of", "bytes_of_run", "kept_arrays", "movers", "rows_of"]

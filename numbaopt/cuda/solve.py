@@ -1,4 +1,4 @@
-"""The kernel that solves many problems, a thread each: a slice of steps of each, by the loops of the CPU.
+"""The kernel that solves many problems, a thread or a team each: a slice of steps of each, by the loops of the CPU.
 
 How many unknowns, vectors of state and residuals there are is known when it is compiled, so that nothing is left of
 loops over few unknowns.
@@ -17,8 +17,9 @@ from ..loops.state import Run
 from ..status import RAISED, RUNNING
 from ._backend import SIMULATED, cuda, kernel
 from .functions import device
-from .objectives import Derived, evaluation, residuals
-from .runs import movers, own_arrays, rows_of
+from .objectives import Derived
+from .runs import arrays_of, movers, rows_of
+from .teams import alone, team
 
 NO_ROOM = -100  # status of a problem that needs more memory for temporary arrays
 
@@ -39,6 +40,8 @@ class Plan(NamedTuple):
     rows: int  # of the histories; 0: nobody asks
     keeps_path: bool
     shapes: tuple[int, ...]  # of the arguments: -1 shared, else axes of a problem's own
+    lanes: int = 1  # that solve a problem
+    in_place: bool = False  # whether runs work where they stand between slices, in global memory
 
 
 # ------------------------------------------------------------------------------------------ parts of the kernel
@@ -64,15 +67,11 @@ def _row_of_table(table, rates, t, out, k):
 if SIMULATED:
     def repeated(values, i, size):
         return np.broadcast_to(values[i], (size,))
-
-    def overflowed():
-        return False
 else:
     from numba.core import types
     from numba.np.arrayobj import populate_array
 
     from ._backend import intrinsic
-    from .lowering import overflowed  # type: ignore[assignment]
 
     @intrinsic
     def repeated(typing_context, values, i, size):
@@ -125,40 +124,47 @@ def compiled_kernel(plan: Plan, words: int) -> Any:
     ``answers``, and where it stands, if it has not ended, into ``kept``.  ``words`` of memory a thread has for
     temporary arrays.
     """
-    zero = plan.dtype.type(0)
-    evaluate = residuals(plan.of, plan.m, words) if plan.m else evaluation(plan.of, words)
-    own, (keep, resume), (history_of, path_of, end) = own_arrays(plan), movers(plan), rows_of(plan)
+    zero, lanes, in_place = plan.dtype.type(0), plan.lanes, plan.in_place
+    evaluate, meet, serve, dismiss, overflowed = (
+        team(plan.of, plan.m, lanes, words, plan.dtype) if lanes > 1 else alone(plan.of, plan.m, words))
+    own, (keep, resume), (history_of, path_of, end) = arrays_of(plan), movers(plan), rows_of(plan)
     own_args, loop, settings_of = _own(plan.shapes), device(plan.loop), _settings(plan.way, plan.program)
     begins, encloses, advances, settles, notes = map(device, (begin, enclose, advance, settle, note))
 
     def solve(count, which, fresh, most, starts, limits, answers, records, kept, histories, paths, kinds, targets,
               template, tables, args, maxiter, gtol, ftol, xtol):  # fmt: skip
-        j = cuda.grid(1)
+        j, lane = cuda.grid(1) // lanes, cuda.grid(1) % lanes
         if j < count:
             i = which[j] if which.shape[0] > 0 else j
             (here, g, work, best, previous, state, extra, low, high, now, history, path, fields,
-             coefficients) = own()  # fmt: skip
-            run = Run(here, g, work, best, previous, state, extra, low, high, now, history_of(history, histories, i))
-            path = path_of(path, paths, i)
-            now[0] = template[0]
-            now[0].f_target = targets[i if targets.shape[0] > 1 else 0]
-            if fresh:
-                begins(run, i, starts, limits[0], limits[1])
+             coefficients) = own(kept, i)  # fmt: skip
+            data = own_args(args, i), low, high, meet()
+            if lane > 0:
+                serve(lane, data)
             else:
-                encloses(run, i, limits[0], limits[1])
-                resume(run, kept, i)
-            settings = settings_of(tables, kinds[i], maxiter, fields, coefficients)
-            data = own_args(args, i), low, high
-            advances(run, run, zero, fields, most, most, maxiter, path, loop, settings, evaluate, data, gtol, ftol,
-                     xtol)  # fmt: skip
-            settles(now[0], maxiter)
-            if now[0].status == RAISED and overflowed():
-                now[0].status = NO_ROOM
-            elif now[0].status == RUNNING:
-                keep(run, kept, i)
-            x, fun, status, nit, nfev, reason = answers
-            notes(run, i, x, fun, status, nit, nfev, reason)
-            end(records, histories, path, run, i)
+                run = Run(here, g, work, best, previous, state, extra, low, high, now,
+                          history_of(history, histories, i))  # fmt: skip
+                path = path_of(path, paths, i)
+                if fresh or not in_place:
+                    now[0] = template[0]
+                    now[0].f_target = targets[i if targets.shape[0] > 1 else 0]
+                if fresh:
+                    begins(run, i, starts, limits[0], limits[1])
+                elif not in_place:
+                    encloses(run, i, limits[0], limits[1])
+                    resume(run, kept, i)
+                settings = settings_of(tables, kinds[i], maxiter, fields, coefficients)
+                advances(run, run, zero, fields, most, most, maxiter, path, loop, settings, evaluate, data, gtol, ftol,
+                         xtol)  # fmt: skip
+                settles(now[0], maxiter)
+                if now[0].status == RAISED and overflowed(data[3]):
+                    now[0].status = NO_ROOM
+                elif now[0].status == RUNNING:
+                    keep(run, kept, i)
+                x, fun, status, nit, nfev, reason = answers
+                notes(run, i, x, fun, status, nit, nfev, reason)
+                end(records, histories, path, run, i)
+                dismiss(data[3])
 
     return kernel(solve)
 
