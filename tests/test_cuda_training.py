@@ -35,12 +35,18 @@ def classes(**options):
     return no.LinearModel(X, np.arange(29) % 3, loss="multinomial", **options)
 
 
+def sparse_classes(**options):
+    return no.LinearModel(SPARSE, np.arange(23) % 3, loss="multinomial", **options)
+
+
 def weighted():
     return sparse(sample_weight=RNG.random(23), l2=0.01, intercept_l2=0.1)
 
 
 CLIPPED = no.transforms.chain(no.transforms.ClipByNorm(0.1), no.SWATS(lr=0.05))
 BATCHES = {"batch_size": 8, "epochs": 2}
+LAZY = {"lazy_update": True}
+FOUND = no.schedules.Automatic(steps=4, block=5)
 CASES = {  # batches of 3 and 8 rows are of a block and of the grid
     "a block": (dense, no.Adam(lr=0.05), {"batch_size": 3, "epochs": 2, "seed": 5}),
     "the grid": (dense, no.Adam(lr=0.05), {**BATCHES, "seed": 5}),
@@ -55,6 +61,13 @@ CASES = {  # batches of 3 and 8 rows are of a block and of the grid
     "whole": (lambda: dense(l1=0.05), no.Nesterov(lr=0.5), {"maxiter": 6, "xtol": 1e-3}),
     "whole, averaged": (lambda: sparse("squared"), no.SGD(lr=0.3), {"maxiter": 4, "average": "polyak"}),
     "converges": (dense, no.SGD(lr=1.0), {"maxiter": 50, "gtol": 0.05}),
+    "lazy, l1": (lambda: sparse(l1=0.02, l2=0.01), no.Adam(lr=0.1), {"batch_size": 2, "epochs": 2, **LAZY}),
+    "lazy, the grid": (lambda: sparse_classes(), no.Momentum(lr=0.1), {"batch_size": 9, "epochs": 2, **LAZY}),
+    "lengths": (lambda: dense(l2=0.1), no.Adam(lr=0.05), {"batch_size": 3, "epochs": 2, "weight_norm": True}),
+    "lengths, the grid": (lambda: classes(l2=0.1), no.SGD(lr=0.3), {**BATCHES, "weight_norm": True}),
+    "lengths, whole": (lambda: sparse("squared", l2=0.1), no.Momentum(lr=0.1),
+                       {"maxiter": 5, "average": "ema", "weight_norm": True}),
+    "a rate is found": (lambda: sparse(l1=0.02), no.SGD(lr=FOUND), {"maxiter": 40}),
     "poisson diverges": (lambda: no.LinearModel(1e3 * X, abs(Y), loss="poisson"), no.SGD(lr=1e300), BATCHES),
 }
 
@@ -68,7 +81,7 @@ def train(model, opt, options, **given):
 def test_the_run_is_that_of_the_cpu(name):
     make, opt, options = CASES[name]
     model = make()
-    cpu, gpu = train(model, opt, {**options, "lazy_update": False}), train(model, opt, {**options, "device": "cuda"})
+    cpu, gpu = train(model, opt, {"lazy_update": False, **options}), train(model, opt, {**options, "device": "cuda"})
     assert (gpu.nit, gpu.nfev, gpu.status, gpu.message) == (cpu.nit, cpu.nfev, cpu.status, cpu.message)
     np.testing.assert_allclose(gpu.x, cpu.x, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(gpu.run.x, cpu.run.x, rtol=1e-12, atol=1e-15)
@@ -131,9 +144,10 @@ def test_a_run_cut_and_resumed_has_the_same_bits(tmp_path):
     (dense, "lbfgs", {}, "needs a first-order rule such as method='adam' or 'sgd', not 'lbfgs'"),
     (dense, "saga", {}, "first-order rule"),
     (dense, "slsqp", {}, "first-order rule"),
-    (dense, "adam", {"weight_norm": True}, "weight_norm=True runs on the CPU only"),
-    (sparse, "adam", {"lazy_update": True, "batch_size": 2}, "lazy_update=True runs on the CPU only"),
-    (dense, "adam", {"lr": None}, "lr=None is found on the CPU only"),
+    (sparse, "adam", {"lazy_update": True, "batch_size": 2, "max_norm": 1.0}, "lazy_update=True: max_norm needs all"),
+    (sparse, CLIPPED, {"lazy_update": True, "batch_size": 2}, "lazy_update=True: ClipByNorm needs the whole gradient"),
+    (dense, no.SGD(lr=FOUND), {"average": "ema"}, "begins again and again, which leaves no average"),
+    (dense, no.SGD(lr=FOUND), {"batch_size": 8}, "needs the whole objective in every step"),
     (lambda: (lambda x: x @ x), "adam", {}, "minimize trains a LinearModel there"),
 ])  # fmt: skip
 def test_what_does_not_run_there_is_said(problem, method, options, words):

@@ -9,6 +9,7 @@ import numbaopt as no
 from numbaopt.arguments import after_of
 from numbaopt.cuda.training import layout, signature, trainer
 from numbaopt.optimizers._program import program
+from numbaopt.problems.weight_norm import WeightNorm
 from numbaopt.run import Batches
 
 RNG = np.random.default_rng(0)
@@ -22,6 +23,8 @@ CASES = {
     "classes": (X, np.arange(20_000) % 10, "multinomial", no.Momentum(), 4096, 0.0),
     "the grid, sparse": (S, Y, "squared", no.AdaGrad(), 4096, 0.0),
     "a block, sparse": (S, Y, "squared_hinge", no.AdaGrad(), 16, 0.0),
+    "a block, lazy": (S, Y, "squared", no.Adam(), 16, 0.1),
+    "lengths": (X, Y, "logistic", no.Momentum(), 4096, 0.0),
 }
 
 
@@ -30,10 +33,12 @@ CASES = {
 def test_training_compiles_for_a_gpu(name, dtype, tmp_path):
     table, y, loss, opt, size, l1 = CASES[name]
     model = no.LinearModel(table.astype(dtype), y, loss=loss, l1=l1)
-    plan = layout(model, None if size is None else Batches(20_000, size, True, 0, True))
+    problem = WeightNorm(model) if name == "lengths" else model
+    plan = layout(problem, None if size is None else Batches(20_000, size, True, 0, True, lazy=name.endswith("lazy")))
     made = program(opt, model.dtype, after_of(model, opt))
-    kernel = trainer(plan.shape, made, plan.whole, plan.lanes)
+    kernel = trainer(plan.shape, made, plan.whole, plan.lanes, plan.normed)
     report = compiled(kernel, signature(made, plan.shape), tmp_path, cooperative=plan.whole)
+    assert (plan.shape.marks, plan.normed) == (name.endswith("lazy"), name == "lengths")
     assert plan.whole == (not name.startswith("a block"))
     assert report.registers <= 255
     assert report.spills <= 32  # bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -20,46 +20,31 @@ from ..optimizers._program import Program, Sums, add_all, cast_all, join_after
 from ..status import NOT_FINITE, RUNNING
 from ._backend import kernel
 from .functions import device
-from .groups import BLOCK, cuda, group, lane_sum, larger_or_nan, reducer
-from .rows import Room, Shape, Table, Visit, opener, tuple_of, walker
+from .groups import BLOCK, cuda, group, larger_or_nan, reducer
+from .rows import Room, Shape, Table, Visit, opener, tuple_of
+from .views import Inner, Judgement, Mine, viewed
 
 JUDGED = 8  # numbers that a judgement needs of all threads: four sums, four maxima
 FUN, SQUARES, ABSOLUTES, SHIFTS, PLAIN, NORM, MOVED, SIZE = range(JUDGED)
 MAXIMA = PLAIN  # sums before, maxima from here on
 
 
-class Mine(NamedTuple):
-    """The coordinates of a thread."""
-
-    first: int
-    stride: int
-    leads: bool  # of the threads that share a coordinate one writes
-    lane: int
-
-
-class Judgement(NamedTuple):
-    """What the objective at a point is made of, and when it is enough."""
-
-    terms: int
-    l2: float
-    intercept_l2: float
-    gtol: float
-    ftol: float
-    xtol: float
-
-
 @functools.cache
-def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
-    """The kernel of a program and a pass, by the ``whole`` grid or a block a model; ``lanes`` threads a coordinate."""
-    wait, place, walk, open_rows = group(whole).wait, group(whole).place, walker(shape), opener(shape.storage)
-    move, judge, gradient = _moving(program, whole), _judging(whole, lanes), _gradient(lanes)
+def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: bool = False) -> Any:
+    """The kernel of a program and a pass, by the ``whole`` grid or a block a model; ``lanes`` threads a coordinate.
+
+    ``normed``: the unknowns are those of `problems.weight_norm`.
+    """
+    wait, place, open_rows = group(whole).wait, group(whole).place, opener(shape.storage)
+    walk, gradient = viewed(shape, whole, lanes, normed)
+    move, judge = _moving(program, whole, shape.marks), _judging(whole, normed, gradient)
     network, keys = device(network_of), device(keys_of)
     outputs, parts_a_chunk, dtype = shape.outputs, shape.parts, numba.from_dtype(shape.dtype)
     tile, z_shape, sums_shape = shape.tile, (shape.outputs + 2, shape.tile), (numbers_of(program), BLOCK)
 
     def train(x, g, best, previous, state, lower, upper, now, history, a, b, c, y, weights, constants, parts, funs, bad,
-              partial, better, coefficients, rates, values, seeds, steps, terms, size, shuffle, judged, chunk,
-              whole_chunk, l2, intercept_l2, gtol, ftol, xtol):  # fmt: skip
+              met, inner, inner_slope, partial, better, coefficients, rates, values, seeds, steps, terms, size, shuffle,
+              judged, chunk, whole_chunk, l2, intercept_l2, gtol, ftol, xtol):  # fmt: skip
         at = place()
         z = cuda.shared.array(z_shape, dtype)  # a line each: by that the simulator tells them apart
         target = cuda.shared.array(tile, dtype)
@@ -70,7 +55,8 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
         w = at.which
         x, g, best, previous, state, now, history = x[w], g[w], best[w], previous[w], state[w], now[w], history[w]
         coefficients, values, partial, better = coefficients[w], values[w], partial[w], better[w]
-        table = Table(open_rows(a, b, c), y, weights, constants, parts[w], funs[w], bad[w])
+        table = Table(open_rows(a, b, c), y, weights, constants, parts[w], funs[w], bad[w], met[w])
+        own = Inner(inner[w], inner_slope[w])
         n, columns, step, seen = x.size, now.penalised // outputs, now.step, 0
         shown = state[now.shown] if now.shown >= 0 else x
         slope = state[now.shown + 1] if now.shown >= 0 and size == 0 else g
@@ -78,7 +64,7 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
         mine = Mine(rank // lanes, at.teams * BLOCK // lanes, rank % lanes == 0, rank % lanes)
         rule = Judgement(terms, l2, intercept_l2, gtol, ftol, xtol)
         shape_of_order = network(terms)
-        every = Visit(0, terms, whole_chunk, terms, False, shape_of_order, keys(0, 0), True)
+        every = Visit(0, terms, whole_chunk, terms, False, shape_of_order, keys(0, 0), True, 0)
         every_row = (terms + whole_chunk - 1) // whole_chunk * parts_a_chunk
         per_epoch = (terms + size - 1) // size if size > 0 else 1
         start = -1 if now.awaiting != 0 and judged else 0
@@ -94,8 +80,9 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
                     begin = (done - epoch * per_epoch) * size
                     count = size if size < terms - begin else terms - begin
                     ended = begin + count == terms
-                    walk(table, room, x, columns, Visit(begin, count, chunk, terms, shuffle and terms > 1,
-                                                        shape_of_order, keys(seeds[w], epoch), False), at)  # fmt: skip
+                    visit = Visit(begin, count, chunk, terms, shuffle and terms > 1, shape_of_order,
+                                  keys(seeds[w], epoch), False, step + 1)  # fmt: skip
+                    walk(table, room, x, own, columns, visit, partial, at, mine)
                     wait()
                     if table.bad[0] + table.bad[1] > 0:
                         if rank == 0:
@@ -107,26 +94,27 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
                                 best[i] = shown[i]
                         if rank == 0:
                             now.best_step = step
-                    gradient(table, x, g, (count + chunk - 1) // chunk * parts_a_chunk, count, rule, now, mine)
+                    gradient(table, x, g, own, (count + chunk - 1) // chunk * parts_a_chunk, count, rule, now, room,
+                             partial, at, mine)  # fmt: skip
                 else:
                     for i in range(mine.first, previous.size, mine.stride):
                         if mine.leads:
                             previous[i] = shown[i]
-                move(coefficients, j, x, g, state, lower, upper, now, shown, step + 1, room, partial, at, mine)
+                move(table, coefficients, j, x, g, state, lower, upper, now, shown, step + 1, room, partial, at, mine)
                 step += 1
                 if rank == 0:
                     now.step, now.lr = step, rates[w, j]
                 wait()
             if ended and judged:
                 if size == 0 and now.shown >= 0:  # the iterate's own gradient, which the next step follows
-                    walk(table, room, x, columns, every, at)
+                    walk(table, room, x, own, columns, every, partial, at, mine)
                     wait()
-                    gradient(table, x, g, every_row, terms, rule, now, mine)
+                    gradient(table, x, g, own, every_row, terms, rule, now, room, partial, at, mine)
                     wait()
-                walk(table, room, shown, columns, every, at)
+                walk(table, room, shown, own, columns, every, partial, at, mine)
                 wait()
-                judge(table, shown, slope, best, previous, lower, upper, now, history, every_row, rule, room, partial,
-                      better, at, mine)  # fmt: skip
+                judge(table, shown, slope, own, best, previous, lower, upper, now, history, every_row, rule, room,
+                      partial, better, at, mine)  # fmt: skip
                 if rank == 0 and seen < values.size:
                     values[seen] = now.fun
                 seen += 1
@@ -140,26 +128,8 @@ def numbers_of(program: Program) -> int:
 
 
 @functools.cache
-def _gradient(lanes: int) -> Any:
-    """Mean slopes times rows from the sums of ``rows`` rows of the parts, and l2."""
-    total_of = lane_sum(lanes)
-
-    def gradient(table, x, g, rows, count, rule, now, mine):
-        for i in range(mine.first, x.size, mine.stride):
-            total = 0.0
-            for k in range(mine.lane, rows, lanes):
-                total += table.parts[k, i]
-            total = total_of(total)
-            if mine.leads:
-                shrink = rule.l2 if i < now.penalised else rule.intercept_l2
-                g[i] = total / count + shrink * np.float64(x[i])
-
-    return device(gradient)
-
-
-@functools.cache
-def _moving(program: Program, whole: bool) -> Any:
-    """The step of a rule, what bounds and norms ask for, and the average."""
+def _moving(program: Program, whole: bool, marks: bool) -> Any:
+    """The step of a rule, what bounds and norms ask for, and the average; ``marks``: of columns that were met only."""
     classes, counts, rule = program.classes, program.counts, program.rule
     update = device(join_after(classes, counts, rule))
     update_free = device(join_after(classes[: rule + 1], counts, rule))
@@ -169,13 +139,13 @@ def _moving(program: Program, whole: bool) -> Any:
     measure, shorten = _measuring(program, whole), _shortening(whole)
     clip, weight_of = device(clipped), device(weight_at)
 
-    def move(coefficients, j, x, g, state, lower, upper, now, shown, step, room, partial, at, mine):
+    def move(table, coefficients, j, x, g, state, lower, upper, now, shown, step, room, partial, at, mine):
         c, rate = load(coefficients, j), load_rate(coefficients, j)
         c = measure(c, x, g, state, room, partial, at, mine)
         n = x.size
         end = n - int(c[place]) if split else n
         for i in range(mine.first, n, mine.stride):
-            if mine.leads:
+            if mine.leads and (not marks or i >= now.penalised or table.met[i % table.met.size] == step):
                 k = np.uint64(i)
                 if i < end:
                     x[i] = update(c, rate[0], x[i], g[i], state, k)
@@ -256,29 +226,31 @@ def _items(count: int) -> Any:
 
 
 @functools.cache
-def _judging(whole: bool, lanes: int) -> Any:
-    """`loops.state.judge` at a point whose pass is done; its gradient into ``g``."""
-    reduce, wait, gradient = reducer(whole, MAXIMA, JUDGED - MAXIMA), group(whole).wait, _gradient(lanes)
+def _judging(whole: bool, normed: bool, gradient: Any) -> Any:
+    """`loops.state.judge` at a point whose pass is done; its ``gradient`` into ``g``."""
+    reduce, wait = reducer(whole, MAXIMA, JUDGED - MAXIMA), group(whole).wait
     pick, projected, close = device(larger_or_nan), device(projected_move), device(conclude)
 
-    def judge(table, x, g, best, previous, lower, upper, now, history, rows, rule, room, partial, better, at,
+    def judge(table, x, g, own, best, previous, lower, upper, now, history, rows, rule, room, partial, better, at,
               mine):  # fmt: skip
-        n, told = x.size, cuda.local.array(JUDGED, numba.float64)
+        n, told, w = x.size, cuda.local.array(JUDGED, numba.float64), own.x if normed else x
         for k in range(JUDGED):
             told[k] = 0.0
         told[SIZE] = 1.0
-        gradient(table, x, g, rows, rule.terms, rule, now, mine)
+        gradient(table, x, g, own, rows, rule.terms, rule, now, room, partial, at, mine)
         rank = at.team * BLOCK + at.thread
         for k in range(rank, table.funs.size, at.teams * BLOCK):
             told[FUN] += table.funs[k]
         for i in range(mine.first, n, mine.stride):
             if mine.leads:
                 here, size = np.float64(x[i]), abs(np.float64(g[i]))
-                if i < now.penalised:
-                    told[SQUARES] += here * here
-                    told[ABSOLUTES] += abs(here)
-                else:
-                    told[SHIFTS] += here * here
+                if i < w.size:
+                    value = np.float64(w[i])
+                    if i < now.penalised:
+                        told[SQUARES] += value * value
+                        told[ABSOLUTES] += abs(value)
+                    else:
+                        told[SHIFTS] += value * value
                 told[PLAIN] = pick(told[PLAIN], size)
                 if lower.size > 0 or now.l1 > 0:
                     size = projected(now, x, g, lower, upper, i)

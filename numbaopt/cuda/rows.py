@@ -38,6 +38,7 @@ class Shape(NamedTuple):
     outputs: int
     lanes: int  # threads a row
     parts: int  # of each chunk
+    marks: bool = False  # whether the columns that a pass meets are told
 
     @property
     def many(self) -> bool:
@@ -61,6 +62,7 @@ class Table(NamedTuple):
     parts: Any  # (chunks * parts, n)
     funs: Any  # (chunks,)
     bad: Any  # (2,): whether a margin was infinite, or no number
+    met: Any  # (columns,): the mark of the last pass that met them
 
 
 class Visit(NamedTuple):
@@ -74,6 +76,7 @@ class Visit(NamedTuple):
     network: Any  # see `loops.shuffle`
     keys: Any
     valued: bool  # whether values are summed, too
+    mark: int  # on the columns that are met; 0: none
 
 
 class Room(NamedTuple):
@@ -151,6 +154,14 @@ def _sparse_gather(parts: int) -> Any:
     return gather
 
 
+def _mark(table, room, here, mark, thread):
+    """Mark the columns of the rows of a tile: whoever comes first or last, it is the same number."""
+    terms, rows = room.terms, table.rows
+    for r in range(here):
+        for e in range(rows.starts[terms[r]] + thread, rows.starts[terms[r] + 1], BLOCK):
+            table.met[rows.columns[e]] = mark
+
+
 def opener(storage: Any) -> Any:
     """``rows(a, b, c)``: the rows from three arrays, of which dense ones need one."""
     if storage is DenseRows:
@@ -189,6 +200,7 @@ def walker(shape: Shape) -> Any:
     share = device(_dense_share if dense else _sparse_share)
     gather = device((_dense_gather if dense else _sparse_gather)(shape.parts))
     judge = device((_many_loss if shape.many else _scalar_loss)(shape.loss))
+    marks, mark = shape.marks, device(_mark if shape.marks else (lambda table, room, here, mark, thread: None))
     lanes, outputs, tile, parts, unit = shape.lanes, shape.outputs, shape.tile, shape.parts, shape.dtype.type
     load = tuple_of(numba.float64, 0, shape.constants, shape.constants)
     term, cast, total_of, at_once = device(term_at), device(cast_all), lane_sum(lanes), BLOCK // lanes
@@ -234,6 +246,8 @@ def walker(shape: Shape) -> Any:
             for begin in range(row * visit.chunk, end, tile):
                 here = tile if tile < end - begin else end - begin
                 look(table, room, x, columns, visit, begin, here, at.thread)
+                if marks and visit.mark > 0:
+                    mark(table, room, here, visit.mark, at.thread)
                 for r in range(at.thread, here, BLOCK):
                     fun += judge(c, room, r, visit.valued)
                 cuda.syncthreads()

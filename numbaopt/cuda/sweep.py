@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._interrupts import Interrupts
+from ..automatic import is_automatic
 from ..run import Driver, fitting
 from ..status import RAISED, RUNNING
 from .training import DEVICE, DeviceSteps, Training, launch
@@ -20,6 +21,8 @@ class Lane(DeviceSteps):
 
     def trained(self) -> None:
         """Not yet."""
+        if is_automatic(self.job.opt.lr):
+            raise ValueError(f"{DEVICE}: lr=None is found by one run at a time; tell many runs their rates")
 
 
 def train(drivers: list[Driver], tell: Callable[[int], Any]) -> None:

@@ -20,6 +20,7 @@ from ..losses._loss import constants
 from ..optimizers._program import hyper_parameters, program
 from ..problems.rows import DenseRows
 from ..solvers._solver import Job, Solver
+from ..solvers.first_order import FirstOrder, check_lazy, check_rate, is_lazy
 from ._backend import SIMULATED, cuda, require, told
 from .descent import numbers_of, trainer
 from .groups import BLOCK, WARP
@@ -43,16 +44,18 @@ class Layout(NamedTuple):
     whole_chunk: int
     chunks: int  # at most
     whole_chunks: int
+    normed: bool  # whether the unknowns are directions and lengths
 
 
-def layout(model: Any, batches: Any, models: int = 1) -> Layout:
+def layout(problem: Any, batches: Any, models: int = 1) -> Layout:
     """How training is shared among threads."""
+    model = data_of(problem)
     n, terms, stored = model.n, model.n_terms, model.rows[0].size * model.n_outputs
     numbers, size = stored / terms, terms if batches is None else batches.size
     dense = isinstance(model.rows, DenseRows)
     parts = max(1, min(MOST_PARTS, BLOCK // n)) if dense else 1
     shape = Shape(model.dtype, type(model.rows), type(model.loss), len(constants(model.loss)), model.n_outputs,
-                  width_of_lanes(numbers / model.n_outputs), parts)  # fmt: skip
+                  width_of_lanes(numbers / model.n_outputs), parts, marks=is_lazy(model, batches))  # fmt: skip
     if shape.tile == 0:
         raise ValueError(f"{DEVICE}: {model.n_outputs} classes are too many; a block's shared memory holds the margins "
                          f"of at most {(24 << 10) // model.dtype.itemsize - 2}")  # fmt: skip
@@ -66,7 +69,13 @@ def layout(model: Any, batches: Any, models: int = 1) -> Layout:
     one, every = chunk(size), chunk(terms)
     chunks, whole_chunks = -(-size // one), -(-terms // every)
     lanes = WARP if whole and n <= FEW_UNKNOWNS else 1
-    return Layout(shape, whole, max(chunks, whole_chunks), lanes, one, every, chunks, whole_chunks)
+    return Layout(shape, whole, max(chunks, whole_chunks), lanes, one, every, chunks, whole_chunks,
+                  normed=model is not problem)  # fmt: skip
+
+
+def data_of(problem: Any) -> Any:
+    """The model whose rows are passed over, of one in other unknowns."""
+    return getattr(problem, "model", problem)
 
 
 def signature(made: Any, shape: Shape) -> tuple[Any, ...]:
@@ -81,24 +90,20 @@ def signature(made: Any, shape: Shape) -> tuple[Any, ...]:
             else (vector, array(types.int32, 1), array(whole, 1)))  # fmt: skip
     return (*(table,) * 4, array(real, 3), vector, vector, array(numba.from_dtype(RECORDS["now"]), 1),
             array(numba.from_dtype(RECORDS["history"]), 2), *rows, vector, vector, array(double, 2),
-            array(double, 3), array(double, 2), array(whole, 2), array(double, 3), array(whole, 2), array(real, 3),
+            array(double, 3), array(double, 2), array(whole, 2), array(whole, 2), table, table, array(double, 3),
+            array(whole, 2), array(real, 3),
             array(double, 2), array(double, 2), array(whole, 1), *(whole,) * 3, types.boolean, types.boolean,
             whole, whole, *(double,) * 5)  # fmt: skip
 
 
-def refuse(problem: Any, opt: Any, settings: dict[str, Any]) -> None:
+def refuse(problem: Any, opt: Any) -> None:
     """Say what does not run on a GPU."""
-    if not (hasattr(problem, "rows") and hasattr(problem, "n_outputs")):
+    if not (hasattr(data_of(problem), "rows") and hasattr(problem, "n_outputs")):
         raise ValueError(f"{DEVICE}: minimize trains a LinearModel there, not a {type(problem).__name__}; "
                          "minimize_many takes functions")  # fmt: skip
     if hasattr(opt, "solver") or not hasattr(opt, "slots"):
         raise ValueError(f"{DEVICE} needs a first-order rule such as method='adam' or 'sgd', not "
                          f"{getattr(type(opt), 'names', [type(opt).__name__])[0]!r}")  # fmt: skip
-    for key in ("weight_norm", "lazy_update"):
-        if settings.get(key):
-            raise ValueError(f"{DEVICE}: {key}=True runs on the CPU only; leave one of them out")
-    if is_automatic(opt.lr):
-        raise ValueError(f"{DEVICE}: lr=None is found on the CPU only; tell a rate")
 
 
 class DeviceSteps(Solver):
@@ -106,9 +111,13 @@ class DeviceSteps(Solver):
 
     def __init__(self, job: Job):
         require(DEVICE)
-        refuse(job.problem, job.opt, {"lazy_update": job.batches is not None and job.batches.lazy})
-        if job.run.extra.any():
-            raise ValueError("run: it ended within an epoch of sparse data on the CPU, and can go on only there")
+        refuse(job.problem, job.opt)
+        if is_lazy(job.problem, job.batches):
+            check_lazy(job)
+        check_rate(job)
+        if job.run.extra.any() and not is_automatic(job.opt.lr):  # within an epoch on the CPU, which owes steps
+            job.run.x[:] = FirstOrder(job).point()
+            job.run.extra[:] = 0
         self.job, self.callback, self.interrupts = job, None, Interrupts()
         self.program = program(job.opt, job.problem.dtype, job.after)
         self.hyper = hyper_parameters(job.opt, job.after)
@@ -119,10 +128,7 @@ class DeviceSteps(Solver):
         job = self.job
         return Training(job.problem, self.program, job.batches, job.limits, [job.run])
 
-    @staticmethod
-    def sizes(opt: Any, problem: Any, batches: Any = None, bounded: bool = False) -> tuple[int, int]:
-        """The vectors of the rule."""
-        return len(opt.slots), 0
+    sizes = staticmethod(FirstOrder.sizes)  # a run may go on elsewhere
 
     def take(self, steps: int, rates: np.ndarray, values: np.ndarray) -> None:
         """Take at most ``steps`` steps."""
@@ -164,7 +170,7 @@ class Training:
 
     Parameters
     ----------
-    model : LinearModel
+    problem : LinearModel or WeightNorm
     made : Program
     batches : Batches or None
     limits : Limits
@@ -172,10 +178,10 @@ class Training:
         Of one kind; as many as there are, each is trained by a block of its own.
     """
 
-    def __init__(self, model: Any, made: Any, batches: Any, limits: Any, runs: list[Any]):
-        self.model, self.made, self.batches, self.limits, self.runs = model, made, batches, limits, runs
-        plan = self.layout = layout(model, batches, len(runs))
-        self.kernel = trainer(plan.shape, made, plan.whole, plan.lanes)
+    def __init__(self, problem: Any, made: Any, batches: Any, limits: Any, runs: list[Any]):
+        self.model, self.made, self.batches, self.limits, self.runs = data_of(problem), made, batches, limits, runs
+        plan = self.layout = layout(problem, batches, len(runs))
+        self.kernel = trainer(plan.shape, made, plan.whole, plan.lanes, plan.normed)
         self.blocks = plan.teams if plan.whole else len(runs)
         if not SIMULATED:
             with told(DEVICE):
@@ -207,10 +213,12 @@ class Training:
         self._hold("y", model.y)
         self._hold("weights", model.sample_weight)
         self._hold("constants", np.array([constants(model.loss)], float).reshape(1, -1))
-        chunks = max(plan.chunks, plan.whole_chunks)
+        chunks, own = max(plan.chunks, plan.whole_chunks), (k, model.n if plan.normed else 0)
         for name, extent, kind in (
             ("parts", (k, chunks * shape.parts, model.n), np.float64), ("funs", (k, plan.whole_chunks), np.float64),
-            ("bad", (k, 2), np.int64), ("partial", (k, max(1, self.blocks), numbers_of(self.made)), np.float64),
+            ("bad", (k, 2), np.int64), ("met", (k, model.n_features if shape.marks else 0), np.int64),
+            ("inner", own, model.dtype), ("inner_slope", own, model.dtype),
+            ("partial", (k, max(1, self.blocks), numbers_of(self.made)), np.float64),
             ("better", (k, 1), np.int64),
         ):  # fmt: skip
             self._hold(name, np.zeros(extent, kind))
@@ -223,9 +231,10 @@ class Training:
         with told(f"{DEVICE}: {name}", array.nbytes):
             self.held[name] = cuda.to_device(np.ascontiguousarray(array))
 
-    def launch(self, table: np.ndarray, rates: np.ndarray, seeds: np.ndarray, steps: int, values: np.ndarray) -> None:
+    def launch(self, table: np.ndarray, rates: np.ndarray, seeds: np.ndarray, steps: int, values: np.ndarray,
+               limits: Any = None) -> None:  # fmt: skip
         """Take at most ``steps`` steps of every run, with rows of coefficients and rates of their own."""
-        held, plan, b, model, limits = self.held, self.layout, self.batches, self.model, self.limits
+        held, plan, b, model, limits = self.held, self.layout, self.batches, self.model, limits or self.limits
         self.current = False
         with told(DEVICE, table.nbytes):
             for name in ("now", "history"):  # which the driver may have changed
@@ -243,6 +252,26 @@ class Training:
                     getattr(run, name)[:] = mine
             if values.size:
                 values[:] = seen.copy_to_host()
+
+    def send(self, *names: str) -> None:
+        """Bring arrays of all runs to the GPU, which were changed here."""
+        for name in names:
+            self.held[name].copy_to_device(np.stack([getattr(run, name) for run in self.runs]))
+
+    def begin_again(self, at_best: bool, based_there: bool) -> None:
+        """Let the rule of the only run begin again at the best point, or at the last row of the state.
+
+        ``based_there``: first the best point is written into that row.
+        """
+        if not self.runs[0].now[0].keeps_best:
+            self.send("best")
+        x, best, state = (self.held[name][0] for name in ("x", "best", "state"))
+        if based_there:
+            state[-1].copy_to_device(best)
+        x.copy_to_device(best if at_best else state[-1])
+        if len(state) > 1:
+            state[:-1].copy_to_device(np.zeros((len(state) - 1, len(x)), self.model.dtype))
+        self.current = False
 
     def fetch(self) -> None:
         """Bring the arrays of all runs here."""

@@ -44,6 +44,7 @@ from .._fields import called_by_scipy, checked_namedtuple
 from .._interrupts import Interrupts
 from .._jit import address_of
 from .._packed import Packed
+from ..automatic import is_automatic
 from ..loops import descent
 from ..loops.state import CALM_STEPS, Run, run_type
 from ..problems.whole import Whole
@@ -230,6 +231,10 @@ def method(*names: str) -> Any:
 
 def solver_of(opt: Any, device: str | None = None) -> Any:
     """The class that takes the steps of an optimizer, on the CPU or on another device."""
+    if device == "cuda" and is_automatic(opt.lr):
+        from ..cuda.searching import SearchingSteps
+
+        return SearchingSteps
     if device == "cuda":
         from ..cuda.training import DeviceSteps
 
