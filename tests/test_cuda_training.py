@@ -157,6 +157,18 @@ def test_what_does_not_run_there_is_said(problem, method, options, words):
                     options={**options, "device": "cuda"})  # fmt: skip
 
 
+def test_the_last_gradient_is_the_kernels_own(monkeypatch):
+    monkeypatch.delattr(no.LinearModel, "value_and_grad")
+    for options in ({"batch_size": 3, "epochs": 2}, {"maxiter": 3}, {"batch_size": 8, "maxiter": 6}):
+        many = no.minimize_many(dense(), method="sgd", options={**options, "seed": [0, 1], "device": "cuda"})
+        one = train(dense(), "sgd", {**options, "seed": 1, "device": "cuda"})
+        np.testing.assert_allclose(many.fun[1], one.fun, rtol=1e-12)
+        if "epochs" in options:
+            assert one.fun == one.run.now[0].best_fun
+    monkeypatch.undo()
+    np.testing.assert_allclose(one.jac, dense().value_and_grad(one.x)[1], rtol=1e-12)
+
+
 def test_a_device_that_is_not_known():
     with pytest.raises(ValueError, match="device='gpu' is not known; valid are 'cpu', 'cuda'"):
         train(dense(), "adam", {"device": "gpu"})

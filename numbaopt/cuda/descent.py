@@ -123,8 +123,8 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: boo
 
 
 def numbers_of(program: Program) -> int:
-    """How many numbers threads reduce at once at most."""
-    return max([JUDGED, *(sums.terms or 1 for sums in program.sums)])
+    """How many numbers threads reduce, or are told, at once at most."""
+    return max([JUDGED, *(max(sums.terms or 1, sums.end - sums.start) for sums in program.sums)])
 
 
 @functools.cache
@@ -197,7 +197,7 @@ def _measuring(program: Program, whole: bool) -> Any:
 
 def _measuring_one(earlier: Any, sums: Sums, unit: Any, whole: bool) -> Any:
     one, ended, start, end = device(sums.one), device(sums.finish), sums.start, sums.end
-    count, alone, items = sums.terms or 1, sums.terms is None, _items(sums.terms or 1)
+    count, alone, items, made = sums.terms or 1, sums.terms is None, _items(sums.terms or 1), _items(end - start)
     reduce, wait, add, cast = reducer(whole, count, 0), group(whole).wait, device(add_all), device(cast_all)
     nothing = 0.0 if alone else (0.0,) * count
 
@@ -210,9 +210,13 @@ def _measuring_one(earlier: Any, sums: Sums, unit: Any, whole: bool) -> Any:
         for k in range(count):
             sums[k] = total if alone else total[k]
         reduce(sums, room.sums, partial, at)
-        made = cast(ended(c[start:end], sums[0] if alone else items(sums), s), unit(0))
-        wait()  # a rule may change what ``ended`` has read
-        return c[:start] + made + c[end:]
+        told = partial[partial.shape[0] - 1]
+        if at.team == 0 and at.thread == 0:  # one for all: a rule may write down what it has learnt
+            found = cast(ended(c[start:end], sums[0] if alone else items(sums), s), 0.0)
+            for k in range(end - start):
+                told[k] = found[k]
+        wait()
+        return c[:start] + cast(made(told), unit(0)) + c[end:]
 
     return device(measure)
 

@@ -21,6 +21,7 @@ from ..optimizers._program import hyper_parameters, program
 from ..problems.rows import DenseRows
 from ..solvers._solver import Job, Solver
 from ..solvers.first_order import FirstOrder, check_lazy, check_rate, is_lazy
+from ..status import RUNNING
 from ._backend import SIMULATED, cuda, require, told
 from .descent import numbers_of, trainer
 from .groups import BLOCK, WARP
@@ -99,8 +100,8 @@ def signature(made: Any, shape: Shape) -> tuple[Any, ...]:
 def refuse(problem: Any, opt: Any) -> None:
     """Say what does not run on a GPU."""
     if not (hasattr(data_of(problem), "rows") and hasattr(problem, "n_outputs")):
-        raise ValueError(f"{DEVICE}: minimize trains a LinearModel there, not a {type(problem).__name__}; "
-                         "minimize_many takes functions")  # fmt: skip
+        kind = "FiniteSum" if hasattr(problem, "n_terms") else "function; minimize_many takes functions"
+        raise ValueError(f"{DEVICE}: minimize trains a LinearModel there, not a {kind}")
     if hasattr(opt, "solver") or not hasattr(opt, "slots"):
         raise ValueError(f"{DEVICE} needs a first-order rule such as method='adam' or 'sgd', not "
                          f"{getattr(type(opt), 'names', [type(opt).__name__])[0]!r}")  # fmt: skip
@@ -142,6 +143,12 @@ class DeviceSteps(Solver):
     def seed(self) -> int:
         """That of the orders of epochs."""
         return 0 if self.job.batches is None else self.job.batches.seed
+
+    def value_and_grad(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Those of the kernel, with which the run was judged."""
+        assert self.training is not None
+        fun, g = self.training.evaluate(x[None])
+        return float(fun[0]), g[0]
 
     def fetch(self) -> None:
         """Bring the run's arrays here."""
@@ -218,7 +225,7 @@ class Training:
             ("parts", (k, chunks * shape.parts, model.n), np.float64), ("funs", (k, plan.whole_chunks), np.float64),
             ("bad", (k, 2), np.int64), ("met", (k, model.n_features if shape.marks else 0), np.int64),
             ("inner", own, model.dtype), ("inner_slope", own, model.dtype),
-            ("partial", (k, max(1, self.blocks), numbers_of(self.made)), np.float64),
+            ("partial", (k, max(1, self.blocks) + 1, numbers_of(self.made)), np.float64),  # the last is told to all
             ("better", (k, 1), np.int64),
         ):  # fmt: skip
             self._hold(name, np.zeros(extent, kind))
@@ -234,24 +241,40 @@ class Training:
     def launch(self, table: np.ndarray, rates: np.ndarray, seeds: np.ndarray, steps: int, values: np.ndarray,
                limits: Any = None) -> None:  # fmt: skip
         """Take at most ``steps`` steps of every run, with rows of coefficients and rates of their own."""
-        held, plan, b, model, limits = self.held, self.layout, self.batches, self.model, limits or self.limits
         self.current = False
         with told(DEVICE, table.nbytes):
             for name in ("now", "history"):  # which the driver may have changed
-                held[name].copy_to_device(self._records(name))
-            seen = cuda.to_device(np.ascontiguousarray(values))
-            self.kernel[self.blocks, BLOCK](
-                *held.values(), cuda.to_device(np.ascontiguousarray(table)),
-                cuda.to_device(np.ascontiguousarray(rates, np.float64)), seen, cuda.to_device(seeds.astype(np.int64)),
-                steps, model.n_terms, 0 if b is None else b.size, b is not None and b.shuffle, b is None or b.whole,
-                plan.chunk, plan.whole_chunk, model.l2, model.intercept_l2, limits.gtol, limits.ftol,
-                limits.xtol)  # fmt: skip
+                self.held[name].copy_to_device(self._records(name))
+            self._run(table, rates, seeds, steps, values, limits or self.limits, self.batches)
             for name in ("now", "history"):
-                found = held[name].copy_to_host()
+                found = self.held[name].copy_to_host()
                 for run, mine in zip(self.runs, found, strict=True):
                     getattr(run, name)[:] = mine
-            if values.size:
-                values[:] = seen.copy_to_host()
+
+    def evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Objectives and gradients at a point a run, once all have ended: the kernel's own, as it judges epochs."""
+        self.fetch()
+        now, none = self._records("now"), np.zeros((len(points), 0))
+        for name, value in (("status", RUNNING), ("awaiting", 1), ("shown", -1), ("keeps_best", 0), ("due", 1 << 62)):
+            now[name] = value
+        with told(DEVICE):
+            self.held["x"].copy_to_device(np.ascontiguousarray(points))
+            self.held["now"].copy_to_device(now)
+            self._run(np.zeros((*none.shape, self.made.width), self.model.dtype), none, np.zeros(len(points)), 0, none,
+                      self.limits, None)  # fmt: skip
+            return self.held["now"].copy_to_host()["fun"], self.held["g"].copy_to_host()
+
+    def _run(self, table: np.ndarray, rates: np.ndarray, seeds: np.ndarray, steps: int, values: np.ndarray,
+             limits: Any, b: Any) -> None:  # fmt: skip
+        plan, model, seen = self.layout, self.model, cuda.to_device(np.ascontiguousarray(values))
+        self.kernel[self.blocks, BLOCK](
+            *self.held.values(), cuda.to_device(np.ascontiguousarray(table)),
+            cuda.to_device(np.ascontiguousarray(rates, np.float64)), seen, cuda.to_device(seeds.astype(np.int64)),
+            steps, model.n_terms, 0 if b is None else b.size, b is not None and b.shuffle, b is None or b.whole,
+            plan.chunk, plan.whole_chunk, model.l2, model.intercept_l2, limits.gtol, limits.ftol,
+            limits.xtol if b is None else 0.0)  # fmt: skip
+        if values.size:
+            values[:] = seen.copy_to_host()
 
     def send(self, *names: str) -> None:
         """Bring arrays of all runs to the GPU, which were changed here."""
