@@ -27,6 +27,7 @@ from .views import Inner, Judgement, Mine, viewed
 JUDGED = 8  # numbers that a judgement needs of all threads: four sums, four maxima
 FUN, SQUARES, ABSOLUTES, SHIFTS, PLAIN, NORM, MOVED, SIZE = range(JUDGED)
 MAXIMA = PLAIN  # sums before, maxima from here on
+BATCH, MOVE, ITERATE, JUDGE = range(4)  # what is next: a step over a batch, one whose gradient is there, passes
 
 
 @functools.cache
@@ -37,8 +38,8 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: boo
     """
     wait, place, open_rows = group(whole).wait, group(whole).place, opener(shape.storage)
     walk, gradient = viewed(shape, whole, lanes, normed)
-    move, judge = _moving(program, whole, shape.marks), _judging(whole, normed, gradient)
-    network, keys = device(network_of), device(keys_of)
+    move, judge = _moving(program, whole, shape.marks), _judging(whole, normed)
+    network_for, keys = device(network_of), device(keys_of)
     outputs, parts_a_chunk, dtype = shape.outputs, shape.parts, numba.from_dtype(shape.dtype)
     tile, z_shape, sums_shape = shape.tile, (shape.outputs + 2, shape.tile), (numbers_of(program), BLOCK)
 
@@ -63,40 +64,48 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: boo
         rank = at.team * BLOCK + at.thread
         mine = Mine(rank // lanes, at.teams * BLOCK // lanes, rank % lanes == 0, rank % lanes)
         rule = Judgement(terms, l2, intercept_l2, gtol, ftol, xtol)
-        shape_of_order = network(terms)
-        every = Visit(0, terms, whole_chunk, terms, False, shape_of_order, keys(0, 0), True, 0)
-        every_row = (terms + whole_chunk - 1) // whole_chunk * parts_a_chunk
-        per_epoch = (terms + size - 1) // size if size > 0 else 1
-        start = -1 if now.awaiting != 0 and judged else 0
+        network, per_epoch = network_for(terms), (terms + size - 1) // size if size > 0 else 1
+        apart = size == 0 and now.shown >= 0  # a step follows the iterate's own gradient, not that of what is judged
+        step_is, look_is = BATCH if size > 0 else MOVE, ITERATE if apart else JUDGE
+        task, j = look_is if now.awaiting != 0 and judged else step_is, 0
         wait()  # until all have read where the run stands
-        for j in range(start, steps):
-            if now.status != RUNNING:
-                break
-            ended = True
-            if j >= 0:
-                if size > 0:
-                    done = step - now.origin
-                    epoch = done // per_epoch
-                    begin = (done - epoch * per_epoch) * size
-                    count = size if size < terms - begin else terms - begin
-                    ended = begin + count == terms
-                    visit = Visit(begin, count, chunk, terms, shuffle and terms > 1, shape_of_order,
-                                  keys(seeds[w], epoch), False, step + 1)  # fmt: skip
-                    walk(table, room, x, own, columns, visit, partial, at, mine)
-                    wait()
-                    if table.bad[0] + table.bad[1] > 0:
-                        if rank == 0:
-                            now.status, now.fun = NOT_FINITE, math.nan if table.bad[1] > 0 else math.inf
-                        break
-                    if begin == 0 and not judged and now.keeps_best != 0:
-                        for i in range(mine.first, n, mine.stride):
-                            if mine.leads:
-                                best[i] = shown[i]
-                        if rank == 0:
-                            now.best_step = step
-                    gradient(table, x, g, own, (count + chunk - 1) // chunk * parts_a_chunk, count, rule, now, room,
-                             partial, at, mine)  # fmt: skip
-                else:
+        while now.status == RUNNING and (j < steps or task > MOVE):
+            first, count, rows_at_once, epoch, ended = 0, terms, whole_chunk, 0, True
+            if task == BATCH:
+                done = step - now.origin
+                epoch = done // per_epoch
+                first = (done - epoch * per_epoch) * size
+                count, rows_at_once = size if size < terms - first else terms - first, chunk
+                ended = first + count == terms
+            if task != MOVE:  # one pass for all: there is one copy of its code
+                visit = Visit(first, count, rows_at_once, terms, task == BATCH and shuffle and terms > 1, network,
+                              keys(seeds[w], epoch), task != BATCH, step + 1 if task == BATCH else 0)  # fmt: skip
+                point, into = shown if task == JUDGE else x, slope if task == JUDGE else g
+                walk(table, room, point, own, columns, visit, partial, at, mine)
+                wait()
+                if task == BATCH and table.bad[0] + table.bad[1] > 0:
+                    if rank == 0:
+                        now.status, now.fun = NOT_FINITE, math.nan if table.bad[1] > 0 else math.inf
+                    break
+                if task == BATCH and first == 0 and not judged and now.keeps_best != 0:
+                    for i in range(mine.first, n, mine.stride):
+                        if mine.leads:
+                            best[i] = shown[i]
+                    if rank == 0:
+                        now.best_step = step
+                rows = (count + rows_at_once - 1) // rows_at_once * parts_a_chunk
+                gradient(table, point, into, own, rows, 1.0 / count, rule, now, room, partial, at, mine)
+            if task == JUDGE:
+                judge(table, shown, slope, own, best, previous, lower, upper, now, history, rule, room, partial, better,
+                      at, mine)  # fmt: skip
+                if rank == 0 and seen < values.size:
+                    values[seen] = now.fun
+                seen, task = seen + 1, step_is
+            elif task == ITERATE:
+                wait()
+                task = JUDGE
+            else:
+                if size == 0:
                     for i in range(mine.first, previous.size, mine.stride):
                         if mine.leads:
                             previous[i] = shown[i]
@@ -104,20 +113,10 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: boo
                 step += 1
                 if rank == 0:
                     now.step, now.lr = step, rates[w, j]
+                j += 1
                 wait()
-            if ended and judged:
-                if size == 0 and now.shown >= 0:  # the iterate's own gradient, which the next step follows
-                    walk(table, room, x, own, columns, every, partial, at, mine)
-                    wait()
-                    gradient(table, x, g, own, every_row, terms, rule, now, room, partial, at, mine)
-                    wait()
-                walk(table, room, shown, own, columns, every, partial, at, mine)
-                wait()
-                judge(table, shown, slope, own, best, previous, lower, upper, now, history, every_row, rule, room,
-                      partial, better, at, mine)  # fmt: skip
-                if rank == 0 and seen < values.size:
-                    values[seen] = now.fun
-                seen += 1
+                if ended and judged:
+                    task = look_is
 
     return kernel(train)
 
@@ -179,9 +178,10 @@ def _shortening(whole: bool) -> Any:
             reduce(squares, room.sums, partial, at)
             norm = math.sqrt(squares[0])
             if norm > now.max_norm:
+                scale = now.max_norm / norm
                 for i in range(mine.first, (k + 1) * width, mine.stride):
                     if mine.leads and i >= k * width:
-                        x[i] = np.float64(x[i]) * (now.max_norm / norm)
+                        x[i] = np.float64(x[i]) * scale
             wait()
 
     return device(shorten)
@@ -230,18 +230,16 @@ def _items(count: int) -> Any:
 
 
 @functools.cache
-def _judging(whole: bool, normed: bool, gradient: Any) -> Any:
-    """`loops.state.judge` at a point whose pass is done; its ``gradient`` into ``g``."""
+def _judging(whole: bool, normed: bool) -> Any:
+    """`loops.state.judge` at a point whose pass is done and whose gradient is ``g``."""
     reduce, wait = reducer(whole, MAXIMA, JUDGED - MAXIMA), group(whole).wait
     pick, projected, close = device(larger_or_nan), device(projected_move), device(conclude)
 
-    def judge(table, x, g, own, best, previous, lower, upper, now, history, rows, rule, room, partial, better, at,
-              mine):  # fmt: skip
+    def judge(table, x, g, own, best, previous, lower, upper, now, history, rule, room, partial, better, at, mine):
         n, told, w = x.size, cuda.local.array(JUDGED, numba.float64), own.x if normed else x
         for k in range(JUDGED):
             told[k] = 0.0
         told[SIZE] = 1.0
-        gradient(table, x, g, own, rows, rule.terms, rule, now, room, partial, at, mine)
         rank = at.team * BLOCK + at.thread
         for k in range(rank, table.funs.size, at.teams * BLOCK):
             told[FUN] += table.funs[k]

@@ -47,7 +47,7 @@ class Inner(NamedTuple):
 @functools.cache
 def viewed(shape: Shape, whole: bool, lanes: int, normed: bool) -> tuple[Any, Any]:
     """``walk(table, room, x, own, columns, visit, partial, at, mine)``, a pass at x, and ``gradient(table, x, g, own,
-    rows, count, rule, now, room, partial, at, mine)`` from ``rows`` rows of its sums.
+    rows, mean, rule, now, room, partial, at, mine)`` from ``rows`` rows of its sums.
     """
     walk, gradient = walker(shape), _gradient(lanes)
     unfold, fold = _unfolding(whole), _folding(whole)
@@ -55,15 +55,15 @@ def viewed(shape: Shape, whole: bool, lanes: int, normed: bool) -> tuple[Any, An
     def walk_plain(table, room, x, own, columns, visit, partial, at, mine):
         walk(table, room, x, columns, visit, at)
 
-    def gradient_plain(table, x, g, own, rows, count, rule, now, room, partial, at, mine):
-        gradient(table, x, g, rows, count, rule, now, mine)
+    def gradient_plain(table, x, g, own, rows, mean, rule, now, room, partial, at, mine):
+        gradient(table, x, g, rows, mean, rule, now, mine)
 
     def walk_normed(table, room, x, own, columns, visit, partial, at, mine):
         unfold(x, own.x, columns, room, partial, at, mine)
         walk(table, room, own.x, columns, visit, at)
 
-    def gradient_normed(table, x, g, own, rows, count, rule, now, room, partial, at, mine):
-        gradient(table, own.x, own.g, rows, count, rule, now, mine)
+    def gradient_normed(table, x, g, own, rows, mean, rule, now, room, partial, at, mine):
+        gradient(table, own.x, own.g, rows, mean, rule, now, mine)
         fold(x, own.g, g, now.penalised // now.outputs, room, partial, at, mine)
 
     return (device(walk_normed), device(gradient_normed)) if normed else (device(walk_plain), device(gradient_plain))
@@ -71,10 +71,10 @@ def viewed(shape: Shape, whole: bool, lanes: int, normed: bool) -> tuple[Any, An
 
 @functools.cache
 def _gradient(lanes: int) -> Any:
-    """Mean slopes times rows from the sums of ``rows`` rows of the parts, and l2."""
+    """Mean slopes times rows from the sums of ``rows`` rows of the parts, times ``mean``, and l2."""
     total_of = lane_sum(lanes)
 
-    def gradient(table, x, g, rows, count, rule, now, mine):
+    def gradient(table, x, g, rows, mean, rule, now, mine):
         for i in range(mine.first, x.size, mine.stride):
             total = 0.0
             for k in range(mine.lane, rows, lanes):
@@ -82,7 +82,7 @@ def _gradient(lanes: int) -> Any:
             total = total_of(total)
             if mine.leads:
                 shrink = rule.l2 if i < now.penalised else rule.intercept_l2
-                g[i] = total / count + shrink * np.float64(x[i])
+                g[i] = total * mean + shrink * np.float64(x[i])
 
     return device(gradient)
 
