@@ -139,7 +139,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         checkpoint : path
             Where the run is saved every 30 seconds and when it ends or is interrupted; see `numbaopt.resume`.
         device : str
-            ``"cuda"`` trains a LinearModel with a first-order rule on the GPU, dense or sparse (see Notes).
+            ``"cuda"`` trains a LinearModel on the GPU, dense or sparse, with a first-order rule, L-BFGS, BFGS or CG;
+            see Notes.
         lazy_update : bool
             In minibatch training on sparse data, update only the unknowns that the batch meets (as torch's SparseAdam
             and TensorFlow's LazyAdam): the others keep value and state, and neither l2 nor l1 moves them.  Without it

@@ -32,8 +32,7 @@ CASES = {  # what the CPU puts off within an epoch: a scale and thresholds; prox
 WHERE = {"cpu": {}, "cuda": {"device": "cuda"}}
 
 
-@pytest.mark.parametrize("last", WHERE)
-@pytest.mark.parametrize("first", WHERE)
+@pytest.mark.parametrize(("first", "last"), [("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")])
 @pytest.mark.parametrize("name", CASES)
 def test_a_checkpoint_goes_on_anywhere(name, first, last, tmp_path):
     make, opt, size, options = CASES[name]
@@ -63,3 +62,13 @@ def test_a_run_goes_on_anywhere(name):
         np.testing.assert_allclose(x, found[0][0], rtol=1e-12, atol=1e-15)
         np.testing.assert_allclose(fun, found[0][1], rtol=1e-12)
         assert steps == found[0][2] == 28
+
+
+@pytest.mark.parametrize(("first", "last"), [("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")])
+def test_a_search_along_lines_goes_on_anywhere(first, last, tmp_path):
+    path, call = tmp_path / "run.npz", {"method": "lbfgs"}
+    whole = no.minimize(model(l2=0.1), **call, options={"maxiter": 6})
+    no.minimize(model(l2=0.1), **call, options={"maxiter": 3, "checkpoint": path, **WHERE[first]})
+    rest = no.resume(path, model(l2=0.1), options={"maxiter": 6, "device": last})
+    assert (rest.nit, rest.nfev, rest.status) == (whole.nit, whole.nfev, whole.status)
+    np.testing.assert_allclose(rest.x, whole.x, rtol=1e-10)

@@ -83,7 +83,7 @@ class LogCosh(NamedTuple):
         return math.tanh((z - y) / c[0])
 
 
-def case(options=None, *, refused="", method=None, fun=model, sweep=True, **given):
+def case(options=None, *, refused="", method="", fun=model, sweep=True, **given):
     """A call of `minimize`; ``refused``: what is said on a GPU of what the CPU does."""
     return fun, method or no.SGD(lr=0.1), options or {}, given, refused, sweep
 
@@ -93,6 +93,7 @@ def of_sparse(**options):
 
 
 WHOLE = {"maxiter": 40}
+SEARCHING = ("lbfgs", "l-bfgs-b", "bfgs", "cg")
 OF_OPTIONS = {
     "maxiter": [case({"maxiter": 5}), case({**BATCHES, "maxiter": 6}), case({"maxiter": 0}),
                 case({"batch_size": 8, "maxiter": 0})],
@@ -147,8 +148,16 @@ OF_ARGUMENTS = {
                  refused="minimize trains a LinearModel there, not a function; minimize_many takes functions")],
     "x0": [case(BATCHES, x0=np.arange(5.0)), case(BATCHES, x0=np.ones(3))],
     "args": [case(BATCHES, args=(1,))],
-    "method": [*(case({"maxiter": 3}, method=name, refused=f"needs a first-order rule .* not {name!r}")
-                 for name in {kind.names[0] for kind in SOLVERS.values()}),
+    "method": [*(case({"maxiter": 3}, method=name, refused=f"needs? a first-order rule .* {name!r}")
+                 for name in {kind.names[0] for kind in SOLVERS.values()} - set(SEARCHING)),
+               *(case({"maxiter": 4}, method=name, sweep=False) for name in SEARCHING),
+               *(case({"maxiter": 3}, method=name, fun=lambda: model(l1=0.1), sweep=False) for name in SEARCHING),
+               case({"maxiter": 9, "f_target": 0.05}, method="lbfgs", fun=of_sparse(l2=0.1), sweep=False),
+               case({"maxiter": 4, "weight_norm": True}, method="lbfgs", sweep=False),
+               case({"maxiter": 4, "batch_size": 3}, method="lbfgs", sweep=False),
+               case({"maxiter": 4, "checkpoint": "run.npz"}, method="cg", fun=lambda: model("gamma"), sweep=False),
+               case({"maxiter": 4}, method="l-bfgs-b", bounds=[(0, 0.1)] * 5, sweep=False),
+               case({"maxiter": 3}, method=None, sweep=False),
                case({"maxiter": 3}, method="slsqp", refused="needs a first-order rule", sweep=False),
                case({"maxiter": 3}, method="nothing"), case({"maxiter": 3}, method="lookahead")],
     "jac": [case(BATCHES, jac=True)],

@@ -7,6 +7,7 @@ from ptx import compiled
 
 import numbaopt as no
 from numbaopt.arguments import after_of
+from numbaopt.cuda import whole
 from numbaopt.cuda.training import layout, signature, trainer
 from numbaopt.optimizers._program import program
 from numbaopt.problems.weight_norm import WeightNorm
@@ -43,3 +44,32 @@ def test_training_compiles_for_a_gpu(name, dtype, tmp_path):
     assert report.registers <= 255
     assert report.spills <= 32  # bytes
     assert ("cudaCGGetIntrinsicHandle" in report.ptx) == plan.whole  # waits for the grid
+
+
+def test_a_compiled_search_calls_evaluations_elsewhere_back(monkeypatch):
+    given = []
+
+    class Elsewhere:
+        def __init__(self, model, made, batches, limits, runs):
+            self.model = model
+
+        def evaluate(self, points):
+            fun, g = self.model.value_and_grad(points[0])
+            given.append(points.copy())
+            return np.array([fun]), g[None]
+
+        def close(self):
+            given.append("closed")
+
+    monkeypatch.setattr(whole, "Training", Elsewhere)
+    monkeypatch.setattr(whole, "require", lambda what: None)
+    model = no.LinearModel(X[:500], Y[:500], loss="logistic", l2=0.1)
+    here, there = (no.minimize(model, method="lbfgs", options={"device": device}) for device in ("cpu", "cuda"))
+    np.testing.assert_array_equal(there.x, here.x)
+    assert (there.nfev, there.message) == (here.nfev, here.message)
+    assert len(given) == there.nfev + 1
+    assert given[-1] == "closed"
+
+    monkeypatch.setattr(Elsewhere, "evaluate", lambda self, points: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        no.minimize(model, method="lbfgs", options={"device": "cuda"})

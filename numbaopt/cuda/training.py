@@ -19,6 +19,7 @@ from ..automatic import is_automatic
 from ..losses._loss import constants
 from ..optimizers._program import hyper_parameters, program
 from ..problems.rows import DenseRows
+from ..solvers._searching import Searching
 from ..solvers._solver import Job, Solver
 from ..solvers.first_order import FirstOrder, check_lazy, check_rate, is_lazy
 from ..status import RUNNING
@@ -102,9 +103,10 @@ def refuse(problem: Any, opt: Any) -> None:
     if not (hasattr(data_of(problem), "rows") and hasattr(problem, "n_outputs")):
         kind = "FiniteSum" if hasattr(problem, "n_terms") else "function; minimize_many takes functions"
         raise ValueError(f"{DEVICE}: minimize trains a LinearModel there, not a {kind}")
-    if hasattr(opt, "solver") or not hasattr(opt, "slots"):
-        raise ValueError(f"{DEVICE} needs a first-order rule such as method='adam' or 'sgd', not "
-                         f"{getattr(type(opt), 'names', [type(opt).__name__])[0]!r}")  # fmt: skip
+    if not (hasattr(opt, "slots") and issubclass(getattr(opt, "solver", Searching), Searching)):
+        name = opt if isinstance(opt, str) else getattr(type(opt), "names", [type(opt).__name__])[0]
+        raise ValueError(f"{DEVICE} needs a first-order rule such as method='adam' or 'sgd', or 'lbfgs', 'L-BFGS-B', "
+                         f"'bfgs' or 'cg', not {name!r}")  # fmt: skip
 
 
 class DeviceSteps(Solver):
@@ -112,7 +114,9 @@ class DeviceSteps(Solver):
 
     def __init__(self, job: Job):
         require(DEVICE)
-        refuse(job.problem, job.opt)
+        if hasattr(job.opt, "solver"):
+            raise ValueError(f"{DEVICE}: many runs at once need a first-order rule such as method='adam' or 'sgd', not "
+                             f"{job.opt.names[0]!r}")  # fmt: skip
         if is_lazy(job.problem, job.batches):
             check_lazy(job)
         check_rate(job)

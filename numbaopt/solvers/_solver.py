@@ -236,6 +236,10 @@ def method(*names: str) -> Any:
 
 def solver_of(opt: Any, device: str | None = None) -> Any:
     """The class that takes the steps of an optimizer, on the CPU or on another device."""
+    if device == "cuda" and hasattr(opt, "solver"):
+        from ..cuda.whole import evaluating
+
+        return evaluating(opt.solver)
     if device == "cuda" and is_automatic(opt.lr):
         from ..cuda.searching import SearchingSteps
 
