@@ -52,7 +52,7 @@ def tool(name: str) -> str:
 
 
 def compiled(kernel: Any, signature: tuple, tmp_path: Path, *, fastmath: Any = False,
-             cooperative: bool = False) -> Report:  # fmt: skip
+             cooperative: bool = False, max_registers: int | None = None) -> Report:  # fmt: skip
     """Compile a kernel (its dispatcher) for types of arguments."""
     from numba.cuda import dispatcher
 
@@ -66,6 +66,8 @@ def compiled(kernel: Any, signature: tuple, tmp_path: Path, *, fastmath: Any = F
     source, made = tmp_path / "kernel.ptx", tmp_path / "kernel.o"
     source.write_text(ptx)
     flags = ["-c"] if cooperative else []
+    if max_registers is not None:  # ptxas chooses otherwise where it is told any number
+        flags.append(f"--maxrregcount={max_registers}")
     done = subprocess.run([tool("ptxas"), "-arch=sm_90", "-v", *flags, str(source), "-o", str(made)], text=True,
                           capture_output=True, check=True)  # fmt: skip
     said = done.stderr

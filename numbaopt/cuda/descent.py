@@ -20,12 +20,14 @@ from ..optimizers._program import Program, Sums, add_all, cast_all, join_after
 from ..status import NOT_FINITE, RUNNING
 from ._backend import kernel
 from .functions import device
-from .groups import BLOCK, cuda, group, lane_sum, larger_or_nan, reducer
-from .rows import Room, Shape, Table, Visit, opener, tuple_of, walker
+from .groups import BLOCK, WARP, WARPS, cuda, group, lane_sum, larger_or_nan, reducer
+from .memory import tuple_of
+from .rows import Room, Shape, Table, Visit, opener, walker
 
 JUDGED = 8  # numbers that a judgement needs of all threads: four sums, four maxima
 FUN, SQUARES, ABSOLUTES, SHIFTS, PLAIN, NORM, MOVED, SIZE = range(JUDGED)
 MAXIMA = PLAIN  # sums before, maxima from here on
+MOST_REGISTERS = 128  # of a thread: so that a multiprocessor has two blocks, one reads while the other waits
 BATCH, MOVE, ITERATE, JUDGE = range(4)  # what is next: a step over a batch, one whose gradient is there, passes
 
 
@@ -56,7 +58,9 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
     move, judge, gradient = _moving(program, whole), _judging(whole), _gradient(lanes)
     network_for, keys = device(network_of), device(keys_of)
     outputs, parts_a_chunk, dtype = shape.outputs, shape.parts, numba.from_dtype(shape.dtype)
-    tile, z_shape, sums_shape = shape.tile, (shape.outputs + 2, shape.tile), (numbers_of(program), BLOCK)
+    tile = 1 if shape.pieces else shape.tile
+    z_shape, sums_shape = (shape.outputs + 2, tile), (numbers_of(program), WARPS)
+    columns_shape = (WARPS, max(1, shape.wide * shape.pieces * WARP))
 
     def train(x, g, best, previous, state, lower, upper, now, history, a, b, c, y, weights, constants, parts, funs, bad,
               partial, better, coefficients, rates, values, seeds, steps, terms, size, shuffle, judged, chunk,
@@ -67,7 +71,8 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
         weight = cuda.shared.array(tile, dtype)
         order = cuda.shared.array(tile, numba.int64)
         reduced = cuda.shared.array(sums_shape, numba.float64)
-        room = Room(z, target, weight, order, reduced)
+        by_warp = cuda.shared.array(columns_shape, numba.float64)
+        room = Room(z, target, weight, order, reduced, by_warp)
         w = at.which
         x, g, best, previous, state, now, history = x[w], g[w], best[w], previous[w], state[w], now[w], history[w]
         coefficients, values, partial, better = coefficients[w], values[w], partial[w], better[w]
@@ -132,7 +137,7 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
                 if ended and judged:
                     task = look_is
 
-    return kernel(train)
+    return kernel(train, max_registers=MOST_REGISTERS)
 
 
 def numbers_of(program: Program) -> int:
@@ -229,7 +234,8 @@ def _measuring(program: Program, whole: bool) -> Any:
 
 def _measuring_one(earlier: Any, sums: Sums, unit: Any, whole: bool) -> Any:
     one, ended, start, end = device(sums.one), device(sums.finish), sums.start, sums.end
-    count, alone, items = sums.terms or 1, sums.terms is None, _items(sums.terms or 1)
+    count, alone = sums.terms or 1, sums.terms is None
+    items = tuple_of(numba.float64, 0, count, count)
     reduce, wait, add, cast = reducer(whole, count, 0), group(whole).wait, device(add_all), device(cast_all)
     nothing = 0.0 if alone else (0.0,) * count
 
@@ -242,19 +248,11 @@ def _measuring_one(earlier: Any, sums: Sums, unit: Any, whole: bool) -> Any:
         for k in range(count):
             sums[k] = total if alone else total[k]
         reduce(sums, room.sums, partial, at)
-        made = cast(ended(c[start:end], sums[0] if alone else items(sums), s), unit(0))
+        made = cast(ended(c[start:end], sums[0] if alone else items(sums, 0), s), unit(0))
         wait()  # a rule may change what ``ended`` has read
         return c[:start] + made + c[end:]
 
     return device(measure)
-
-
-def _items(count: int) -> Any:
-    """The first numbers of an array, a tuple."""
-    if count == 1:
-        return device(lambda values: (values[0],))
-    before, last = _items(count - 1), count - 1
-    return device(lambda values: before(values) + (values[last],))  # noqa: RUF005
 
 
 @functools.cache
@@ -301,4 +299,4 @@ def _judging(whole: bool) -> Any:
     return device(judge)
 
 
-__all__ = ["numbers_of", "trainer"]
+__all__ = ["MOST_REGISTERS", "numbers_of", "trainer"]

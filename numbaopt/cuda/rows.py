@@ -17,11 +17,13 @@ import numba
 import numpy as np
 
 from ..loops.shuffle import term_at
-from ..optimizers._program import cast_all, row_loader
+from ..optimizers._program import cast_all
 from ..problems.rows import DenseRows, SparseRows
 from ._backend import SIMULATED
 from .functions import device
-from .groups import BLOCK, WARP, cuda, lane_sum
+from .groups import BLOCK, WARP, cuda, folder, lane_sum
+from .memory import tuple_of
+from .warps import warp_walker
 
 MOST_TILE = 8 if SIMULATED else 64  # rows
 TILE_BYTES = 24 << 10  # of shared memory
@@ -38,6 +40,8 @@ class Shape(NamedTuple):
     outputs: int
     lanes: int  # threads a row
     parts: int  # of each chunk
+    wide: int  # numbers of a dense row that a thread loads at once; 0 where no warp holds whole rows
+    pieces: int  # such loads a row
 
     @property
     def many(self) -> bool:
@@ -83,19 +87,13 @@ class Room(NamedTuple):
     target: Any
     weight: Any
     terms: Any
-    sums: Any  # (numbers, threads)
+    sums: Any  # (numbers, warps)
+    columns: Any  # (warps, columns), where warps hold rows
 
 
 def width_of_lanes(numbers_a_row: float) -> int:
     """How many threads share a row."""
     return min(WARP, 32 if numbers_a_row >= 64 else 8 if numbers_a_row >= 16 else 1)
-
-
-def tuple_of(kind: Any, first: int, count: int, width: int) -> Any:
-    """``load(matrix, j)``: numbers of a row as a tuple."""
-    if SIMULATED:
-        return lambda matrix, j: tuple(matrix[j, k] for k in range(first, first + count))
-    return device(row_loader(kind, first, count, width))
 
 
 def _dense_share(rows, i, x, offset, columns, lane, lanes):
@@ -185,6 +183,8 @@ def _many_loss(loss: Any) -> Any:
 @functools.cache
 def walker(shape: Shape) -> Any:
     """``walk(table, room, x, columns, visit, at)``: the sums of rows of a pass into ``table.parts`` and ``funs``."""
+    if shape.pieces > 0:
+        return warp_walker(shape)
     dense = shape.storage is DenseRows
     share = device(_dense_share if dense else _sparse_share)
     gather = device((_dense_gather if dense else _sparse_gather)(shape.parts))
@@ -192,6 +192,7 @@ def walker(shape: Shape) -> Any:
     lanes, outputs, tile, parts, unit = shape.lanes, shape.outputs, shape.tile, shape.parts, shape.dtype.type
     load = tuple_of(numba.float64, 0, shape.constants, shape.constants)
     term, cast, total_of, at_once = device(term_at), device(cast_all), lane_sum(lanes), BLOCK // lanes
+    fold = folder(1)
 
     def look(table, room, x, columns, visit, begin, here, thread):
         """Margins of the tile that begins at a position of the pass."""
@@ -224,6 +225,7 @@ def walker(shape: Shape) -> Any:
 
     def walk(table, room, x, columns, visit, at):
         c, n = cast(load(table.constants, 0), unit(0)), table.parts.shape[1]
+        told = cuda.local.array(1, numba.float64)
         chunks = (visit.size + visit.chunk - 1) // visit.chunk
         for row in range(at.team, chunks, at.teams):
             for e in range(at.thread, parts * n, BLOCK):
@@ -240,16 +242,13 @@ def walker(shape: Shape) -> Any:
                 gather(table, row, room, here, outputs, columns, at.thread)
                 cuda.syncthreads()
             if visit.valued:
-                room.sums[0, at.thread] = fun
-                cuda.syncthreads()
+                told[0] = fun
+                fold(told, room.sums, at.thread)
                 if at.thread == 0:
-                    total = 0.0
-                    for k in range(BLOCK if tile > BLOCK else tile):
-                        total += room.sums[0, k]
-                    table.funs[row] = total
+                    table.funs[row] = told[0]
                 cuda.syncthreads()
 
     return device(walk)
 
 
-__all__ = ["MOST_PARTS", "Room", "Shape", "Table", "Visit", "opener", "tuple_of", "walker", "width_of_lanes"]
+__all__ = ["MOST_PARTS", "Room", "Shape", "Table", "Visit", "opener", "walker", "width_of_lanes"]

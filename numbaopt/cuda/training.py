@@ -25,6 +25,7 @@ from .descent import numbers_of, trainer
 from .groups import BLOCK, WARP
 from .memory import RECORDS
 from .rows import MOST_PARTS, Shape, width_of_lanes
+from .warps import pieces_of
 
 DEVICE = "device='cuda'"
 SMALL = 16 if SIMULATED else 1 << 14  # stored numbers of a step that one block reads as soon as the grid has met
@@ -50,9 +51,11 @@ def layout(model: Any, batches: Any, models: int = 1) -> Layout:
     n, terms, stored = model.n, model.n_terms, model.rows[0].size * model.n_outputs
     numbers, size = stored / terms, terms if batches is None else batches.size
     dense = isinstance(model.rows, DenseRows)
-    parts = max(1, min(MOST_PARTS, BLOCK // n)) if dense else 1
+    held = dense and not model.many and terms < 1 << 31
+    wide, pieces = pieces_of(model.n_features, model.dtype) if held else (0, 0)
+    parts = max(1, min(MOST_PARTS, BLOCK // n)) if dense and not pieces else 1
     shape = Shape(model.dtype, type(model.rows), type(model.loss), len(constants(model.loss)), model.n_outputs,
-                  width_of_lanes(numbers / model.n_outputs), parts)  # fmt: skip
+                  width_of_lanes(numbers / model.n_outputs), parts, wide, pieces)  # fmt: skip
     if shape.tile == 0:
         raise ValueError(f"{DEVICE}: {model.n_outputs} classes are too many; a block's shared memory holds the margins "
                          f"of at most {(24 << 10) // model.dtype.itemsize - 2}")  # fmt: skip
