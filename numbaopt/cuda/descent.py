@@ -58,8 +58,7 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
     move, judge, gradient = _moving(program, whole), _judging(whole), _gradient(lanes)
     network_for, keys = device(network_of), device(keys_of)
     outputs, parts_a_chunk, dtype = shape.outputs, shape.parts, numba.from_dtype(shape.dtype)
-    tile = 1 if shape.pieces else shape.tile
-    z_shape, sums_shape = (shape.outputs + 2, tile), (numbers_of(program), WARPS)
+    tile, z_shape, sums_shape = shape.tile, (shape.outputs + 2, shape.tile), (numbers_of(program), WARPS)
     columns_shape = (WARPS, max(1, shape.wide * shape.pieces * WARP))
 
     def train(x, g, best, previous, state, lower, upper, now, history, a, b, c, y, weights, constants, parts, funs, bad,

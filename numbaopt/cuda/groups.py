@@ -95,6 +95,12 @@ def other_lane(value, step):
     return cuda.shfl_xor_sync(_ALL, value, step)
 
 
+def wait_for_warp():
+    """Until all threads of a warp are here; what each has written is seen by all."""
+    if WARP > 1:
+        cuda.syncwarp()
+
+
 def from_lane(value, lane):
     """The value of the thread at a place in the warp; alone in one, a thread's own."""
     return cuda.shfl_sync(_ALL, value, lane) if WARP > 1 else value
@@ -157,5 +163,5 @@ def reducer(whole: bool, sums: int, maxima: int) -> Any:
 
 __all__ = [
     "BLOCK", "WARP", "WARPS", "Group", "Place", "cuda", "folder", "from_lane", "group", "lane_sum", "larger_or_nan",
-    "other_lane", "reducer",
+    "other_lane", "reducer", "wait_for_warp",
 ]  # fmt: skip

@@ -17,7 +17,6 @@ import numpy as np
 
 from ..loops.shuffle import term_at
 from ..optimizers._program import cast_all
-from ._backend import SIMULATED
 from .functions import device
 from .groups import BLOCK, WARP, WARPS, cuda, folder, from_lane, lane_sum, other_lane
 from .memory import WIDE_BYTES, piece, tuple_of
@@ -34,7 +33,7 @@ def pieces_of(columns: int, dtype: np.dtype) -> tuple[int, int]:
     while columns % wide:
         wide //= 2
     pieces = -(-columns // (wide * WARP))
-    return (wide, pieces) if SIMULATED or wide * pieces * dtype.itemsize <= MOST_PIECES_BYTES else (0, 0)
+    return (wide, pieces) if wide * pieces * dtype.itemsize <= MOST_PIECES_BYTES else (0, 0)
 
 
 def rows_of(wide: int, pieces: int, dtype: np.dtype) -> int:
