@@ -113,7 +113,7 @@ def folder(sums: int, maxima: int = 0) -> Any:
     Of the rest the largest is found.  Neighbours in a warp hand each other theirs, then warps by way of ``shared``,
     which has a row a number; all threads get the results in ``mine``, and wait once more before the next fold.
     """
-    count, pick = sums + maxima, device(larger_or_nan)
+    count, adds, pick = sums + maxima, maxima == 0, device(larger_or_nan)
 
     def fold(mine, shared, thread):
         for k in range(count):
@@ -128,7 +128,7 @@ def folder(sums: int, maxima: int = 0) -> Any:
         for k in range(thread, count, BLOCK):
             value = shared[k, 0]
             for warp in range(1, WARPS):
-                value = value + shared[k, warp] if k < sums else pick(value, shared[k, warp])
+                value = value + shared[k, warp] if adds or k < sums else pick(value, shared[k, warp])
             shared[k, 0] = value
         cuda.syncthreads()
         for k in range(count):

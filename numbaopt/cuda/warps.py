@@ -9,7 +9,6 @@ warp until a chunk is done, whose sums are then made warp by warp.
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numba
@@ -64,6 +63,8 @@ def warp_walker(shape: Any) -> Any:
     """`rows.walker` for dense rows that are held."""
     wide, pieces, dtype, unit = shape.wide, shape.pieces, numba.from_dtype(shape.dtype), shape.dtype.type
     rows = rows_of(wide, pieces, shape.dtype)
+    most = unit(np.finfo(shape.dtype).max)
+    turns = -(-WARP * wide * pieces // BLOCK)
     lanes, strip = WARP // rows, WARP * wide  # threads that know a row; columns a piece
     load, whole, at_lane = piece(wide), _gathering(rows, WARP // 2), device(from_lane)
     value, slope_of = device(shape.loss.value), device(shape.loss.slope)
@@ -118,7 +119,7 @@ def warp_walker(shape: Any) -> Any:
                             for k in range(wide):
                                 totals[r] += held[r * pieces + v, k] * xs[v, k]
                     z = whole(totals, lane) + shift
-                    if inside and not math.isfinite(z):
+                    if inside and not abs(z) <= most:  # isfinite would go by float64
                         table.bad[1 if z != z else 0] = 1
                     slope = weight * slope_of(c, z, y) if inside else unit(0)
                     if leads:
@@ -138,11 +139,13 @@ def warp_walker(shape: Any) -> Any:
                 for k in range(wide):
                     room.columns[warp, v * strip + lane * wide + k] = sums[v, k]
             fold(told, room.sums, at.thread)
-            for j in range(at.thread, columns, BLOCK):
-                total = 0.0
-                for w in range(WARPS):
-                    total += room.columns[w, j]
-                table.parts[row, j] = total
+            for v in range(turns):
+                j = v * BLOCK + at.thread
+                if j < columns:
+                    total = 0.0
+                    for w in range(WARPS):
+                        total += room.columns[w, j]
+                    table.parts[row, j] = total
             if at.thread == 0:
                 if n > columns:
                     table.parts[row, columns] = told[1]
@@ -153,4 +156,4 @@ def warp_walker(shape: Any) -> Any:
     return device(walk)
 
 
-__all__ = ["pieces_of", "warp_walker"]
+__all__ = ["pieces_of", "rows_of", "warp_walker"]
