@@ -12,6 +12,7 @@ if not numba.config.ENABLE_CUDASIM:
 
 from numbaopt.cuda import training
 from numbaopt.cuda._backend import cuda
+from numbaopt.problems.rows import UnitRows
 
 pytestmark = [
     pytest.mark.simulator,
@@ -29,6 +30,15 @@ def dense(loss="logistic", **options):
 
 def sparse(loss="huber", **options):
     return no.LinearModel(SPARSE, np.cos(np.arange(23.0)), loss=loss, **options)
+
+
+def ones():
+    """Categories: a third of the columns each."""
+    return no.LinearModel(sp.csr_matrix(abs(SPARSE) > 0, dtype=float), np.cos(np.arange(23.0)), loss="squared")
+
+
+def wide():
+    return no.LinearModel(np.random.default_rng(3).normal(size=(29, 7)), Y, loss="logistic", sample_weight=1 + Y**2)
 
 
 def classes(**options):
@@ -55,6 +65,8 @@ CASES = {  # batches of 3 and 8 rows are of a block and of the grid
     "plateau": (dense, no.SGD(lr=no.schedules.ReduceOnPlateau(1.0, patience=1)), {**BATCHES, "epochs": 5}),
     "nobody judges": (dense, no.RMSprop(lr=0.05), {**BATCHES, "history": False, "maxiter": 6}),
     "sparse, weights": (weighted, no.AdaGrad(lr=0.3), BATCHES),
+    "sparse, all ones": (ones, no.SGD(lr=0.1), BATCHES),
+    "wide": (wide, no.SGD(lr=0.1), BATCHES),
     "l1, norm, ema": (lambda: sparse(l1=0.02), no.Adam(lr=0.1), {**BATCHES, "max_norm": 0.2, "average": "ema"}),
     "classes, polyak": (lambda: classes(l2=0.1), no.AdamW(lr=0.05), {**BATCHES, "average": "polyak"}),
     "noise": (dense, no.transforms.chain(no.transforms.GradientNoise(seed=1), no.SGD(lr=0.1)), BATCHES),
@@ -97,6 +109,11 @@ def test_the_layouts_of_the_cases_are_of_both_kinds():
              for name, size in (("a block", 3), ("the grid", 8))}  # fmt: skip
     assert (kinds["a block"].whole, kinds["the grid"].whole) == (False, True)
     assert kinds["the grid"].whole_chunks > 1
+    shapes = {make: training.layout(make(), no.run.Batches(23, 8, True, 0, True)).shape
+              for make in (dense, wide, sparse, ones)}  # fmt: skip
+    assert (shapes[dense].pieces, shapes[wide].pieces) == (2, 0)  # warps hold rows, or do not
+    assert 1 < shapes[sparse].parts < 4  # warps have rows of their own, and columns
+    assert shapes[ones].storage is UnitRows
 
 
 def test_a_hundred_steps_of_one_row_agree_to_rounding():

@@ -20,13 +20,15 @@ from ..optimizers._program import Program, Sums, add_all, cast_all, join_after
 from ..status import NOT_FINITE, RUNNING
 from ._backend import kernel
 from .functions import device
-from .groups import BLOCK, cuda, group, larger_or_nan, reducer
-from .rows import Room, Shape, Table, Visit, opener, tuple_of
+from .groups import BLOCK, WARP, WARPS, cuda, group, larger_or_nan, reducer
+from .memory import tuple_of
+from .rows import Room, Shape, Table, Visit, opener
 from .views import Inner, Judgement, Mine, viewed
 
 JUDGED = 8  # numbers that a judgement needs of all threads: four sums, four maxima
 FUN, SQUARES, ABSOLUTES, SHIFTS, PLAIN, NORM, MOVED, SIZE = range(JUDGED)
 MAXIMA = PLAIN  # sums before, maxima from here on
+MOST_REGISTERS = 128  # of a thread: so that a multiprocessor has two blocks, one reads while the other waits
 BATCH, MOVE, ITERATE, JUDGE = range(4)  # what is next: a step over a batch, one whose gradient is there, passes
 
 
@@ -41,7 +43,8 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: boo
     move, judge = _moving(program, whole, shape.marks), _judging(whole, normed)
     network_for, keys = device(network_of), device(keys_of)
     outputs, parts_a_chunk, dtype = shape.outputs, shape.parts, numba.from_dtype(shape.dtype)
-    tile, z_shape, sums_shape = shape.tile, (shape.outputs + 2, shape.tile), (numbers_of(program), BLOCK)
+    tile, z_shape, sums_shape = shape.tile, (shape.outputs + 2, shape.tile), (numbers_of(program), WARPS)
+    columns_shape = (WARPS, max(1, shape.wide * shape.pieces * WARP))
 
     def train(x, g, best, previous, state, lower, upper, now, history, a, b, c, y, weights, constants, parts, funs, bad,
               met, inner, inner_slope, partial, better, coefficients, rates, values, seeds, steps, terms, size, shuffle,
@@ -52,7 +55,8 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: boo
         weight = cuda.shared.array(tile, dtype)
         order = cuda.shared.array(tile, numba.int64)
         reduced = cuda.shared.array(sums_shape, numba.float64)
-        room = Room(z, target, weight, order, reduced)
+        by_warp = cuda.shared.array(columns_shape, numba.float64)
+        room = Room(z, target, weight, order, reduced, by_warp)
         w = at.which
         x, g, best, previous, state, now, history = x[w], g[w], best[w], previous[w], state[w], now[w], history[w]
         coefficients, values, partial, better = coefficients[w], values[w], partial[w], better[w]
@@ -118,7 +122,7 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: boo
                 if ended and judged:
                     task = look_is
 
-    return kernel(train)
+    return kernel(train, max_registers=MOST_REGISTERS)
 
 
 def numbers_of(program: Program) -> int:
@@ -197,7 +201,8 @@ def _measuring(program: Program, whole: bool) -> Any:
 
 def _measuring_one(earlier: Any, sums: Sums, unit: Any, whole: bool) -> Any:
     one, ended, start, end = device(sums.one), device(sums.finish), sums.start, sums.end
-    count, alone, items, made = sums.terms or 1, sums.terms is None, _items(sums.terms or 1), _items(end - start)
+    count, alone = sums.terms or 1, sums.terms is None
+    items, made = tuple_of(numba.float64, 0, count, count), tuple_of(numba.float64, 0, end - start, end - start)
     reduce, wait, add, cast = reducer(whole, count, 0), group(whole).wait, device(add_all), device(cast_all)
     nothing = 0.0 if alone else (0.0,) * count
 
@@ -212,21 +217,13 @@ def _measuring_one(earlier: Any, sums: Sums, unit: Any, whole: bool) -> Any:
         reduce(sums, room.sums, partial, at)
         told = partial[partial.shape[0] - 1]
         if at.team == 0 and at.thread == 0:  # one for all: a rule may write down what it has learnt
-            found = cast(ended(c[start:end], sums[0] if alone else items(sums), s), 0.0)
+            found = cast(ended(c[start:end], sums[0] if alone else items(sums, 0), s), 0.0)
             for k in range(end - start):
                 told[k] = found[k]
         wait()
-        return c[:start] + cast(made(told), unit(0)) + c[end:]
+        return c[:start] + cast(made(told, 0), unit(0)) + c[end:]
 
     return device(measure)
-
-
-def _items(count: int) -> Any:
-    """The first numbers of an array, a tuple."""
-    if count == 1:
-        return device(lambda values: (values[0],))
-    before, last = _items(count - 1), count - 1
-    return device(lambda values: before(values) + (values[last],))  # noqa: RUF005
 
 
 @functools.cache
@@ -275,4 +272,4 @@ def _judging(whole: bool, normed: bool) -> Any:
     return device(judge)
 
 
-__all__ = ["numbers_of", "trainer"]
+__all__ = ["MOST_REGISTERS", "numbers_of", "trainer"]

@@ -25,13 +25,15 @@ from ..solvers.first_order import FirstOrder, check_lazy, check_rate, is_lazy
 from ..status import RUNNING
 from ._backend import SIMULATED, cuda, require, told
 from .descent import numbers_of, trainer
-from .groups import BLOCK, WARP
+from .groups import BLOCK, WARP, WARPS
 from .memory import RECORDS
-from .rows import MOST_PARTS, Shape, width_of_lanes
+from .rows import MOST_PARTS, Shape, tile_of, width_of_lanes
+from .warps import pieces_of
 
 DEVICE = "device='cuda'"
 SMALL = 16 if SIMULATED else 1 << 14  # stored numbers of a step that one block reads as soon as the grid has met
 TEAMS, MANY_TEAMS = 128, 512  # blocks of the grid at most: of steps over batches, of steps over all terms
+FEW_NUMBERS = 0.25  # of a batch, a column, are worth a sum of its own: rows are waited for, sums are not
 FEW_UNKNOWNS = 1 << 10  # so many unknowns share their sums among the threads of a warp
 
 
@@ -55,20 +57,30 @@ def layout(problem: Any, batches: Any, models: int = 1) -> Layout:
     n, terms, stored = model.n, model.n_terms, model.rows[0].size * model.n_outputs
     numbers, size = stored / terms, terms if batches is None else batches.size
     dense = isinstance(model.rows, DenseRows)
-    parts = max(1, min(MOST_PARTS, BLOCK // n)) if dense else 1
-    shape = Shape(model.dtype, type(model.rows), type(model.loss), len(constants(model.loss)), model.n_outputs,
-                  width_of_lanes(numbers / model.n_outputs), parts, marks=is_lazy(model, batches))  # fmt: skip
-    if shape.tile == 0:
-        raise ValueError(f"{DEVICE}: {model.n_outputs} classes are too many; a block's shared memory holds the margins "
-                         f"of at most {(24 << 10) // model.dtype.itemsize - 2}")  # fmt: skip
+    held = dense and not model.many and terms < 1 << 31
+    wide, pieces = pieces_of(model.n_features, model.dtype) if held else (0, 0)
     whole = models == 1 and size * numbers > SMALL
     most = (MANY_TEAMS if batches is None else TEAMS) if whole else 1
 
-    def chunk(rows: int) -> int:
-        chunks = max(1, min(most, int(rows * numbers / (4 * n)), -(-rows // 8)))
+    def chunk(rows: int, numbers_a_column: float) -> int:
+        chunks = max(1, min(most, int(rows * numbers / (numbers_a_column * n)), -(-rows // 8)))
         return -(-rows // chunks)
 
-    one, every = chunk(size), chunk(terms)
+    one, every = chunk(size, FEW_NUMBERS), chunk(terms, 1.0)
+    if pieces:
+        parts = 1
+    elif dense:
+        parts = max(1, min(MOST_PARTS, BLOCK // n))
+    else:  # a power of two, as the number of warps is
+        parts = 1 << (max(1, min(WARPS, int(one * numbers / n))).bit_length() - 1)
+    row_bytes = int(model.n_features if dense else 2 * numbers / model.n_outputs) * model.dtype.itemsize + 1
+    shape = Shape(model.dtype, type(model.rows), type(model.loss), len(constants(model.loss)), model.n_outputs,
+                  width_of_lanes(numbers / model.n_outputs), parts, wide, pieces,
+                  1 if pieces else tile_of(model.n_outputs, model.dtype, row_bytes),
+                  marks=is_lazy(model, batches))  # fmt: skip
+    if shape.tile == 0:
+        raise ValueError(f"{DEVICE}: {model.n_outputs} classes are too many; a block's shared memory holds the margins "
+                         f"of at most {(24 << 10) // model.dtype.itemsize - 2}")  # fmt: skip
     chunks, whole_chunks = -(-size // one), -(-terms // every)
     lanes = WARP if whole and n <= FEW_UNKNOWNS else 1
     return Layout(shape, whole, max(chunks, whole_chunks), lanes, one, every, chunks, whole_chunks,
@@ -218,7 +230,8 @@ class Training:
         for name in ("now", "history"):
             self._hold(name, self._records(name))
         dense, shape = isinstance(model.rows, DenseRows), plan.shape
-        rows = (model.rows.X, np.zeros(1, np.int32), np.zeros(1, np.int64)) if dense else tuple(model.rows)
+        rows = ((model.rows.X, np.zeros(1, np.int32), np.zeros(1, np.int64)) if dense
+                else (getattr(model.rows, "values", np.zeros(1, model.dtype)), *model.rows[-2:]))  # fmt: skip
         for name, array in zip("abc", rows, strict=True):
             self._hold(name, array)
         self._hold("y", model.y)
