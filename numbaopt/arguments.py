@@ -125,7 +125,7 @@ def device_of(problem: Any, opt: Any, settings: dict[str, Any]) -> str | None:
         return None
     from .cuda.training import refuse
 
-    refuse(problem, opt, settings)
+    refuse(problem, opt)
     return "cuda"
 
 

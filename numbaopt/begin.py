@@ -43,6 +43,7 @@ def driver_of(problem, x0, opt, lower, upper, tol, callback, options, solver=Non
         opt = in_steps(opt, 1 if batches is None else batches.per_epoch)
     gtol = settings["gtol"]
     gtol = (1e-5 if batches is None or hasattr(opt, "solver") else 0.0) if gtol is None else gtol
+    device = device_of(problem, opt, settings)
     if hasattr(opt, "check"):
         opt.check(opt, problem, batches, lower.size > 0)
     if hasattr(opt, "solver"):
@@ -50,7 +51,6 @@ def driver_of(problem, x0, opt, lower, upper, tol, callback, options, solver=Non
     refuse_unjudged(settings, batches)
     if hasattr(opt, "ready"):
         opt = opt.ready(opt, problem)
-    device = device_of(problem, opt, settings)
     if settings["weight_norm"]:
         refuse_for_weight_norm(settings, lower.size > 0)
         problem = WeightNorm(problem)

@@ -119,7 +119,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
         checkpoint : path
             Where the run is saved every 30 seconds and when it ends or is interrupted; see `numbaopt.resume`.
         device : str
-            ``"cuda"`` trains a LinearModel with a first-order rule on the GPU, dense or sparse (see Notes).
+            ``"cuda"`` trains a LinearModel on the GPU, dense or sparse, with a first-order rule, L-BFGS, BFGS or CG;
+            see Notes.
         lazy_update : bool
             In minibatch training on sparse data, update only the unknowns that the batch meets (as torch's SparseAdam
             and TensorFlow's LazyAdam): the others keep value and state, and neither l2 nor l1 moves them.  Without it
@@ -150,8 +151,8 @@ def minimize(fun, x0=None, args=(), method=None, jac=None, hess=None, hessp=None
 
     On a GPU (``device="cuda"``) batches, their order, history, statuses, callbacks and checkpoints are those of the
     CPU.  Sums over rows and unknowns are made in another order, a fixed one: on one GPU the same call gives the same
-    bits; from the CPU's numbers they differ by rounding.  Steps on sparse data move all unknowns.  Memory running out
-    is a MemoryError, no GPU a RuntimeError.
+    bits; from the CPU's numbers they differ by rounding.  A run or a checkpoint of one goes on on the other.  Memory
+    running out is a MemoryError, no GPU a RuntimeError.
 
     Inside functions jitted by Numba, also in ``prange`` and in threads, the same call gives the same numbers, as a
     NamedTuple with ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``status`` and ``success``.  There ``fun``, and ``jac``

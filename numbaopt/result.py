@@ -56,11 +56,15 @@ def optimize_result(**fields: Any) -> Any:
     return getattr(scipy_optimize, "OptimizeResult", Result)(fields)
 
 
+def keeps(driver: Driver) -> bool:
+    """Whether a run returns the best point it knows; else the one where it stands."""
+    return driver.judges or driver.now.status == NOT_FINITE or not driver.now.keeps_best
+
+
 def result_of(driver: Driver, interrupted: bool = False):
     """The run as SciPy tells of one."""
     now, run, problem, batches = NOW_VALUES._make(driver.now.item()), driver.run, driver.problem, driver.batches
-    judged = batches is None or batches.whole
-    kept = judged or now.status == NOT_FINITE or not now.keeps_best
+    judged, kept, value_and_grad = driver.judges, keeps(driver), driver.solver.value_and_grad
     x = (run.best if kept else driver.point).copy()
     gradient = getattr(driver.opt, "gradient", True)
     averaged = batches is None and now.shown >= 0  # which is evaluated beside the iterates
@@ -69,24 +73,24 @@ def result_of(driver: Driver, interrupted: bool = False):
         fun = float(now.fun)
         if np.isnan(fun) and not interrupted and now.evaluations == 0:
             x, evaluations = driver.point.copy(), 1
-            fun, jac = problem.value_and_grad(x)
+            fun, jac = value_and_grad(x)
     elif not interrupted and driver.within_epoch and now.status != NOT_FINITE:
-        fun, jac = problem.value_and_grad(driver.point)  # within an epoch: not yet judged
+        fun, jac = value_and_grad(driver.point)  # within an epoch: not yet judged
         evaluations += 1
         if kept and not (now.keeps_best and fun <= now.best_fun):
-            fun, jac = problem.value_and_grad(x)
+            fun, jac = value_and_grad(x)
         else:
             x = driver.point.copy()
     elif not interrupted and gradient and (averaged or batches is not None or now.best_step != now.step
                                            or now.status == NOT_FINITE or not now.keeps_best):  # fmt: skip
-        fun, jac = problem.value_and_grad(x)
+        fun, jac = value_and_grad(x)
         evaluations += 1
     if not np.isfinite(fun) and now.status != NOT_FINITE and not interrupted:  # history=False: nobody looked before
         driver.now.status, driver.now.fun = NOT_FINITE, fun
         now = NOW_VALUES._make(driver.now.item())
         if np.all(np.isfinite(run.best)):
             x = run.best.copy()
-            fun, jac = problem.value_and_grad(x)
+            fun, jac = value_and_grad(x)
     status = STOPPED if interrupted else int(now.status)
     history, inner = _history(driver, now), getattr(problem, "model", None)
     if inner is not None:  # what was trained stands for the unknowns of this model
@@ -186,7 +190,10 @@ def solved(driver: Driver, told: Callable[..., Any] = result_of, checkpoint: str
         if mended is error:
             raise
         raise mended from None
-    return told(driver, False)
+    else:
+        return told(driver, False)
+    finally:
+        driver.solver.close()
 
 
 def display(result: Any) -> None:

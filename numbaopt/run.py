@@ -118,7 +118,7 @@ class Driver:
         self.fresh = hooks.score is not None and self.best_score == -np.inf  # the start is scored, too
 
     def solve(self) -> None:
-        """Run until something ends the run."""
+        """Run until something ends the run; what the solver holds is not yet freed."""
         now, hooks, saved = self.now, self.hooks, time.perf_counter()
         timed = math.isfinite(self.limits.max_seconds)
         size = _SLICES.get(self._kind, 1) if self._kind and not timed else 1
@@ -154,7 +154,6 @@ class Driver:
         else:
             self.solver.fetch()
         finally:
-            self.solver.close()
             if bar is not None:
                 bar(None)
         if self._kind and not timed:

@@ -16,6 +16,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 nvidia = pytest.importorskip("nvidia", reason="the CUDA toolkit is not installed (dependency group 'cuda')")
 
@@ -34,13 +36,60 @@ class Report(NamedTuple):
     @property
     def doubles(self) -> int:
         """How many instructions compute, convert or compare float64."""
-        return len(re.findall(r"^\s*(?:@\S+\s+)?(?!ld|st|mov)[a-z]+\S*\.f64\S*\s", self.ptx, re.MULTILINE))
+        return len(doubles_of(self.ptx.splitlines()))
+
+    def in_loops(self, depth: int) -> list[str]:
+        """The instructions of the kernel that are inside so many loops, one in the other."""
+        blocks, names = _blocks(self.ptx)
+        found: set[int] = set(range(len(blocks)))
+        for _ in range(depth):
+            found = _looping(blocks, names, found)
+        return [line for k in sorted(found) for line in blocks[k]]
 
     @property
     def parameters(self) -> list[str]:
         """The types of the arguments of the kernel."""
         entry = self.ptx.partition(".entry")[2].partition("{")[0]
         return re.findall(r"\.param \.(\w+)", entry)
+
+
+def doubles_of(lines: list[str]) -> list[str]:
+    """The names of those instructions that compute, convert or compare float64."""
+    found = (re.match(r"\s*(?:@\S+\s+)?(?!ld|st|mov|selp)([a-z]+)\S*\.f64\S*\s", line) for line in lines)
+    return [match[1] for match in found if match]
+
+
+def _blocks(ptx: str) -> tuple[list[list[str]], dict[str, int]]:
+    """The basic blocks of the kernel, in order, and the numbers of those that have a label."""
+    blocks: list[list[str]] = [[]]
+    names = {}
+    for line in map(str.strip, ptx.partition(".entry")[2].partition("\n{")[2].partition("\n}")[0].splitlines()):
+        if label := re.match(r"(\$\w+):", line):
+            names[label[1]] = len(blocks)
+            blocks.append([])
+        elif line and not line.startswith(("//", ".", "{", "}")):
+            blocks[-1].append(line)
+            if re.match(r"(@!?%p\d+\s+)?bra", line):
+                blocks.append([])
+    return blocks, names
+
+
+def _looping(blocks: list[list[str]], names: dict[str, int], among: set[int]) -> set[int]:
+    """Of these blocks those from which control comes back to them, but for the ones where such loops begin."""
+    after: dict[int, set[int]] = {}
+    for k, block in enumerate(blocks):
+        jump = re.match(r"(@!?%p\d+\s+)?bra(?:\.uni)?\s+(\$\w+)", block[-1]) if block else None
+        after[k] = {names[jump[2]]} if jump else set()
+        ends = block and block[-1].startswith(("ret", "exit", "trap"))
+        if not ends and not (jump and not jump[1]) and k + 1 < len(blocks):
+            after[k].add(k + 1)
+    pairs = [(a, b) for a in among for b in after[a] & among]
+    graph = coo_array((np.ones(len(pairs)), tuple(zip(*pairs, strict=True)) if pairs else ([], [])),
+                      (len(blocks), len(blocks)))  # fmt: skip
+    of = connected_components(graph, connection="strong")[1]
+    inside = {a for a, b in pairs if of[a] == of[b]}
+    heads = {b for a in after for b in after[a] if b in inside and (a not in among or of[a] != of[b])}
+    return inside - heads
 
 
 def tool(name: str) -> str:
@@ -52,7 +101,7 @@ def tool(name: str) -> str:
 
 
 def compiled(kernel: Any, signature: tuple, tmp_path: Path, *, fastmath: Any = False,
-             cooperative: bool = False) -> Report:  # fmt: skip
+             cooperative: bool = False, max_registers: int | None = None) -> Report:  # fmt: skip
     """Compile a kernel (its dispatcher) for types of arguments."""
     from numba.cuda import dispatcher
 
@@ -66,6 +115,8 @@ def compiled(kernel: Any, signature: tuple, tmp_path: Path, *, fastmath: Any = F
     source, made = tmp_path / "kernel.ptx", tmp_path / "kernel.o"
     source.write_text(ptx)
     flags = ["-c"] if cooperative else []
+    if max_registers is not None:  # ptxas chooses otherwise where it is told any number
+        flags.append(f"--maxrregcount={max_registers}")
     done = subprocess.run([tool("ptxas"), "-arch=sm_90", "-v", *flags, str(source), "-o", str(made)], text=True,
                           capture_output=True, check=True)  # fmt: skip
     said = done.stderr

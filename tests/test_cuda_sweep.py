@@ -103,8 +103,8 @@ def test_ctrl_c_keeps_what_is_done(monkeypatch):
 
 @pytest.mark.parametrize(("given", "words"), [
     ({"methods": [no.SGD(), no.Adam()]}, r"device='cuda': method: all must be of one class, but \[0\] is SGD"),
-    ({"methods": ["lbfgs"] * 2, "options": {}}, "needs a first-order rule"),
-    ({"options": {"weight_norm": True}}, "weight_norm=True runs on the CPU only"),
+    ({"methods": ["lbfgs"] * 2, "options": {}}, "many runs at once need a first-order rule"),
+    ({"options": {"lr": None}}, "lr=None is found by one run at a time; tell many runs their rates"),
 ])  # fmt: skip
 def test_what_does_not_run_there_is_said(given, words):
     with pytest.raises(ValueError, match=words):

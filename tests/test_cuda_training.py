@@ -12,6 +12,7 @@ if not numba.config.ENABLE_CUDASIM:
 
 from numbaopt.cuda import training
 from numbaopt.cuda._backend import cuda
+from numbaopt.problems.rows import UnitRows
 
 pytestmark = [
     pytest.mark.simulator,
@@ -31,8 +32,21 @@ def sparse(loss="huber", **options):
     return no.LinearModel(SPARSE, np.cos(np.arange(23.0)), loss=loss, **options)
 
 
+def ones():
+    """Categories: a third of the columns each."""
+    return no.LinearModel(sp.csr_matrix(abs(SPARSE) > 0, dtype=float), np.cos(np.arange(23.0)), loss="squared")
+
+
+def wide():
+    return no.LinearModel(np.random.default_rng(3).normal(size=(29, 7)), Y, loss="logistic", sample_weight=1 + Y**2)
+
+
 def classes(**options):
     return no.LinearModel(X, np.arange(29) % 3, loss="multinomial", **options)
+
+
+def sparse_classes(**options):
+    return no.LinearModel(SPARSE, np.arange(23) % 3, loss="multinomial", **options)
 
 
 def weighted():
@@ -41,6 +55,8 @@ def weighted():
 
 CLIPPED = no.transforms.chain(no.transforms.ClipByNorm(0.1), no.SWATS(lr=0.05))
 BATCHES = {"batch_size": 8, "epochs": 2}
+LAZY = {"lazy_update": True}
+FOUND = no.schedules.Automatic(steps=4, block=5)
 CASES = {  # batches of 3 and 8 rows are of a block and of the grid
     "a block": (dense, no.Adam(lr=0.05), {"batch_size": 3, "epochs": 2, "seed": 5}),
     "the grid": (dense, no.Adam(lr=0.05), {**BATCHES, "seed": 5}),
@@ -49,12 +65,21 @@ CASES = {  # batches of 3 and 8 rows are of a block and of the grid
     "plateau": (dense, no.SGD(lr=no.schedules.ReduceOnPlateau(1.0, patience=1)), {**BATCHES, "epochs": 5}),
     "nobody judges": (dense, no.RMSprop(lr=0.05), {**BATCHES, "history": False, "maxiter": 6}),
     "sparse, weights": (weighted, no.AdaGrad(lr=0.3), BATCHES),
+    "sparse, all ones": (ones, no.SGD(lr=0.1), BATCHES),
+    "wide": (wide, no.SGD(lr=0.1), BATCHES),
     "l1, norm, ema": (lambda: sparse(l1=0.02), no.Adam(lr=0.1), {**BATCHES, "max_norm": 0.2, "average": "ema"}),
     "classes, polyak": (lambda: classes(l2=0.1), no.AdamW(lr=0.05), {**BATCHES, "average": "polyak"}),
     "noise": (dense, no.transforms.chain(no.transforms.GradientNoise(seed=1), no.SGD(lr=0.1)), BATCHES),
     "whole": (lambda: dense(l1=0.05), no.Nesterov(lr=0.5), {"maxiter": 6, "xtol": 1e-3}),
     "whole, averaged": (lambda: sparse("squared"), no.SGD(lr=0.3), {"maxiter": 4, "average": "polyak"}),
     "converges": (dense, no.SGD(lr=1.0), {"maxiter": 50, "gtol": 0.05}),
+    "lazy, l1": (lambda: sparse(l1=0.02, l2=0.01), no.Adam(lr=0.1), {"batch_size": 2, "epochs": 2, **LAZY}),
+    "lazy, the grid": (lambda: sparse_classes(), no.Momentum(lr=0.1), {"batch_size": 9, "epochs": 2, **LAZY}),
+    "lengths": (lambda: dense(l2=0.1), no.Adam(lr=0.05), {"batch_size": 3, "epochs": 2, "weight_norm": True}),
+    "lengths, the grid": (lambda: classes(l2=0.1), no.SGD(lr=0.3), {**BATCHES, "weight_norm": True}),
+    "lengths, whole": (lambda: sparse("squared", l2=0.1), no.Momentum(lr=0.1),
+                       {"maxiter": 5, "average": "ema", "weight_norm": True}),
+    "a rate is found": (lambda: sparse(l1=0.02), no.SGD(lr=FOUND), {"maxiter": 40}),
     "poisson diverges": (lambda: no.LinearModel(1e3 * X, abs(Y), loss="poisson"), no.SGD(lr=1e300), BATCHES),
 }
 
@@ -68,7 +93,7 @@ def train(model, opt, options, **given):
 def test_the_run_is_that_of_the_cpu(name):
     make, opt, options = CASES[name]
     model = make()
-    cpu, gpu = train(model, opt, {**options, "lazy_update": False}), train(model, opt, {**options, "device": "cuda"})
+    cpu, gpu = train(model, opt, {"lazy_update": False, **options}), train(model, opt, {**options, "device": "cuda"})
     assert (gpu.nit, gpu.nfev, gpu.status, gpu.message) == (cpu.nit, cpu.nfev, cpu.status, cpu.message)
     np.testing.assert_allclose(gpu.x, cpu.x, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(gpu.run.x, cpu.run.x, rtol=1e-12, atol=1e-15)
@@ -84,6 +109,11 @@ def test_the_layouts_of_the_cases_are_of_both_kinds():
              for name, size in (("a block", 3), ("the grid", 8))}  # fmt: skip
     assert (kinds["a block"].whole, kinds["the grid"].whole) == (False, True)
     assert kinds["the grid"].whole_chunks > 1
+    shapes = {make: training.layout(make(), no.run.Batches(23, 8, True, 0, True)).shape
+              for make in (dense, wide, sparse, ones)}  # fmt: skip
+    assert (shapes[dense].pieces, shapes[wide].pieces) == (2, 0)  # warps hold rows, or do not
+    assert 1 < shapes[sparse].parts < 4  # warps have rows of their own, and columns
+    assert shapes[ones].storage is UnitRows
 
 
 def test_a_hundred_steps_of_one_row_agree_to_rounding():
@@ -128,12 +158,13 @@ def test_a_run_cut_and_resumed_has_the_same_bits(tmp_path):
 
 
 @pytest.mark.parametrize(("problem", "method", "options", "words"), [
-    (dense, "lbfgs", {}, "needs a first-order rule such as method='adam' or 'sgd', not 'lbfgs'"),
+    (dense, "newton", {}, "needs a first-order rule such as method='adam' or 'sgd', or 'lbfgs', .* not 'newton'"),
     (dense, "saga", {}, "first-order rule"),
     (dense, "slsqp", {}, "first-order rule"),
-    (dense, "adam", {"weight_norm": True}, "weight_norm=True runs on the CPU only"),
-    (sparse, "adam", {"lazy_update": True, "batch_size": 2}, "lazy_update=True runs on the CPU only"),
-    (dense, "adam", {"lr": None}, "lr=None is found on the CPU only"),
+    (sparse, "adam", {"lazy_update": True, "batch_size": 2, "max_norm": 1.0}, "lazy_update=True: max_norm needs all"),
+    (sparse, CLIPPED, {"lazy_update": True, "batch_size": 2}, "lazy_update=True: ClipByNorm needs the whole gradient"),
+    (dense, no.SGD(lr=FOUND), {"average": "ema"}, "begins again and again, which leaves no average"),
+    (dense, no.SGD(lr=FOUND), {"batch_size": 8}, "needs the whole objective in every step"),
     (lambda: (lambda x: x @ x), "adam", {}, "minimize trains a LinearModel there"),
 ])  # fmt: skip
 def test_what_does_not_run_there_is_said(problem, method, options, words):
@@ -141,6 +172,18 @@ def test_what_does_not_run_there_is_said(problem, method, options, words):
     with pytest.raises(ValueError, match=words):
         no.minimize(given, np.ones(2) if callable(given) else None, method=method,
                     options={**options, "device": "cuda"})  # fmt: skip
+
+
+def test_the_last_gradient_is_the_kernels_own(monkeypatch):
+    monkeypatch.delattr(no.LinearModel, "value_and_grad")
+    for options in ({"batch_size": 3, "epochs": 2}, {"maxiter": 3}, {"batch_size": 8, "maxiter": 6}):
+        many = no.minimize_many(dense(), method="sgd", options={**options, "seed": [0, 1], "device": "cuda"})
+        one = train(dense(), "sgd", {**options, "seed": 1, "device": "cuda"})
+        np.testing.assert_allclose(many.fun[1], one.fun, rtol=1e-12)
+        if "epochs" in options:
+            assert one.fun == one.run.now[0].best_fun
+    monkeypatch.undo()
+    np.testing.assert_allclose(one.jac, dense().value_and_grad(one.x)[1], rtol=1e-12)
 
 
 def test_a_device_that_is_not_known():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -20,146 +20,119 @@ from ..optimizers._program import Program, Sums, add_all, cast_all, join_after
 from ..status import NOT_FINITE, RUNNING
 from ._backend import kernel
 from .functions import device
-from .groups import BLOCK, cuda, group, lane_sum, larger_or_nan, reducer
-from .rows import Room, Shape, Table, Visit, opener, tuple_of, walker
+from .groups import BLOCK, WARP, WARPS, cuda, group, larger_or_nan, reducer
+from .memory import tuple_of
+from .rows import Room, Shape, Table, Visit, opener
+from .views import Inner, Judgement, Mine, viewed
 
 JUDGED = 8  # numbers that a judgement needs of all threads: four sums, four maxima
 FUN, SQUARES, ABSOLUTES, SHIFTS, PLAIN, NORM, MOVED, SIZE = range(JUDGED)
 MAXIMA = PLAIN  # sums before, maxima from here on
-
-
-class Mine(NamedTuple):
-    """The coordinates of a thread."""
-
-    first: int
-    stride: int
-    leads: bool  # of the threads that share a coordinate one writes
-    lane: int
-
-
-class Judgement(NamedTuple):
-    """What the objective at a point is made of, and when it is enough."""
-
-    terms: int
-    l2: float
-    intercept_l2: float
-    gtol: float
-    ftol: float
-    xtol: float
+MOST_REGISTERS = 128  # of a thread: so that a multiprocessor has two blocks, one reads while the other waits
+BATCH, MOVE, ITERATE, JUDGE = range(4)  # what is next: a step over a batch, one whose gradient is there, passes
 
 
 @functools.cache
-def trainer(shape: Shape, program: Program, whole: bool, lanes: int) -> Any:
-    """The kernel of a program and a pass, by the ``whole`` grid or a block a model; ``lanes`` threads a coordinate."""
-    wait, place, walk, open_rows = group(whole).wait, group(whole).place, walker(shape), opener(shape.storage)
-    move, judge, gradient = _moving(program, whole), _judging(whole, lanes), _gradient(lanes)
-    network, keys = device(network_of), device(keys_of)
+def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: bool = False) -> Any:
+    """The kernel of a program and a pass, by the ``whole`` grid or a block a model; ``lanes`` threads a coordinate.
+
+    ``normed``: the unknowns are those of `problems.weight_norm`.
+    """
+    wait, place, open_rows = group(whole).wait, group(whole).place, opener(shape.storage)
+    walk, gradient = viewed(shape, whole, lanes, normed)
+    move, judge = _moving(program, whole, shape.marks), _judging(whole, normed)
+    network_for, keys = device(network_of), device(keys_of)
     outputs, parts_a_chunk, dtype = shape.outputs, shape.parts, numba.from_dtype(shape.dtype)
-    tile, z_shape, sums_shape = shape.tile, (shape.outputs + 2, shape.tile), (numbers_of(program), BLOCK)
+    tile, z_shape, sums_shape = shape.tile, (shape.outputs + 2, shape.tile), (numbers_of(program), WARPS)
+    columns_shape = (WARPS, max(1, shape.wide * shape.pieces * WARP))
 
     def train(x, g, best, previous, state, lower, upper, now, history, a, b, c, y, weights, constants, parts, funs, bad,
-              partial, better, coefficients, rates, values, seeds, steps, terms, size, shuffle, judged, chunk,
-              whole_chunk, l2, intercept_l2, gtol, ftol, xtol):  # fmt: skip
+              met, inner, inner_slope, partial, better, coefficients, rates, values, seeds, steps, terms, size, shuffle,
+              judged, chunk, whole_chunk, l2, intercept_l2, gtol, ftol, xtol):  # fmt: skip
         at = place()
         z = cuda.shared.array(z_shape, dtype)  # a line each: by that the simulator tells them apart
         target = cuda.shared.array(tile, dtype)
         weight = cuda.shared.array(tile, dtype)
         order = cuda.shared.array(tile, numba.int64)
         reduced = cuda.shared.array(sums_shape, numba.float64)
-        room = Room(z, target, weight, order, reduced)
+        by_warp = cuda.shared.array(columns_shape, numba.float64)
+        room = Room(z, target, weight, order, reduced, by_warp)
         w = at.which
         x, g, best, previous, state, now, history = x[w], g[w], best[w], previous[w], state[w], now[w], history[w]
         coefficients, values, partial, better = coefficients[w], values[w], partial[w], better[w]
-        table = Table(open_rows(a, b, c), y, weights, constants, parts[w], funs[w], bad[w])
+        table = Table(open_rows(a, b, c), y, weights, constants, parts[w], funs[w], bad[w], met[w])
+        own = Inner(inner[w], inner_slope[w])
         n, columns, step, seen = x.size, now.penalised // outputs, now.step, 0
         shown = state[now.shown] if now.shown >= 0 else x
         slope = state[now.shown + 1] if now.shown >= 0 and size == 0 else g
         rank = at.team * BLOCK + at.thread
         mine = Mine(rank // lanes, at.teams * BLOCK // lanes, rank % lanes == 0, rank % lanes)
         rule = Judgement(terms, l2, intercept_l2, gtol, ftol, xtol)
-        shape_of_order = network(terms)
-        every = Visit(0, terms, whole_chunk, terms, False, shape_of_order, keys(0, 0), True)
-        every_row = (terms + whole_chunk - 1) // whole_chunk * parts_a_chunk
-        per_epoch = (terms + size - 1) // size if size > 0 else 1
-        start = -1 if now.awaiting != 0 and judged else 0
+        network, per_epoch = network_for(terms), (terms + size - 1) // size if size > 0 else 1
+        apart = size == 0 and now.shown >= 0  # a step follows the iterate's own gradient, not that of what is judged
+        step_is, look_is = BATCH if size > 0 else MOVE, ITERATE if apart else JUDGE
+        task, j = look_is if now.awaiting != 0 and judged else step_is, 0
         wait()  # until all have read where the run stands
-        for j in range(start, steps):
-            if now.status != RUNNING:
-                break
-            ended = True
-            if j >= 0:
-                if size > 0:
-                    done = step - now.origin
-                    epoch = done // per_epoch
-                    begin = (done - epoch * per_epoch) * size
-                    count = size if size < terms - begin else terms - begin
-                    ended = begin + count == terms
-                    walk(table, room, x, columns, Visit(begin, count, chunk, terms, shuffle and terms > 1,
-                                                        shape_of_order, keys(seeds[w], epoch), False), at)  # fmt: skip
-                    wait()
-                    if table.bad[0] + table.bad[1] > 0:
-                        if rank == 0:
-                            now.status, now.fun = NOT_FINITE, math.nan if table.bad[1] > 0 else math.inf
-                        break
-                    if begin == 0 and not judged and now.keeps_best != 0:
-                        for i in range(mine.first, n, mine.stride):
-                            if mine.leads:
-                                best[i] = shown[i]
-                        if rank == 0:
-                            now.best_step = step
-                    gradient(table, x, g, (count + chunk - 1) // chunk * parts_a_chunk, count, rule, now, mine)
-                else:
+        while now.status == RUNNING and (j < steps or task > MOVE):
+            first, count, rows_at_once, epoch, ended = 0, terms, whole_chunk, 0, True
+            if task == BATCH:
+                done = step - now.origin
+                epoch = done // per_epoch
+                first = (done - epoch * per_epoch) * size
+                count, rows_at_once = size if size < terms - first else terms - first, chunk
+                ended = first + count == terms
+            if task != MOVE:  # one pass for all: there is one copy of its code
+                visit = Visit(first, count, rows_at_once, terms, task == BATCH and shuffle and terms > 1, network,
+                              keys(seeds[w], epoch), task != BATCH, step + 1 if task == BATCH else 0)  # fmt: skip
+                point, into = shown if task == JUDGE else x, slope if task == JUDGE else g
+                walk(table, room, point, own, columns, visit, partial, at, mine)
+                wait()
+                if task == BATCH and table.bad[0] + table.bad[1] > 0:
+                    if rank == 0:
+                        now.status, now.fun = NOT_FINITE, math.nan if table.bad[1] > 0 else math.inf
+                    break
+                if task == BATCH and first == 0 and not judged and now.keeps_best != 0:
+                    for i in range(mine.first, n, mine.stride):
+                        if mine.leads:
+                            best[i] = shown[i]
+                    if rank == 0:
+                        now.best_step = step
+                rows = (count + rows_at_once - 1) // rows_at_once * parts_a_chunk
+                gradient(table, point, into, own, rows, 1.0 / count, rule, now, room, partial, at, mine)
+            if task == JUDGE:
+                judge(table, shown, slope, own, best, previous, lower, upper, now, history, rule, room, partial, better,
+                      at, mine)  # fmt: skip
+                if rank == 0 and seen < values.size:
+                    values[seen] = now.fun
+                seen, task = seen + 1, step_is
+            elif task == ITERATE:
+                wait()
+                task = JUDGE
+            else:
+                if size == 0:
                     for i in range(mine.first, previous.size, mine.stride):
                         if mine.leads:
                             previous[i] = shown[i]
-                move(coefficients, j, x, g, state, lower, upper, now, shown, step + 1, room, partial, at, mine)
+                move(table, coefficients, j, x, g, state, lower, upper, now, shown, step + 1, room, partial, at, mine)
                 step += 1
                 if rank == 0:
                     now.step, now.lr = step, rates[w, j]
+                j += 1
                 wait()
-            if ended and judged:
-                if size == 0 and now.shown >= 0:  # the iterate's own gradient, which the next step follows
-                    walk(table, room, x, columns, every, at)
-                    wait()
-                    gradient(table, x, g, every_row, terms, rule, now, mine)
-                    wait()
-                walk(table, room, shown, columns, every, at)
-                wait()
-                judge(table, shown, slope, best, previous, lower, upper, now, history, every_row, rule, room, partial,
-                      better, at, mine)  # fmt: skip
-                if rank == 0 and seen < values.size:
-                    values[seen] = now.fun
-                seen += 1
+                if ended and judged:
+                    task = look_is
 
-    return kernel(train)
+    return kernel(train, max_registers=MOST_REGISTERS)
 
 
 def numbers_of(program: Program) -> int:
-    """How many numbers threads reduce at once at most."""
-    return max([JUDGED, *(sums.terms or 1 for sums in program.sums)])
+    """How many numbers threads reduce, or are told, at once at most."""
+    return max([JUDGED, *(max(sums.terms or 1, sums.end - sums.start) for sums in program.sums)])
 
 
 @functools.cache
-def _gradient(lanes: int) -> Any:
-    """Mean slopes times rows from the sums of ``rows`` rows of the parts, and l2."""
-    total_of = lane_sum(lanes)
-
-    def gradient(table, x, g, rows, count, rule, now, mine):
-        for i in range(mine.first, x.size, mine.stride):
-            total = 0.0
-            for k in range(mine.lane, rows, lanes):
-                total += table.parts[k, i]
-            total = total_of(total)
-            if mine.leads:
-                shrink = rule.l2 if i < now.penalised else rule.intercept_l2
-                g[i] = total / count + shrink * np.float64(x[i])
-
-    return device(gradient)
-
-
-@functools.cache
-def _moving(program: Program, whole: bool) -> Any:
-    """The step of a rule, what bounds and norms ask for, and the average."""
+def _moving(program: Program, whole: bool, marks: bool) -> Any:
+    """The step of a rule, what bounds and norms ask for, and the average; ``marks``: of columns that were met only."""
     classes, counts, rule = program.classes, program.counts, program.rule
     update = device(join_after(classes, counts, rule))
     update_free = device(join_after(classes[: rule + 1], counts, rule))
@@ -169,13 +142,13 @@ def _moving(program: Program, whole: bool) -> Any:
     measure, shorten = _measuring(program, whole), _shortening(whole)
     clip, weight_of = device(clipped), device(weight_at)
 
-    def move(coefficients, j, x, g, state, lower, upper, now, shown, step, room, partial, at, mine):
+    def move(table, coefficients, j, x, g, state, lower, upper, now, shown, step, room, partial, at, mine):
         c, rate = load(coefficients, j), load_rate(coefficients, j)
         c = measure(c, x, g, state, room, partial, at, mine)
         n = x.size
         end = n - int(c[place]) if split else n
         for i in range(mine.first, n, mine.stride):
-            if mine.leads:
+            if mine.leads and (not marks or i >= now.penalised or table.met[i % table.met.size] == step):
                 k = np.uint64(i)
                 if i < end:
                     x[i] = update(c, rate[0], x[i], g[i], state, k)
@@ -209,9 +182,10 @@ def _shortening(whole: bool) -> Any:
             reduce(squares, room.sums, partial, at)
             norm = math.sqrt(squares[0])
             if norm > now.max_norm:
+                scale = now.max_norm / norm
                 for i in range(mine.first, (k + 1) * width, mine.stride):
                     if mine.leads and i >= k * width:
-                        x[i] = np.float64(x[i]) * (now.max_norm / norm)
+                        x[i] = np.float64(x[i]) * scale
             wait()
 
     return device(shorten)
@@ -227,7 +201,8 @@ def _measuring(program: Program, whole: bool) -> Any:
 
 def _measuring_one(earlier: Any, sums: Sums, unit: Any, whole: bool) -> Any:
     one, ended, start, end = device(sums.one), device(sums.finish), sums.start, sums.end
-    count, alone, items = sums.terms or 1, sums.terms is None, _items(sums.terms or 1)
+    count, alone = sums.terms or 1, sums.terms is None
+    items, made = tuple_of(numba.float64, 0, count, count), tuple_of(numba.float64, 0, end - start, end - start)
     reduce, wait, add, cast = reducer(whole, count, 0), group(whole).wait, device(add_all), device(cast_all)
     nothing = 0.0 if alone else (0.0,) * count
 
@@ -240,45 +215,41 @@ def _measuring_one(earlier: Any, sums: Sums, unit: Any, whole: bool) -> Any:
         for k in range(count):
             sums[k] = total if alone else total[k]
         reduce(sums, room.sums, partial, at)
-        made = cast(ended(c[start:end], sums[0] if alone else items(sums), s), unit(0))
-        wait()  # a rule may change what ``ended`` has read
-        return c[:start] + made + c[end:]
+        told = partial[partial.shape[0] - 1]
+        if at.team == 0 and at.thread == 0:  # one for all: a rule may write down what it has learnt
+            found = cast(ended(c[start:end], sums[0] if alone else items(sums, 0), s), 0.0)
+            for k in range(end - start):
+                told[k] = found[k]
+        wait()
+        return c[:start] + cast(made(told, 0), unit(0)) + c[end:]
 
     return device(measure)
 
 
-def _items(count: int) -> Any:
-    """The first numbers of an array, a tuple."""
-    if count == 1:
-        return device(lambda values: (values[0],))
-    before, last = _items(count - 1), count - 1
-    return device(lambda values: before(values) + (values[last],))  # noqa: RUF005
-
-
 @functools.cache
-def _judging(whole: bool, lanes: int) -> Any:
-    """`loops.state.judge` at a point whose pass is done; its gradient into ``g``."""
-    reduce, wait, gradient = reducer(whole, MAXIMA, JUDGED - MAXIMA), group(whole).wait, _gradient(lanes)
+def _judging(whole: bool, normed: bool) -> Any:
+    """`loops.state.judge` at a point whose pass is done and whose gradient is ``g``."""
+    reduce, wait = reducer(whole, MAXIMA, JUDGED - MAXIMA), group(whole).wait
     pick, projected, close = device(larger_or_nan), device(projected_move), device(conclude)
 
-    def judge(table, x, g, best, previous, lower, upper, now, history, rows, rule, room, partial, better, at,
-              mine):  # fmt: skip
-        n, told = x.size, cuda.local.array(JUDGED, numba.float64)
+    def judge(table, x, g, own, best, previous, lower, upper, now, history, rule, room, partial, better, at, mine):
+        n, told, w = x.size, cuda.local.array(JUDGED, numba.float64), own.x if normed else x
         for k in range(JUDGED):
             told[k] = 0.0
         told[SIZE] = 1.0
-        gradient(table, x, g, rows, rule.terms, rule, now, mine)
         rank = at.team * BLOCK + at.thread
         for k in range(rank, table.funs.size, at.teams * BLOCK):
             told[FUN] += table.funs[k]
         for i in range(mine.first, n, mine.stride):
             if mine.leads:
                 here, size = np.float64(x[i]), abs(np.float64(g[i]))
-                if i < now.penalised:
-                    told[SQUARES] += here * here
-                    told[ABSOLUTES] += abs(here)
-                else:
-                    told[SHIFTS] += here * here
+                if i < w.size:
+                    value = np.float64(w[i])
+                    if i < now.penalised:
+                        told[SQUARES] += value * value
+                        told[ABSOLUTES] += abs(value)
+                    else:
+                        told[SHIFTS] += value * value
                 told[PLAIN] = pick(told[PLAIN], size)
                 if lower.size > 0 or now.l1 > 0:
                     size = projected(now, x, g, lower, upper, i)
@@ -301,4 +272,4 @@ def _judging(whole: bool, lanes: int) -> Any:
     return device(judge)
 
 
-__all__ = ["numbers_of", "trainer"]
+__all__ = ["MOST_REGISTERS", "numbers_of", "trainer"]

@@ -15,6 +15,7 @@ from .functions import device
 
 BLOCK = 4 if SIMULATED else 256  # threads; the simulator takes turns among them
 WARP = 1 if SIMULATED else 32  # threads that can hand each other numbers
+WARPS = BLOCK // WARP
 _ALL = 0xFFFFFFFF
 
 
@@ -89,42 +90,78 @@ def lane_sum(lanes: int) -> Any:
     return device(total)
 
 
+def other_lane(value, step):
+    """The value of the thread whose place in the warp differs in the bit ``step``."""
+    return cuda.shfl_xor_sync(_ALL, value, step)
+
+
+def wait_for_warp():
+    """Until all threads of a warp are here; what each has written is seen by all."""
+    if WARP > 1:
+        cuda.syncwarp()
+
+
+def from_lane(value, lane):
+    """The value of the thread at a place in the warp; alone in one, a thread's own."""
+    return cuda.shfl_sync(_ALL, value, lane) if WARP > 1 else value
+
+
+@functools.cache
+def folder(sums: int, maxima: int = 0) -> Any:
+    """``fold(mine, shared, thread)``: of the float64 numbers ``mine`` of every thread of a block the first are summed.
+
+    Of the rest the largest is found.  Neighbours in a warp hand each other theirs, then warps by way of ``shared``,
+    which has a row a number; all threads get the results in ``mine``, and wait once more before the next fold.
+    """
+    count, adds, pick = sums + maxima, maxima == 0, device(larger_or_nan)
+
+    def fold(mine, shared, thread):
+        for k in range(count):
+            value, step = mine[k], WARP // 2
+            while step > 0:
+                other = cuda.shfl_xor_sync(_ALL, value, step)
+                value = value + other if k < sums else pick(value, other)
+                step //= 2
+            if thread % WARP == 0:
+                shared[k, thread // WARP] = value
+        cuda.syncthreads()
+        for k in range(thread, count, BLOCK):
+            value = shared[k, 0]
+            for warp in range(1, WARPS):
+                value = value + shared[k, warp] if adds or k < sums else pick(value, shared[k, warp])
+            shared[k, 0] = value
+        cuda.syncthreads()
+        for k in range(count):
+            mine[k] = shared[k, 0]
+
+    return device(fold)
+
+
 @functools.cache
 def reducer(whole: bool, sums: int, maxima: int) -> Any:
-    """``reduce(mine, shared, partial, at)``: of the float64 numbers ``mine`` of every thread the first are summed.
-
-    Of the rest the largest is found.  All threads get the results in ``mine``; they wait for each other once more
-    before the next reduction.  ``shared`` has a row a number, ``partial`` a row a block.
-    """
-    count, wait, pick = sums + maxima, group(whole).wait, device(larger_or_nan)
+    """``reduce(mine, shared, partial, at)``: `folder` of all threads of a model; ``partial`` has a row a block."""
+    count, wait, fold = sums + maxima, group(whole).wait, folder(sums, maxima)
+    if not whole:
+        return device(lambda mine, shared, partial, at: fold(mine, shared, at.thread))
+    pick = device(larger_or_nan)
 
     def reduce(mine, shared, partial, at):
+        fold(mine, shared, at.thread)
+        if at.thread == 0:
+            for k in range(count):
+                partial[at.team, k] = mine[k]
+        wait()
         for k in range(count):
-            shared[k, at.thread] = mine[k]
-        cuda.syncthreads()
-        half = BLOCK // 2
-        while half > 0:
-            if at.thread < half:
-                for k in range(count):
-                    a, b = shared[k, at.thread], shared[k, at.thread + half]
-                    shared[k, at.thread] = a + b if k < sums else pick(a, b)
-            cuda.syncthreads()
-            half //= 2
-        if whole:
-            if at.thread == 0:
-                for k in range(count):
-                    partial[at.team, k] = shared[k, 0]
-            wait()
+            mine[k] = 0.0 if k < sums else partial[0, k]
+        for team in range(at.thread, at.teams, BLOCK):
             for k in range(count):
-                total = partial[0, k]
-                for team in range(1, at.teams):
-                    total = total + partial[team, k] if k < sums else pick(total, partial[team, k])
-                mine[k] = total
-        else:
-            for k in range(count):
-                mine[k] = shared[k, 0]
+                mine[k] = mine[k] + partial[team, k] if k < sums else pick(mine[k], partial[team, k])
+        fold(mine, shared, at.thread)
 
     return device(reduce)
 
 
-__all__ = ["BLOCK", "WARP", "Group", "Place", "cuda", "group", "lane_sum", "larger_or_nan", "reducer"]
+__all__ = [
+    "BLOCK", "WARP", "WARPS", "Group", "Place", "cuda", "folder", "from_lane", "group", "lane_sum", "larger_or_nan",
+    "other_lane", "reducer", "wait_for_warp",
+]  # fmt: skip

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from ..optimizers._program import Program, Sums, add_all, cast_all, join_after, row_loader
+from ..optimizers._program import Program, Sums, add_all, cast_all, join_after
 from ._backend import SIMULATED, cuda, kernel
 from .functions import device
-from .memory import Rows, lanes_of, numbers_at, rows_at, transfer, window
+from .groups import BLOCK, WARPS, folder
+from .memory import Rows, lanes_of, numbers_at, rows_at, transfer, tuple_of, window
 
-BLOCK = 4 if SIMULATED else 256  # threads; the simulator takes turns among them
 MOST_SUMS = 3 if SIMULATED else 1024  # blocks that sum
 
 
@@ -60,9 +60,7 @@ def _coefficients(program: Program, loaded: bool) -> Any:
     if not loaded:
         return device(lambda row, c: c)
     width, opened = program.width, numbers_at(program.dtype)
-    load = row_loader(numba.from_dtype(program.dtype), 0, width, width)
-    if SIMULATED:
-        return lambda row, c: tuple(opened(row, width)[k] for k in range(width))
+    load = tuple_of(numba.from_dtype(program.dtype), 0, width, width)
     return device(lambda row, c: load(opened(row, width), 0))
 
 
@@ -118,7 +116,7 @@ def _summing(program: Program, sums: Sums, lanes: int, loaded: bool) -> Any:
     dtype, count = numba.from_dtype(program.dtype), sums.terms or 1
     one, coefficients, (load, _) = device(_as_tuple(sums)), _coefficients(program, loaded), transfer(lanes)
     state, vector = rows_at(program.dtype, program.slots), numbers_at(program.dtype)
-    doubles, add, tree = numbers_at(np.dtype(np.float64)), device(add_all), _tree(count)
+    doubles, add, fold = numbers_at(np.dtype(np.float64)), device(add_all), folder(count)
     nothing = (0.0,) * count
 
     def summing(x, g, s, n, pitch, row, sums, c):
@@ -126,7 +124,7 @@ def _summing(program: Program, sums: Sums, lanes: int, loaded: bool) -> Any:
         block, blocks = np.uint64(cuda.blockIdx.x), np.uint64(cuda.gridDim.x)
         first = (block * np.uint64(BLOCK) + np.uint64(cuda.threadIdx.x)) * np.uint64(lanes)
         held = cuda.local.array((2, lanes), dtype)
-        shared = cuda.shared.array((count, BLOCK), numba.float64)
+        shared = cuda.shared.array((count, WARPS), numba.float64)
         everything, total = state(s, pitch), nothing
         while first + np.uint64(lanes) <= np.uint64(n):
             load(held, 0, x, first)
@@ -137,11 +135,14 @@ def _summing(program: Program, sums: Sums, lanes: int, loaded: bool) -> Any:
         xs, gs = vector(x, n), vector(g, n)
         for i in range(first, np.uint64(n)):
             total = add(total, one(c[1:], xs[i], gs[i], everything, i))
-        total = tree(shared, total)
+        mine = cuda.local.array(count, numba.float64)
+        for k in range(count):
+            mine[k] = total[k]
+        fold(mine, shared, cuda.threadIdx.x)
         if cuda.threadIdx.x == 0:
             out = doubles(sums, count * MOST_SUMS)
             for k in range(count):
-                out[np.uint64(k * MOST_SUMS) + block] = total[k]
+                out[np.uint64(k * MOST_SUMS) + block] = mine[k]
 
     return summing
 
@@ -152,21 +153,24 @@ def _finishing(program: Program, sums: Sums, lanes: int, loaded: bool) -> Any:
     first, last, ended = 1 + sums.start, 1 + sums.end, device(sums.finish)
     alone, width, coefficients = sums.terms is None, program.width, _coefficients(program, loaded)
     state, vector = rows_at(program.dtype, program.slots), numbers_at(program.dtype)
-    doubles, add, cast, tree = numbers_at(np.dtype(np.float64)), device(add_all), device(cast_all), _tree(count)
-    nothing, block = (0.0,) * count, lanes * BLOCK
-    rows = _row_of(count)
+    doubles, cast, fold = numbers_at(np.dtype(np.float64)), device(cast_all), folder(count)
+    items, block = tuple_of(numba.float64, 0, count, count), lanes * BLOCK
 
     def finishing(x, g, s, n, pitch, row, sums, c):
         c = coefficients(row, c)
-        shared = cuda.shared.array((count, BLOCK), numba.float64)
-        parts, total = doubles(sums, count * MOST_SUMS), nothing
+        shared = cuda.shared.array((count, WARPS), numba.float64)
+        mine = cuda.local.array(count, numba.float64)
+        parts = doubles(sums, count * MOST_SUMS)
+        for k in range(count):
+            mine[k] = 0.0
         blocks = (np.uint64(n) + np.uint64(block - 1)) // np.uint64(block)
         blocks = blocks if blocks < np.uint64(MOST_SUMS) else np.uint64(MOST_SUMS)
         for j in range(np.uint64(cuda.threadIdx.x), blocks, np.uint64(BLOCK)):
-            total = add(total, rows(parts, j))
-        total = tree(shared, total)
+            for k in range(count):
+                mine[k] += parts[np.uint64(k * MOST_SUMS) + j]
+        fold(mine, shared, cuda.threadIdx.x)
         if cuda.threadIdx.x == 0:
-            made = cast(ended(c[first:last], total[0] if alone else total, state(s, pitch)), dtype(0))
+            made = cast(ended(c[first:last], mine[0] if alone else items(mine, 0), state(s, pitch)), dtype(0))
             out = vector(row, width)
             every = c[:first] + made + c[last:]
             for k in range(width):
@@ -181,42 +185,6 @@ def _as_tuple(sums: Sums) -> Any:
     if sums.terms is None:
         return lambda c, x, g, s, i: (one(c, x, g, s, i),)
     return one
-
-
-def _row_of(count: int) -> Any:
-    """``at(parts, j)``: the sums of block ``j``."""
-    if count == 1:
-        return device(lambda parts, j: (parts[j],))
-    before, where = _row_of(count - 1), (count - 1) * MOST_SUMS
-    return device(lambda parts, j: before(parts, j) + (parts[np.uint64(where) + j],))  # noqa: RUF005
-
-
-def _tree(count: int) -> Any:
-    """``tree(shared, total)``: the sums over a block's threads, complete in thread 0; the order is always the same."""
-    column = _column_of(count)
-
-    def tree(shared, total):
-        j = cuda.threadIdx.x
-        for k in range(count):
-            shared[k, j] = total[k]
-        cuda.syncthreads()
-        half = BLOCK // 2
-        while half > 0:
-            if j < half:
-                for k in range(count):
-                    shared[k, j] += shared[k, j + half]
-            cuda.syncthreads()
-            half //= 2
-        return column(shared)
-
-    return cuda.jit(device=True)(tree)
-
-
-def _column_of(count: int) -> Any:
-    if count == 1:
-        return device(lambda shared: (shared[0, 0],))
-    before, last = _column_of(count - 1), count - 1
-    return device(lambda shared: before(shared) + (shared[last, 0],))  # noqa: RUF005
 
 
 __all__ = ["BLOCK", "MOST_SUMS", "Launch", "launches"]

@@ -17,7 +17,9 @@ from numba import types
 from numba.np.arrayobj import populate_array
 
 from ..loops.state import NOW, RECORD
+from ..optimizers._program import row_loader
 from ._backend import SIMULATED, intrinsic
+from .functions import device
 
 # the records of a run, aligned: else they would be read byte by byte
 RECORDS = {name: np.dtype((np.record, np.dtype(kind.descr, align=True)))
@@ -140,6 +142,14 @@ def _array_at(dtype: np.dtype, *rows: int, in_global: bool = True) -> Any:
     return at
 
 
+def tuple_of(kind: Any, first: int, count: int, width: int) -> Any:
+    """``load(matrix, j)``: numbers of row ``j`` of a matrix, or of a vector, which is one row, as a tuple."""
+    if SIMULATED:
+        return lambda matrix, j: tuple((matrix[j, k] if matrix.ndim == 2 else matrix[k])
+                                       for k in range(first, first + count))  # fmt: skip
+    return device(row_loader(kind, first, count, width))
+
+
 @functools.cache
 def window(columns: int) -> Any:
     """``at(local, first)``: a thread's own matrix, ``columns`` wide, whose columns are called ``first``, ..."""
@@ -207,6 +217,37 @@ def transfer(columns: int) -> tuple[Any, Any]:
 
 
 @functools.cache
+def piece(columns: int) -> Any:
+    """``load(local, row, matrix, i, j)``: the numbers from (i, j) on of a C-contiguous matrix, at once."""
+    if SIMULATED:
+
+        def load(local, row, matrix, i, j):
+            for k in range(columns):
+                local[row, k] = matrix[i, j + k]
+
+        return load
+
+    @intrinsic
+    def load_at_once(typing_context, local, row, matrix, i, j):
+        def codegen(context, builder, signature, arguments):
+            kind = context.get_data_type(local.dtype)
+            vector, size = ir.VectorType(kind, columns), context.get_abi_sizeof(kind)
+            held, table = (context.make_array(of)(context, builder, arguments[where])
+                           for of, where in ((local, 0), (matrix, 2)))  # fmt: skip
+            first = builder.mul(arguments[1], context.get_constant(types.intp, columns))
+            own = builder.bitcast(builder.gep(held.data, [first]), vector.as_pointer())
+            place = builder.add(builder.mul(arguments[3], builder.extract_value(table.shape, 1)), arguments[4])
+            there = builder.bitcast(builder.gep(table.data, [place]), vector.as_pointer())
+            there = builder.addrspacecast(there, ir.PointerType(vector, _GLOBAL))
+            builder.store(builder.load(there, align=columns * size), own, align=size)
+            return context.get_dummy_value()
+
+        return types.void(local, types.intp, matrix, types.intp, types.intp), codegen
+
+    return load_at_once
+
+
+@functools.cache
 def records_in(name: str) -> Any:
     """``records(values)``: a thread's own float64 numbers, whose memory is aligned, as its `RECORDS`."""
     kind = RECORDS[name]
@@ -229,6 +270,6 @@ def records_in(name: str) -> Any:
 
 
 __all__ = [
-    "RECORDS", "Rows", "address_of", "lanes_of", "memory_at", "numbers_at", "records_in", "rows_at", "transfer",
-    "vector_at", "window",
+    "RECORDS", "Rows", "address_of", "lanes_of", "memory_at", "numbers_at", "piece", "records_in", "rows_at", "transfer",
+    "tuple_of", "vector_at", "window",
 ]  # fmt: skip

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from .._interrupts import Interrupts
+from ..automatic import is_automatic
+from ..result import keeps
 from ..run import Driver, fitting
 from ..status import RAISED, RUNNING
 from .training import DEVICE, DeviceSteps, Training, launch
@@ -20,6 +22,13 @@ class Lane(DeviceSteps):
 
     def trained(self) -> None:
         """Not yet."""
+        if is_automatic(self.job.opt.lr):
+            raise ValueError(f"{DEVICE}: lr=None is found by one run at a time; tell many runs their rates")
+        self.known: dict[bytes, tuple[float, np.ndarray]] = {}  # objectives and gradients, by the point
+
+    def value_and_grad(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Those of one launch for all runs."""
+        return self.known[x.tobytes()] if x.tobytes() in self.known else self.job.problem.value_and_grad(x)
 
 
 def train(drivers: list[Driver], tell: Callable[[int], Any]) -> None:
@@ -41,11 +50,21 @@ def train(drivers: list[Driver], tell: Callable[[int], Any]) -> None:
             tell(sum(driver.now.status != RUNNING for driver in drivers))
             size = fitting(size, steps, took)
         training.fetch()
+        _evaluate(drivers, training)
     except KeyboardInterrupt:
         training.fetch()
         raise
     finally:
         training.close()
+
+
+def _evaluate(drivers: list[Driver], training: Training) -> None:
+    """Evaluate what `result_of` will ask for: where runs stand, within an epoch, and what they return."""
+    within = [driver.point for driver in drivers] if any(driver.within_epoch for driver in drivers) else []
+    for points in (within, [driver.run.best if keeps(driver) else driver.point for driver in drivers]):
+        if points:
+            for driver, point, fun, g in zip(drivers, points, *training.evaluate(np.stack(points)), strict=True):
+                driver.solver.known[point.tobytes()] = float(fun), g
 
 
 def _going(drivers: list[Driver], size: int) -> list[tuple[Driver, int]]:

@@ -7,9 +7,10 @@ import math
 from typing import Any
 
 import numpy as np
+from numba import from_dtype, types
 
-from .._jit import invoke, invoke_value, jit, jit_inside, pointer, pointer_to
-from ..status import AT_TARGET, NO_PROGRESS, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING
+from .._jit import invoke, invoke_value, jit, jit_inside, pointer, pointer_to, precompile
+from ..status import AT_TARGET, CONVERGED, NO_PROGRESS, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING
 from . import descent
 from .descent import floats, open_settings
 from .state import constrain, judge, larger, open_run
@@ -30,6 +31,7 @@ UNIT = 15  # the rate whose first step is as long as x
 NUMBERS = 16
 
 BEGINNING, TESTING, DESCENDING = 0.0, 1.0, 2.0
+ON, AT_BASE, AT_BEST, AT_NEW_BASE = range(4)  # where a rule goes on: as it is, or anew; the new base is the best point
 
 STEPS, LONG, SHRINK, FIELDS = 0, 1, 2, 3  # of `Automatic`; room for rates comes after them
 FIRST, DECADE, MOST, ENOUGH = 10.0, 0.1, 40, 3  # first rate over UNIT, ratio of rates; most trials, worse ones in a row
@@ -40,14 +42,20 @@ LEAST = 1e-18  # rate over UNIT
 
 
 @jit_inside
-def anew(now, x, to, state, extra):
+def anew(x, to, state):
     """Let the rule begin again at ``to``."""
     for i in range(x.size):
         x[i] = to[i]
         for slot in range(state.shape[0] - 1):
             state[slot, i] = 0
+
+
+@jit_inside
+def begin_again(now, extra, where):
+    """What is noted of a rule that begins again; returns ``where``."""
     extra[TAKEN] = 0.0
     now.awaiting, now.calm = 1, 0
+    return where
 
 
 @jit_inside
@@ -65,7 +73,7 @@ def begin_block(now, extra):
 
 
 @jit_inside
-def after_trial(now, x, base, best, state, extra):
+def after_trial(now, extra):
     """Note what a trial has reached; go on to the next, or to the descent."""
     reached = extra[MARK]
     if reached < extra[START] and reached < extra[SCORE]:
@@ -75,17 +83,16 @@ def after_trial(now, x, base, best, state, extra):
     extra[TRIALS] += 1.0
     if extra[WORSE] < ENOUGH and extra[TRIALS] < MOST:
         extra[RATE], extra[LEFT], extra[MARK] = extra[RATE] * extra[FACTOR], extra[LENGTH], math.inf
-        anew(now, x, base, state, extra)
-        return
+        return begin_again(now, extra, AT_BASE)
     extra[RATE] = extra[CHOSEN] if extra[CHOSEN] > 0 else extra[RATE] * extra[FACTOR]
     extra[DUE] = RARER * now.evaluations
     begin_block(now, extra)
-    anew(now, x, best, state, extra)
+    return begin_again(now, extra, AT_BEST)
 
 
 @jit_inside
-def after_block(now, x, base, best, state, extra, fields, finite):
-    """Judge the rate by a block; returns whether the rule begins again."""
+def after_block(now, extra, fields, finite):
+    """Judge the rate by a block."""
     swing = extra[TOTAL] / extra[BLOCK] - now.best_fun
     large = not finite or extra[MARK] - now.best_fun <= CALM * swing
     longer = math.floor(GROWTH * extra[BLOCK])
@@ -93,17 +100,52 @@ def after_block(now, x, base, best, state, extra, fields, finite):
     if now.evaluations > extra[DUE]:
         length = larger(fields[STEPS], math.floor(now.evaluations / SHARE))
         begin_test(extra, now.best_fun, WIDER * extra[RATE], FINER, length)
-        for i in range(x.size):
-            base[i] = best[i]
-        anew(now, x, base, state, extra)
-        return True
+        return begin_again(now, extra, AT_NEW_BASE)
+    where = ON
     if large:
         extra[RATE] *= fields[SHRINK]
-        anew(now, x, best, state, extra)
+        where = begin_again(now, extra, AT_BEST)
         if extra[RATE] < LEAST * extra[UNIT]:
             now.status = NO_PROGRESS
     begin_block(now, extra)
-    return large
+    return where
+
+
+@jit_inside
+def note(now, extra, fields, fun, finite):
+    """What the objective after a step means for the search; returns where the rule goes on."""
+    extra[LEFT] -= 1.0
+    over = not finite or extra[LEFT] <= 0
+    if extra[PHASE] == TESTING:
+        if finite and fun < extra[MARK]:
+            extra[MARK] = fun
+        return after_trial(now, extra) if over else ON
+    extra[TOTAL] += fun
+    return after_block(now, extra, fields, finite) if over else ON
+
+
+@jit_inside
+def first_step(x, g, base, state, fields, hyper, prepare, step, coefficients):
+    """A step of rate 1 from where the rule stands, which is kept in ``base``."""
+    n = x.size
+    fields[FIELDS] = 1.0
+    invoke(prepare, (hyper, pointer_to(fields, FIELDS), 1, coefficients, 1))
+    for i in range(n):
+        base[i] = x[i]
+    invoke(step, (coefficients, 0, pointer(x), pointer(g), pointer(state), n, 0, n))
+
+
+@jit_inside
+def begin(now, extra, fields, fun, x, base):
+    """Prepare the search where a first step of rate 1 led from ``base`` to ``x``; the gradient there is known."""
+    moved, size = 0.0, 1.0
+    for i in range(x.size):
+        moved, size = larger(moved, abs(np.float64(x[i] - base[i]))), larger(size, abs(np.float64(base[i])))
+    extra[UNIT] = size / moved if 0.0 < moved < math.inf else 1.0
+    extra[BLOCK] = fields[LONG]
+    begin_test(extra, fun, FIRST * extra[UNIT], DECADE, fields[STEPS])
+    begin_again(now, extra, AT_BASE)
+    now.awaiting = 0
 
 
 @jit
@@ -144,37 +186,59 @@ def descend(run, zero, k, values, room, settings, evaluate, data, gtol, ftol, xt
         if extra[PHASE] == BEGINNING:
             if now.status != RUNNING:
                 return
-            fields[FIELDS] = 1.0
-            invoke(prepare, (hyper, pointer_to(fields, FIELDS), 1, coefficients, 1))
-            for i in range(n):
-                base[i] = x[i]
-            invoke(step, (coefficients, 0, pointer(x), pointer(g), pointer(state), n, 0, n))
-            moved, size = 0.0, 1.0
-            for i in range(n):
-                moved, size = larger(moved, abs(np.float64(x[i] - base[i]))), larger(size, abs(np.float64(base[i])))
-            extra[UNIT] = size / moved if 0.0 < moved < math.inf else 1.0
-            extra[BLOCK] = fields[LONG]
-            begin_test(extra, fun, FIRST * extra[UNIT], DECADE, fields[STEPS])
-            anew(now, x, base, state, extra)
-            now.awaiting = 0  # its gradient is known
+            first_step(x, g, base, state, fields, hyper, prepare, step, coefficients)
+            begin(now, extra, fields, fun, x, base)
+            anew(x, base, state)
             continue
         if extra[TAKEN] == 0 or not (now.status == RUNNING or not finite):
             continue
         if not finite:
             now.status = RUNNING
-        extra[LEFT] -= 1.0
-        if extra[PHASE] == TESTING:
-            if finite and fun < extra[MARK]:
-                extra[MARK] = fun
-            if not finite or extra[LEFT] <= 0:
-                after_trial(now, x, base, best, state, extra)
-                row = ready
-        else:
-            extra[TOTAL] += fun
-            if (not finite or extra[LEFT] <= 0) and after_block(now, x, base, best, state, extra, fields, finite):
-                row = ready
+        where = note(now, extra, fields, fun, finite)
+        if where != ON:
+            for i in range(n if where == AT_NEW_BASE else 0):
+                base[i] = best[i]
+            anew(x, best if where == AT_BEST else base, state)
+            row = ready
     if ended != RUNNING:
         now.status = ended
+
+
+@jit
+def begin_apart(run, zero, settings):
+    """The beginning of a search whose steps are taken elsewhere, where the first objective and gradient are known."""
+    hyper, numbers, _, coefficients, _, prepare, step = open_settings(settings)
+    run, fields = open_run(run, zero), floats(numbers, FIELDS + 1)
+    now, x, state = run.now[0], run.x, run.state
+    base = state[state.shape[0] - 1]
+    first_step(x, run.g, base, state, fields, hyper, prepare, step, coefficients)
+    begin(now, run.extra, fields, now.fun, x, base)
+    anew(x, base, state)
+
+
+@jit
+def note_apart(run, zero, numbers, values, count):
+    """What the objectives after ``count`` steps mean that were taken elsewhere; returns where the rule goes on."""
+    run, fields, values, where = open_run(run, zero), floats(numbers, FIELDS), floats(values, count), ON
+    finite = run.now[0].status != NOT_FINITE
+    if not finite:
+        run.now[0].status = RUNNING
+    for i in range(count):
+        where = note(run.now[0], run.extra, fields, values[i], finite or i < count - 1)
+    return where
+
+
+def found(run):
+    """The rate of a search: of its descent, or the best one of trials that go on."""
+    trying = run.extra[PHASE] == TESTING and run.now[0].status != CONVERGED and run.extra[CHOSEN] > 0
+    return float(run.extra[CHOSEN if trying else RATE])
+
+
+@functools.cache
+def compiled_apart(dtype: np.dtype) -> tuple[Any, Any]:
+    """`begin_apart` and `note_apart` compiled now."""
+    i, zero = types.intp, from_dtype(dtype)
+    return precompile(begin_apart, (i, zero, i)), precompile(note_apart, (i, zero, i, i, i))
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from .._jit import address, address_of, array_at, invoke_value, jit_for_address, jit_inside, pointer
+from .._jit import EXACT, address, address_of, array_at, invoke_value, jit_for_address, jit_inside, pointer, scalar
 from .._packed import Packed, unpacker
 from ..loops.descent import EVALUATE, evaluate_at
 from ..loops.minibatch import BATCH
@@ -118,6 +118,18 @@ def _norms(rows: np.ndarray) -> np.ndarray:
     return top * np.linalg.norm(rows / top[:, None], axis=1)  # without overflow
 
 
+def _norm_of(squares):
+    return math.sqrt(squares) if squares < math.inf else math.nan  # not a length of infinity, a direction of zero
+
+
+def _slope_of(length, norm, along, slope, v):
+    """A component of the gradient in v; ``along`` is that in the length, ``slope`` the one in w."""
+    return length / norm * (slope - along / norm * v)
+
+
+norm_of, slope_of = scalar(_norm_of, EXACT), scalar(_slope_of, EXACT)
+
+
 class Normed(NamedTuple):
     """What the loops work on: addresses of the model's loops and data, scratch, and the shape of the unknowns."""
 
@@ -155,7 +167,7 @@ def _loops(dtype: np.dtype) -> Loops:
         squares = 0.0
         for j in range(first, last):
             squares += np.float64(x[j]) * np.float64(x[j])
-        return math.sqrt(squares) if squares < math.inf else math.nan  # not a length of infinity, a direction of zero
+        return norm_of(squares)
 
     @jit_inside
     def forward(p, x):
@@ -175,14 +187,13 @@ def _loops(dtype: np.dtype) -> Loops:
             g[j] = p.slope[j]
         for k in range(p.outputs):
             first, last = k * p.columns, (k + 1) * p.columns
-            length, along = norm(x, first, last), 0.0
+            size, along = norm(x, first, last), 0.0
             for j in range(first, last):
                 along += np.float64(p.slope[j]) * np.float64(x[j])
-            along /= length
+            along /= size
             g[p.n + k] = along
-            factor, part = x[p.n + k] / length, along / length
             for j in range(first, last):
-                g[j] = factor * (p.slope[j] - part * x[j])
+                g[j] = slope_of(x[p.n + k], size, along, p.slope[j], x[j])
 
     def batch(x, g, n, order, count, known, data):
         p, x, g = unpack(data), vector(x, n), vector(g, n)

@@ -120,6 +120,11 @@ class Solver:
     def fetch(self) -> None:
         """Bring into the run's arrays what slices have left elsewhere."""
 
+    def value_and_grad(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Objective and gradient at a point, of a run that has ended."""
+        found: tuple[float, np.ndarray] = self.job.problem.value_and_grad(x)
+        return found
+
     def close(self) -> None:
         """Free what is held elsewhere."""
 

@@ -13,7 +13,6 @@ from ..automatic import is_automatic
 from ..loops import automatic, descent, epochs, minibatch, sparse
 from ..optimizers._program import hyper_parameters, parts_of, program
 from ..problems.kernels import shared_at
-from ..status import CONVERGED
 from ._solver import Job, WholeSteps
 
 AHEAD = 128  # steps whose coefficients are computed at a time; they should stay in the first cache
@@ -31,8 +30,8 @@ def way_of(job: Job) -> str:
         return "whole"
     if not _sparse(problem):
         return "dense"
-    if batches.lazy:
-        _check_lazy(job)
+    if is_lazy(problem, batches):
+        check_lazy(job)
         return "touched"
     met = batches.size * max(1.0, problem.rows[0].size / problem.n_terms)  # unknowns, by a step
     few = SPARSE * met <= problem.n_features
@@ -45,7 +44,25 @@ def way_of(job: Job) -> str:
     return "touched" if few and problem.l2 == 0 else "dense"
 
 
-def _check_lazy(job: Job) -> None:
+def check_rate(job: Job) -> None:
+    """Refuse what a rate that is found on the way cannot do."""
+    if is_automatic(job.opt.lr) and job.batches is not None:
+        raise ValueError(f"lr={job.opt.lr!r} needs the whole objective in every step; give minibatches a rate")
+    if is_automatic(job.opt.lr) and job.run.now[0].shown >= 0:
+        raise ValueError(f"lr={job.opt.lr!r} begins again and again, which leaves no average; give a rate")
+
+
+def rate_found(job: Job) -> dict[str, Any]:
+    """What a result tells of the rate that was found, which is not that of a trial at the end."""
+    return {"lr": automatic.found(job.run)} if is_automatic(job.opt.lr) else {}
+
+
+def is_lazy(problem: Any, batches: Any) -> bool:
+    """Whether a step moves only the unknowns that its batch meets, because the user wants that."""
+    return batches is not None and batches.lazy and _sparse(problem)
+
+
+def check_lazy(job: Job) -> None:
     """Refuse options for which a step needs all unknowns."""
     now = job.run.now[0]
     for told, asked in (("average", now.shown >= 0), ("max_norm", now.max_norm > 0)):
@@ -74,10 +91,7 @@ class FirstOrder(WholeSteps):
 
     def __init__(self, job: Job):
         super().__init__(job)
-        if is_automatic(job.opt.lr) and job.batches is not None:
-            raise ValueError(f"lr={job.opt.lr!r} needs the whole objective in every step; give minibatches a rate")
-        if is_automatic(job.opt.lr) and job.run.now[0].shown >= 0:
-            raise ValueError(f"lr={job.opt.lr!r} begins again and again, which leaves no average; give a rate")
+        check_rate(job)
         dtype, self.way, compiled = job.problem.dtype, way_of(job), program(job.opt, job.problem.dtype, job.after)
         self.hyper = hyper_parameters(job.opt, job.after)
         self.coefficients = np.empty((AHEAD, compiled.width), dtype)
@@ -137,12 +151,8 @@ class FirstOrder(WholeSteps):
         return self.job.run.x
 
     def told(self) -> dict[str, Any]:
-        """The rate that was found, which is not that of a trial at the end."""
-        if not is_automatic(self.job.opt.lr):
-            return {}
-        extra, trying = self.job.run.extra, self.job.run.extra[automatic.PHASE] == automatic.TESTING
-        found = trying and self.job.run.now[0].status != CONVERGED and extra[automatic.CHOSEN] > 0
-        return {"lr": float(extra[automatic.CHOSEN if found else automatic.RATE])}
+        """The rate that was found."""
+        return rate_found(self.job)
 
     def settings_for(self, rates: np.ndarray, first: int) -> tuple[Any, Any]:
         """The address of the settings of `descend`, for steps after ``first`` with these rates, and their owner."""
@@ -172,8 +182,16 @@ class FirstOrder(WholeSteps):
 
 def solver_of(opt: Any, device: str | None = None) -> Any:
     """The class that takes the steps of an optimizer, on the CPU or on another device."""
-    if device == "cuda":
-        from ..cuda.training import DeviceSteps  # late: the core never needs a GPU
+    if device == "cuda":  # imported late: the core never needs a GPU
+        if hasattr(opt, "solver"):
+            from ..cuda.whole import evaluating
+
+            return evaluating(opt.solver)
+        if is_automatic(opt.lr):
+            from ..cuda.searching import SearchingSteps
+
+            return SearchingSteps
+        from ..cuda.training import DeviceSteps
 
         return DeviceSteps
     return getattr(opt, "solver", FirstOrder)
