@@ -15,7 +15,7 @@ from .arguments import limits_of, settle_rate, split_options, start_of, warn
 from .begin import driver_of, named
 from .loops.state import RECORD
 from .optimizers._rule import OPTIMIZERS
-from .pool import _bar
+from .pool import shown
 from .pool import result_of as counted
 from .result import result_of, solved
 from .run import Driver
@@ -194,7 +194,7 @@ def _known(method: Any) -> Any:
 
 def _telling(size: int, progress: bool) -> Callable[[int], None]:
     """``tell(done)``: moves the progress bar, if there is one; -1 ends it."""
-    bar = _bar(size) if progress else None
+    bar = shown(size) if progress else None
 
     def tell(done: int) -> None:
         if bar is not None:

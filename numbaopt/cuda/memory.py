@@ -270,6 +270,6 @@ def records_in(name: str) -> Any:
 
 
 __all__ = [
-    "RECORDS", "Rows", "address_of", "lanes_of", "memory_at", "numbers_at", "piece", "records_in", "rows_at", "transfer",
-    "tuple_of", "vector_at", "window",
+    "RECORDS", "Rows", "address_of", "lanes_of", "memory_at", "numbers_at", "piece", "records_in", "rows_at",
+    "transfer", "tuple_of", "vector_at", "window",
 ]  # fmt: skip
