@@ -15,8 +15,8 @@ from .arguments import limits_of, settle_rate, split_options, start_of, warn
 from .begin import driver_of, named
 from .loops.state import RECORD
 from .optimizers._rule import OPTIMIZERS
-from .pool import shown
 from .pool import result_of as counted
+from .pool import shown
 from .result import result_of, solved
 from .run import Driver
 from .solvers import SOLVERS, choose
