@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 
 import numbaopt as no
 
-from . import gpu_training, many
+from . import gpu_training, many, report
 from .report import OURS, Case, Faster, Table, measured, optional
 from .step import _optax_step
 from .timing import race
@@ -337,4 +338,29 @@ def machine() -> str:
     name = _backend.cuda.get_current_device().name
     name = name.decode() if isinstance(name, bytes) else name
     newest = "{}.{}".format(*_backend.driver_version())
-    return f"{name}, driver for CUDA {newest}, {_backend.implementation()}"
+    return f"{name}, driver for CUDA {newest}, {_backend.implementation()}, nvJitLink {_linker()}"
+
+
+def _linker() -> str:
+    """The version of what links kernels."""
+    try:
+        from cuda.bindings import nvjitlink
+
+        return "{}.{}".format(*nvjitlink.version())
+    except Exception:
+        return "not found: the driver links"
+
+
+def main() -> None:
+    """Say which machine this is and what is installed, and take one step: the first look at a new machine."""
+    print(report.machine())
+    if reason := no.cuda.why_not():
+        sys.exit(f"Nothing can run on a GPU: {reason}.")
+    print(machine(), flush=True)
+    begin = time.perf_counter()
+    ours(1000, np.float32, 1, []).call()
+    print(f"A first step took {time.perf_counter() - begin:.1f} s, nearly all of it to compile.")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,7 @@ from .timing import Times, ratio
 
 OURS = "numbaopt"
 PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "optax", "scikit-learn")
+OF_GPUS = ("numba-cuda", "cupy-cuda13x", "cupy-cuda12x")  # named where they are installed
 
 
 class Faster(NamedTuple):
@@ -142,11 +143,11 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f", load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
     found = []
-    for package in PACKAGES:
+    for package in PACKAGES + OF_GPUS:
         try:
             found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            found.append(f"no {package}")
+            found += [f"no {package}"] * (package in PACKAGES)
     system = f"{platform.system()} {platform.machine()}"
     return f"{_processor()}, {cores} cores, {system}{load}\nPython {platform.python_version()}, {', '.join(found)}"
 

@@ -1,10 +1,15 @@
 """On a GPU itself, where there is one: the numbers of the CPU, the same bits, other libraries, streams, memory."""
 
+import contextlib
+import faulthandler
 import gc
+import signal
+import threading
 
 import numba
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 if numba.config.ENABLE_CUDASIM:
     pytest.skip("not for the simulator", allow_module_level=True)
@@ -18,6 +23,32 @@ from numbaopt.cuda import _backend
 
 pytestmark = pytest.mark.gpu
 cuda = _backend.cuda
+SECONDS = 60  # of a test; a kernel that never ends is told where it was waited for
+
+
+@pytest.fixture(autouse=True)
+def _limited():
+    """No test waits for ever: neither in Python nor, half a minute later, for the driver."""
+    def late(*_):
+        raise TimeoutError(f"more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late) if hasattr(signal, "SIGALRM") else None
+    with contextlib.suppress(AttributeError):
+        signal.alarm(SECONDS)
+    faulthandler.dump_traceback_later(SECONDS + 30, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    if before is not None:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def free_bytes():
+    """Of the GPU's memory, when all is given back that is not used."""
+    gc.collect()
+    cuda.synchronize()
+    _backend.release()
+    return cuda.current_context().get_memory_info()[0]
 
 
 def gradient(x, t):
@@ -89,9 +120,9 @@ def test_many_fits_of_any_number_are_those_of_the_cpu():
         t, Y = data(k)
         call = (residuals, START, (t, Y), (False, True), "lm")
         first, second = (no.minimize_many(*call, options={"device": device}) for device in ("cuda", "cpu"))
-        assert (first.success == second.success).all()
+        assert np.count_nonzero(first.success != second.success) <= k // 1000  # a last bit may decide the last step
         np.testing.assert_allclose(first.fun, second.fun, rtol=1e-6)
-        np.testing.assert_allclose(first.x, second.x, rtol=1e-3)
+        np.testing.assert_allclose(first.x, second.x, rtol=1e-3, atol=1e-4)
 
 
 def test_many_runs_with_targets_limits_and_temporary_arrays():
@@ -115,7 +146,7 @@ def test_numba_streams_and_what_has_no_room():
     no.cuda.step(opt, x, cuda.to_device(np.ones(1000)), no.cuda.init_state(opt, x), 1, stream=stream)
     stream.synchronize()
     assert not x.copy_to_host().any()
-    free = cuda.current_context().get_memory_info()[0]
+    free = free_bytes()
     large = cuda.device_array(int(0.7 * free) // 8, np.float64)
     with pytest.raises(no.cuda.DeviceMemoryError, match=r"the state of Adam for .* unknowns: the GPU has no room left"):
         no.cuda.init_state(no.Adam(), large)
@@ -125,12 +156,57 @@ def test_numba_streams_and_what_has_no_room():
 
 def test_host_arrays_are_refused_and_nothing_is_left_allocated():
     x = cuda.to_device(np.ones(1_000_000))
-    cuda.synchronize()
-    before = cuda.current_context().get_memory_info()[0]
+    before = free_bytes()
     for _ in range(3):
         with pytest.raises(TypeError, match="g must be an array on a GPU"):
-            no.cuda.step(no.SGD(), x, np.ones(1_000_000), no.cuda.init_state(no.SGD(), x), 1)
-    assert cuda.current_context().get_memory_info()[0] == before
+            no.cuda.step(no.Adam(), x, np.ones(1_000_000), no.cuda.init_state(no.Adam(), x), 1)
+    assert free_bytes() == before
+
+
+def test_runs_leave_nothing_allocated_also_where_they_fail():
+    def stop(result):
+        raise KeyboardInterrupt
+
+    model, (t, Y) = model_of(100_000), data(10_000)
+    options = {"batch_size": 256, "epochs": 1, "device": "cuda", "lr": 0.01}
+    fitted = (residuals, START, (t, Y), (False, True), "lm")
+
+    def run(callback=None):
+        no.minimize(model, method="adam", callback=callback, options=options)
+        no.minimize_many(*fitted, options={"device": "cuda"})
+
+    run()  # what is compiled stays, and the driver's own
+    before = free_bytes()
+    run()
+    with contextlib.suppress(KeyboardInterrupt):
+        run(stop)
+    assert free_bytes() == before
+
+
+def test_threads_take_steps_one_after_the_other_and_at_once():
+    opt, start = no.Adam(lr=0.1), np.linspace(-1, 1, 1001)
+    expected, state, ends = start.copy(), no.init_state(no.Adam(lr=0.1), start), []
+    for t in (1, 2, 3):
+        no.step(opt, expected, np.ones(1001), state, t)
+
+    def work():
+        x, g = cuda.to_device(start), cuda.to_device(np.ones(1001))
+        state = no.cuda.init_state(opt, x)
+        for t in (1, 2, 3):
+            no.cuda.step(opt, x, g, state, t)
+        ends.append(x.copy_to_host())
+
+    for threads in ([threading.Thread(target=work)] for _ in range(3)):
+        threads[0].start()
+        threads[0].join()
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ends) == 7
+    for end in ends:
+        np.testing.assert_allclose(end, expected, rtol=1e-12)
 
 
 def model_of(size, dtype=np.float64):
@@ -156,6 +232,31 @@ def test_whole_objectives_are_trained_by_the_grid():
     cpu, gpu = (no.minimize(model, method="nesterov", options={"lr": 0.5, "maxiter": 50, **more})
                 for more in ({}, {"device": "cuda"}))  # fmt: skip
     np.testing.assert_allclose(gpu.x, cpu.x, rtol=1e-3, atol=1e-4)
+
+
+SPARSE = sp.random(5000, 300, 0.05, format="csr", random_state=1)
+TARGET = np.sign(SPARSE @ np.ones(300) - 3.0)
+CASES = {
+    "sparse, a block": ({"X": SPARSE, "y": TARGET, "loss": "squared_hinge"}, no.AdaGrad(lr=0.1),
+                        {"batch_size": 16, "epochs": 1}),
+    "sparse, the grid": ({"X": SPARSE, "y": TARGET, "loss": "logistic", "l2": 0.01}, no.Adam(lr=0.01),
+                         {"batch_size": 2048, "epochs": 3}),
+    "classes, sums, a norm": ({"X": SPARSE.toarray()[:, :30], "y": np.arange(5000) % 4, "loss": "multinomial"},
+                              no.transforms.chain(no.transforms.ClipByNorm(0.1), no.Momentum(lr=0.1)),
+                              {"batch_size": 1024, "epochs": 2, "max_norm": 0.5}),
+    "l1, an average": ({"X": SPARSE.toarray()[:, :30], "y": TARGET, "loss": "logistic", "l1": 0.01}, no.SGD(lr=0.1),
+                       {"batch_size": 64, "epochs": 2, "average": "polyak"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_models_of_every_kind_are_trained_as_on_the_cpu(name):
+    made, opt, options = CASES[name]
+    cpu, gpu = (no.minimize(no.LinearModel(**made), method=opt, options={**options, **more})
+                for more in ({}, {"device": "cuda"}))  # fmt: skip
+    np.testing.assert_allclose(gpu.x, cpu.x, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(gpu.fun, cpu.fun, rtol=1e-9)
+    assert (gpu.nit, gpu.status) == (cpu.nit, cpu.status)
 
 
 def test_sweeps_are_those_of_the_cpu_and_give_the_same_bits():
