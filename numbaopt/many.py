@@ -25,13 +25,19 @@ from .automatic import is_automatic
 from .minimize import named
 from .optimizers._program import parts_of
 from .optimizers._rule import OPTIMIZERS
-from .pool import MANY_OPTIONS, Pool, arguments_of, one_by_one, result_of
+from .pool import (
+    MANY_OPTIONS,
+    NUMBER_NOT_RESIDUALS,
+    Pool,
+    arguments_of,
+    first_that_works,
+    one_by_one,
+    result_of,
+)
 from .problems.evaluation import MisshapenError
 from .problems.function import Function, needed
 from .schedules import plateau_of
 from .solvers import SOLVERS, solver_of
-
-FIRST = 10  # problems that are tried to learn how many residuals there are
 
 
 @names_meant
@@ -279,18 +285,11 @@ def _rows(history: Any) -> int:
 
 def _residuals(opt, fun, jac, starts, args, which, box, jit) -> Any:
     """The residuals of the first problem whose do not raise: it tells how many there are."""
-    errors: list[Exception] = []
-    for i in range(min(len(starts), FIRST)):
-        try:
-            problem = opt.problem(fun, jac, arguments_of(i, args, which), starts[i].astype(float), *box, jit)
-        except Exception as error:
-            errors.append(error)
-            continue
-        if problem.scalar:
-            raise ValueError("fun returns a number: method='lm' sums the squares of a vector of residuals; for an "
-                             "objective take another method")  # fmt: skip
-        return problem
-    raise errors[0]
+    problem = first_that_works(len(starts), lambda i: opt.problem(
+        fun, jac, arguments_of(i, args, which), starts[i].astype(float), *box, jit))  # fmt: skip
+    if problem.scalar:
+        raise ValueError(NUMBER_NOT_RESIDUALS)
+    return problem
 
 
 def _check_shape(problem: Function, start: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -26,6 +27,9 @@ from .solvers import Job, solver_of
 from .status import CONVERGED, OUT_OF_EVALUATIONS, RAISED, STOPPED, message_of
 
 CHUNK_SECONDS = 0.01  # of problems that a thread takes at a time
+FIRST = 10  # problems that are tried to learn what is true of all
+NUMBER_NOT_RESIDUALS = ("fun returns a number: method='lm' sums the squares of a vector of residuals; for an objective "
+                        "take another method")  # fmt: skip
 PIECE = 64  # steps of one problem between two looks at Ctrl-C
 FROM_SCIPYS = {theirs: ours for ours, theirs in STATUS.items()}
 REASONS_BY = {theirs: ours for ours, theirs in CONVERGED_BY.items()}
@@ -36,6 +40,17 @@ MANY_OPTIONS = ("maxiter", "gtol", "ftol", "xtol", "f_target", "max_evaluations"
 def arguments_of(problem: int, args: tuple, which: tuple[bool, ...]) -> tuple:
     """The arguments of one problem."""
     return tuple(arg[problem] if own else arg for arg, own in zip(args, which, strict=True))
+
+
+def first_that_works(count: int, attempt: Callable[[int], Any]) -> Any:
+    """``attempt(i)`` for the first problem of ``count`` for which it does not raise; of few, else the first error."""
+    errors: list[Exception] = []
+    for i in range(min(count, FIRST)):
+        try:
+            return attempt(i)
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
 
 
 class Problems:

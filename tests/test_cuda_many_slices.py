@@ -43,7 +43,7 @@ def tiny(monkeypatch):
         take(self, which, fresh, steps, words)
 
     def own(*arrays):
-        def make(kept, i):
+        def make(*where):
             made = tuple(np.empty(shape, dtype) for dtype, *shape in arrays)
             for array in made:
                 array.view(np.uint8).fill(0xEE)  # what stands in a new thread's memory is not known

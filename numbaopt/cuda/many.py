@@ -23,7 +23,7 @@ from ..automatic import is_automatic
 from ..differences import SCHEMES, evaluations
 from ..loops import automatic, descent, least_squares
 from ..optimizers._program import hyper_parameters, program
-from ..pool import Problems, arguments_of, shown
+from ..pool import NUMBER_NOT_RESIDUALS, Problems, arguments_of, first_that_works, shown
 from ..problems.evaluation import FLOAT64
 from ..run import fitting
 from ..solvers import solver_of
@@ -78,20 +78,13 @@ class Many(Problems):
 
     def _residuals(self, of: Derived, starts: np.ndarray) -> int:
         """How many residuals there are, by the first problem whose do not raise."""
-        errors: list[Exception] = []
         if of.jac is True:
             raise ValueError("jac=True is not possible: fun returns the residuals, jac(x, *args) their Jacobian")
-        for i in range(min(len(starts), 10)):
-            try:
-                found = of.fun(starts[i].astype(float), *arguments_of(i, self.args, self.which))
-            except Exception as error:
-                errors.append(error)
-                continue
-            if np.ndim(found) == 0:
-                raise ValueError("fun returns a number: method='lm' sums the squares of a vector of residuals; for an "
-                                 "objective take another method")  # fmt: skip
-            return len(found)
-        raise errors[0]
+        found = first_that_works(len(starts), lambda i: of.fun(
+            starts[i].astype(float), *arguments_of(i, self.args, self.which)))  # fmt: skip
+        if np.ndim(found) == 0:
+            raise ValueError(NUMBER_NOT_RESIDUALS)
+        return len(found)
 
     def solve(self) -> Any:
         """Launch after launch, each in slices, between which Ctrl-C is heeded."""
