@@ -247,29 +247,7 @@ def piece(columns: int) -> Any:
     return load_at_once
 
 
-@functools.cache
-def records_in(name: str) -> Any:
-    """``records(values)``: a thread's own float64 numbers, whose memory is aligned, as its `RECORDS`."""
-    kind = RECORDS[name]
-    if SIMULATED:
-        return lambda values: values.view(kind)
-    made_of = types.Array(numba.from_dtype(kind), 1, "C")
-
-    @intrinsic
-    def records(typing_context, values):
-        def codegen(context, builder, signature, arguments):
-            data = context.make_array(values)(context, builder, arguments[0])
-            numbers = builder.extract_value(data.shape, 0)
-            count = builder.sdiv(numbers, context.get_constant(types.intp, kind.itemsize // 8))
-            where = builder.bitcast(data.data, context.get_data_type(made_of.dtype).as_pointer())
-            return _array(context, builder, made_of, where, [count])
-
-        return made_of(values), codegen
-
-    return records
-
-
 __all__ = [
-    "RECORDS", "Rows", "address_of", "lanes_of", "memory_at", "numbers_at", "piece", "records_in", "rows_at",
-    "transfer", "tuple_of", "vector_at", "window",
+    "RECORDS", "Rows", "address_of", "lanes_of", "memory_at", "numbers_at", "piece", "rows_at", "transfer",
+    "tuple_of", "vector_at", "window",
 ]  # fmt: skip
