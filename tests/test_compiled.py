@@ -203,7 +203,7 @@ NAME = "adam"
         (lambda x: no.minimize(rosen, x, ARGS, "newton"), "method 'newton' is none of those"),
         (lambda x: no.minimize(rosen, x, ARGS, no.Newton()), "method Newton is not possible in compiled code"),
         (lambda x: no.minimize(rosen_grad, x, ARGS, no.LM()), "method LM is not possible .* numbaopt.least_squares"),
-        (lambda x: no.minimize(rosen, x, ARGS, "cg" if x[0] > 0 else "sgd"), "method must be a literal name"),
+        (lambda x: no.minimize(rosen, x, ARGS, ("cg", "sgd")[int(x[0] > 0)]), "method must be a literal name"),
         (lambda x: no.minimize(rosen, x, ARGS, Other(0.1)), "method must be an optimizer such as"),
         (lambda x: no.minimize(rosen, x, ARGS, PLATEAU), "lr=ReduceOnPlateau follows one run from Python"),
         (lambda x: no.minimize(rosen, x, ARGS, "bfgs", bounds=BOX), "method='bfgs' takes no bounds"),

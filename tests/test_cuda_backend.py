@@ -238,6 +238,8 @@ def test_the_python_part_of_a_step_takes_microseconds(launched, monkeypatch):
 OLD_NUMPY = """
 import numpy as np
 import numba.np.arrayobj                   # Numba's own, which knows
+import warnings
+warnings.simplefilter("error")             # of which NumPy 2.5 gives one as numba-cuda is imported
 if hasattr(np, "row_stack"):
     del np.row_stack                       # as in NumPy 2.5
 import numbaopt as no

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba.core import errors, types
 from numba.extending import register_jitable
-from numba.np.extensions import cross2d
+from numba.np import extensions
 
 from .arrays import empty, filled, values
 from .numbers import number_in
@@ -208,9 +208,12 @@ def _cross(a, b):
     return build
 
 
-@of_numbers(cross2d)
 def _cross2d(a, b):
     return lambda a, b: a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+if cross2d := getattr(extensions, "cross2d", None):  # until NumPy 2.5
+    of_numbers(cross2d)(_cross2d)
 
 
 @of_arrays(np.ediff1d)

@@ -14,6 +14,7 @@ import ctypes
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,15 +23,16 @@ from typing import Any
 import numba
 import numpy as np
 
-_NO_ROW_STACK = not hasattr(np, "row_stack")
-if _NO_ROW_STACK and find_spec("numba_cuda"):  # NumPy 2.5: numba-cuda 0.30 asks for it when it is first used
+if not hasattr(np, "row_stack") and find_spec("numba_cuda"):  # NumPy 2.5, for which numba-cuda 0.30 was not made
     np.row_stack = np.vstack  # noqa: NPY201
     try:
-        import numba.cuda.np.arrayobj
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The 'generic' unit for NumPy timedelta", DeprecationWarning)
+            import numba.cuda.np.arrayobj
     finally:
         del np.row_stack  # noqa: NPY201
 
-from numba import cuda  # noqa: E402
+from numba import cuda
 
 try:
     from numba.cuda.extending import intrinsic  # type: ignore[assignment, unused-ignore]  # numba-cuda keeps its own
