@@ -1,6 +1,7 @@
 """What is said where there is no GPU to run on, and what a launch hands to the driver, which is played here."""
 
 import ctypes
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from process import python
 
 import numbaopt as no
 from numbaopt.cuda import _backend, arrays
-from numbaopt.cuda.step import _bound
+from numbaopt.cuda.step import _here
 
 OUT_OF_MEMORY, NO_DEVICE, BROKEN, NAME = 2, 100, 803, 0
 
@@ -86,12 +87,44 @@ def test_errors_of_libraries_become_one_sentence(played):
         with pytest.raises(no.cuda.DeviceMemoryError, match=r"^init_state: the GPU has no room left .* of 8.0 MB$"), \
              _backend.told("init_state", 8_000_000):  # fmt: skip
             raise error
-    with pytest.raises(no.cuda.NoDeviceError, match=r"too new for the driver \(CUDA 13.0\).*cuda-toolkit==13.0"), \
-         _backend.told("step"):  # fmt: skip
-        raise RuntimeError("[222] CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
+    for error, said in (
+        ("[222] CUDA_ERROR_UNSUPPORTED_PTX_VERSION", r"too new for the driver \(CUDA 13.0\): .* nvidia-nvjitlink$"),
+        ("ERROR_OUTDATED_LIBRARY (14)", r"linker is older than its compiler: pip install --upgrade nvidia-nvjitlink$"),
+        ("ERROR_PTX_COMPILE (4)\nptxas fatal: Unsupported .version 9.5; current version is '9.0'", "linker is older"),
+        ("libcudadevrt.a not found", r"\(cudadevrt\) is not found: pip install 'numbaopt\[cuda13\]'"),
+    ):  # fmt: skip
+        with pytest.raises(no.cuda.NoDeviceError, match=f"^step: .*{said}"), _backend.told("step"):
+            raise RuntimeError(error)
+    played(Driver(cuda=12040), _toolkit_major=lambda: 12)
+    with pytest.raises(no.cuda.NoDeviceError, match=r"nvidia-nvjitlink-cu12$"), _backend.told("step"):
+        raise RuntimeError("ERROR_OUTDATED_LIBRARY (14)")
     with pytest.raises(KeyError), _backend.told("step"):
         raise KeyError("other")
     assert issubclass(no.cuda.DeviceMemoryError, MemoryError)
+
+
+def test_few_blocks_are_launched_without_a_warning():
+    pytest.importorskip("numba_cuda")
+    kernel = _backend.kernel(lambda: None)
+    with pytest.warns(match="Grid size 2"):
+        kernel[2, 32]
+    configured = _backend.configured(kernel, 1, 32, 64)
+    assert (configured.griddim, configured.blockdim, configured.sharedmem) == ((1, 1, 1), (32, 1, 1), 64)
+
+
+def test_freed_memory_goes_back_to_the_driver_also_after_a_fault(monkeypatch):
+    memory, modules = [1, 2], [3]
+    manager = SimpleNamespace(deallocations=memory)
+    context = SimpleNamespace(memory_manager=manager, deallocations=modules)
+    monkeypatch.setattr(_backend, "cuda", SimpleNamespace(current_context=lambda: context))
+    _backend.release()
+    assert memory == modules == []
+    del manager.deallocations  # another library's manager
+    modules.append(4)
+    _backend.release()
+    assert modules == []
+    monkeypatch.setattr(_backend, "cuda", SimpleNamespace())  # no context any more
+    _backend.release()
 
 
 class Fake:
@@ -124,13 +157,13 @@ def launched(played):
         return f"f{signature[-1].dtype.bitwidth // 8} {kernel.py_func.__name__}", None
 
     launch.status = 0
-    context = SimpleNamespace(jit=_backend.cuda.jit, current_context=lambda device: None,
+    context = SimpleNamespace(jit=_backend.cuda.jit, current_context=lambda: None,
                               device_array=lambda n, dtype: Fake(np.empty(n, dtype)))  # fmt: skip
     played(Driver(), why_not=lambda: None, launcher=lambda: launch, handle_of=handle, cuda=context,
            device_count=lambda: 1)  # fmt: skip
-    _bound.cache_clear()
+    _here.bound.cache_clear()
     yield told, launch
-    _bound.cache_clear()
+    _here.bound.cache_clear()
 
 
 def a_step(opt, n, dtype=np.float64, shift=0, **given):
@@ -212,6 +245,16 @@ def test_what_is_no_array_of_a_gpu_is_refused(launched):
             no.cuda.step(no.SGD(), x, ones, state, 1)
     with pytest.raises(ValueError, match="step: g is read-only"):
         no.cuda.step(no.SGD(), ones, Fake(np.ones(4), read_only=True), state, 1)
+
+
+def test_every_thread_makes_the_context_its_own(launched, monkeypatch):
+    contexts = []
+    monkeypatch.setattr(_backend.cuda, "current_context", lambda: contexts.append(threading.current_thread()))
+    for _ in range(3):  # one after the other: the system gives them the same number
+        thread = threading.Thread(target=a_step, args=(no.SGD(), 4))
+        thread.start()
+        thread.join()
+    assert len(set(contexts)) == len(contexts) == 3
 
 
 @pytest.mark.peer

@@ -43,7 +43,7 @@ SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 BUILT_IN = getattr(cuda, "implementation", "NVIDIA") == "Built-in"  # Numba's own
 INSTALL = "pip install 'numbaopt[cuda13]' (cuda12 for a driver older than 580)"
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-_NO_DEVICE, _OUT_OF_MEMORY, _NO_CONTEXT, _NEWER_CODE = 100, 2, 201, 222
+_NO_DEVICE, _OUT_OF_MEMORY, _NEWER_CODE = 100, 2, 222
 
 
 class NoDeviceError(RuntimeError):
@@ -137,6 +137,11 @@ def _toolkit_major() -> int:
         return 0
 
 
+def _suffix() -> str:
+    """What NVIDIA's packages for CUDA 12 are called by; those for later ones have none."""
+    return "-cu12" if _toolkit_major() == 12 else ""
+
+
 def first_line(error: Any) -> str:
     """The first line of an error, or its name where it says nothing."""
     said = str(error).strip().splitlines()
@@ -169,8 +174,12 @@ def told(what: str, nbytes: int | None = None) -> Iterator[None]:
         if "UNSUPPORTED_PTX" in str(error) or getattr(error, "code", None) == _NEWER_CODE:
             newest = "{}.{}".format(*driver_version())
             raise NoDeviceError(f"{what}: the installed CUDA toolkit makes code that is too new for the driver (CUDA "
-                                f"{newest}): update the driver, or pip install 'cuda-toolkit=={newest}.*' "
-                                f"'nvidia-nvjitlink=={newest}.*'") from None  # fmt: skip
+                                f"{newest}): update the driver, or pip install nvidia-nvjitlink{_suffix()}") from None
+        if any(word in str(error) for word in ("OUTDATED_LIBRARY", "Unsupported .version")):
+            raise NoDeviceError(f"{what}: CUDA's linker is older than its compiler: pip install --upgrade "
+                                f"nvidia-nvjitlink{_suffix()}") from None  # fmt: skip
+        if "cudadevrt" in str(error) and "not found" in str(error):
+            raise NoDeviceError(f"{what}: CUDA's library for whole grids (cudadevrt) is not found: {INSTALL}") from None
         raise
 
 
@@ -183,6 +192,30 @@ def is_out_of_memory(error: BaseException) -> bool:
 def kernel(function: Any, **options: Any) -> Any:
     """A kernel compiled when it is first launched; a division by zero gives infinity, as everywhere in the package."""
     return cuda.jit(**options)(function)
+
+
+def configured(kernel: Any, blocks: int, threads: int, shared: int = 0) -> Any:
+    """What launches a kernel on the default stream, with ``shared`` bytes of dynamic shared memory a block.
+
+    Numba warns of fewer than 128 blocks, which is as many as some work has.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Grid size")
+        return kernel[blocks, threads, 0, shared]
+
+
+def release() -> None:
+    """Give back to the driver what was freed, which Numba keeps until there is more of it.
+
+    After a fault of a kernel the driver refuses this, too: what its context holds is lost with it.
+    """
+    if SIMULATED:
+        return
+    with contextlib.suppress(Exception):
+        context = cuda.current_context()
+        for owner in (context.memory_manager, context):
+            if freed := getattr(owner, "deallocations", None):
+                freed.clear()
 
 
 def check(status: int, what: str) -> None:
@@ -233,7 +266,7 @@ def on(device: int) -> Any:
 
 
 __all__ = [
-    "BUILT_IN", "INSTALL", "SIMULATED", "DeviceMemoryError", "NoDeviceError", "check", "cuda", "device_count",
-    "device_of", "driver", "handle_of", "implementation", "intrinsic", "is_available", "kernel", "launcher", "on",
-    "require", "told", "why_not",
+    "BUILT_IN", "INSTALL", "SIMULATED", "DeviceMemoryError", "NoDeviceError", "check", "configured", "cuda",
+    "device_count", "device_of", "driver", "handle_of", "implementation", "intrinsic", "is_available", "kernel",
+    "launcher", "on", "release", "require", "told", "why_not",
 ]  # fmt: skip

@@ -168,6 +168,7 @@ def zeros(like: Any, shape: tuple[int, int], dtype: np.dtype, what: str) -> Any:
             from numba.cuda.cudadrv.driver import device_memset
 
             device_memset(made, 0, made.size * dtype.itemsize)
+            cuda.synchronize()  # a step may be on any stream
         return made
 
 

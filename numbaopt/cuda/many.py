@@ -29,7 +29,7 @@ from ..pool import _bar, arguments_of, result_of
 from ..problems.evaluation import FLOAT64
 from ..solvers import solver_of
 from ..status import RAISED, STOPPED
-from ._backend import SIMULATED, DeviceMemoryError, cuda, kernel, require, told
+from ._backend import SIMULATED, DeviceMemoryError, configured, cuda, kernel, release, require, told
 from .functions import device
 from .memory import RECORDS, records_in
 from .objectives import Derived, derived, evaluation, residuals
@@ -274,6 +274,7 @@ class Many:
             interrupt.result = self.result()
             raise
         finally:
+            release()
             if bar is not None:
                 bar.close()
         return self.result()
@@ -294,7 +295,7 @@ class Many:
             words = room[0]
             grid, block = -(-(high - low) // BLOCK), min(BLOCK, high - low) if SIMULATED else BLOCK
             with compiling():
-                compiled_kernel(self.plan, words)[grid, block, 0, 16 * BLOCK](
+                configured(compiled_kernel(self.plan, words), grid, block, 16 * BLOCK)(
                     starts, *limits, *outputs, kinds, targets, template, tables, mine, self.maxiter, *self.tolerances)
             status = outputs[2].copy_to_host()
             if not np.any(status == NO_ROOM):
@@ -388,7 +389,7 @@ def _turned(arg: np.ndarray) -> Any:
     made = cuda.device_array((rows.shape[1], len(rows)), rows.dtype)
     if rows.size:
         block = min(BLOCK, len(rows)) if SIMULATED else BLOCK
-        _turn()[-(-len(rows) // block), block](there, made)
+        configured(_turn(), -(-len(rows) // block), block)(there, made)
     return made.reshape(*arg.shape[1:], len(arg))
 
 

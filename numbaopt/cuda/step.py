@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from threading import get_ident
+import threading
 from typing import Any
 
 import numba
@@ -125,7 +125,7 @@ def step(opt, x, g, state, t, stream=None):
         address_g, dtype_g, shape_g, strides_g = seen(g)
         address_s, dtype_s, shape_s, strides_s = seen(state)
         device = 0 if _backend.device_count() == 1 else _one_device(address, address_g, address_s)
-        bound = _bound(opt, dtype, device, get_ident())
+        bound = _here.bound(opt, dtype, device)
         n = math.prod(shape)
         pitch = n if strides_s is None else strides_s[0] if strides_s[1] == 1 or n == 1 else -1
         if (dtype is not dtype_g or dtype is not dtype_s or shape != shape_g or shape_s != (bound.slots, n)
@@ -190,7 +190,7 @@ class _Bound:
         else:
             what = f"step: {_name(self.opt)}"
             with compiling(f"{what} on a GPU"), _backend.told(what), _backend.on(self.device):
-                _backend.cuda.current_context(self.device)
+                _backend.cuda.current_context()
                 found = [(one, *_backend.handle_of(one.kernel, signature(self.program))) for one in made]
         self._compiled[wide] = found
         return found
@@ -206,9 +206,8 @@ class _Bound:
         return seen(row).address, seen(sums).address
 
 
-@functools.lru_cache(maxsize=256)
-def _bound(opt: Any, dtype: Any, device: int, thread: int) -> _Bound:
-    """`_Bound`, made once."""
+def _bound(opt: Any, dtype: Any, device: int) -> _Bound:
+    """`_Bound` of what can be stepped."""
     _backend.require("step")
     require_optimizer(opt)
     if dtype is not FLOAT32 and dtype is not FLOAT64:
@@ -218,6 +217,16 @@ def _bound(opt: Any, dtype: Any, device: int, thread: int) -> _Bound:
     for part in parts_of(opt):
         count_coefficients(part)
     return _Bound(opt, dtype, device)
+
+
+class _Here(threading.local):
+    """What a thread keeps: the driver knows a context by thread, and arguments of a launch are written before it."""
+
+    def __init__(self):
+        self.bound = functools.lru_cache(maxsize=256)(_bound)
+
+
+_here = _Here()
 
 
 def signature(program: Any) -> tuple[Any, ...]:

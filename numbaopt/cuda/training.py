@@ -20,7 +20,7 @@ from ..losses._loss import constants
 from ..optimizers._program import hyper_parameters, program
 from ..problems.rows import DenseRows
 from ..solvers._solver import Job, Solver
-from ._backend import SIMULATED, cuda, require, told
+from ._backend import SIMULATED, configured, cuda, release, require, told
 from .descent import numbers_of, trainer
 from .groups import BLOCK, WARP
 from .memory import RECORDS
@@ -231,7 +231,7 @@ class Training:
             for name in ("now", "history"):  # which the driver may have changed
                 held[name].copy_to_device(self._records(name))
             seen = cuda.to_device(np.ascontiguousarray(values))
-            self.kernel[self.blocks, BLOCK](
+            configured(self.kernel, self.blocks, BLOCK)(
                 *held.values(), cuda.to_device(np.ascontiguousarray(table)),
                 cuda.to_device(np.ascontiguousarray(rates, np.float64)), seen, cuda.to_device(seeds.astype(np.int64)),
                 steps, model.n_terms, 0 if b is None else b.size, b is not None and b.shuffle, b is None or b.whole,
@@ -258,8 +258,7 @@ class Training:
     def close(self) -> None:
         """Free what stands on the GPU."""
         self.held.clear()
-        if not SIMULATED:
-            cuda.current_context().deallocations.clear()
+        release()
 
 
 def coefficients(made: Any, hyper: np.ndarray, rates: np.ndarray, first: int) -> np.ndarray:
