@@ -128,6 +128,39 @@ def test_lanes_hand_each_other_numbers_and_memory_is_in_order_only_where_a_warp_
     assert "one thread reads what another writes" in launch(lanes, 1, 64, cuda.to_device(x), out, False)
 
 
+def test_a_warp_meets_where_its_lanes_name_the_same_others():
+    @cuda.jit
+    def led(out):
+        shared, i = cuda.shared.array(2, np.float64), cuda.threadIdx.x
+        if i == 0:
+            shared[0] = 7
+            cuda.syncwarp(0xFFFFFFFF)
+            shared[1] = 8
+        else:
+            cuda.syncwarp(0xFFFFFFFF)
+            out[i] = shared[0]
+        cuda.syncwarp(0xFFFFFFFF)
+        out[32 + i] = shared[1]
+
+    out = cuda.to_device(np.zeros(64))
+    assert launch(led, 1, 32, out) == ""
+    assert out.copy_to_host().tolist() == [0] + [7] * 31 + [8] * 32
+
+
+def test_parts_of_a_warp_meet_apart():
+    @cuda.jit
+    def halves(mask, out):
+        shared, i = cuda.shared.array(32, np.float64), cuda.threadIdx.x
+        shared[i] = i
+        cuda.syncwarp((0xFFFF if i < 16 else 0xFFFF0000) if mask == 0 else 0xFF << i // 8 * 8)
+        out[i] = shared[i ^ 15]
+
+    out = cuda.to_device(np.zeros(32))
+    assert launch(halves, 1, 32, 0, out) == ""
+    assert out.copy_to_host().tolist() == (np.arange(32) ^ 15).tolist()
+    assert "one thread reads what another writes" in launch(halves, 1, 32, 1, out)
+
+
 def test_threads_that_wait_for_ever_are_told_with_their_places():
     @cuda.jit
     def half(out):

@@ -1,8 +1,8 @@
 """Grids, blocks and warps: threads run by turns to where they wait, and on when those they wait for are there.
 
-A warp has 32 lanes, which may diverge; those that hand each other numbers must all be at such a place.  All threads of
-a block must wait at one barrier, all of a grid at one wait for the grid.  What never comes is an error that names the
-lines at which threads stand.
+A warp has 32 lanes, which may diverge; those that hand each other numbers must all be at one instruction, those that
+meet may be at several.  All threads of a block must wait at one barrier, all of a grid for the grid.  What never comes
+is an error that names the lines at which threads stand.
 """
 
 from __future__ import annotations
@@ -162,6 +162,8 @@ class _Turns:
         state["shadow"] = self.rooms[2].ctypes.data + block * self.rooms[2].strides[0]
         state["tid"], state["ctaid"], state["ntid"], state["nctaid"] = tid, first + block, threads, blocks
         state["thread"], state["grid_epoch"] = index, kernel.memory.grid_epoch & 0xFFFF
+        self.clocks = np.zeros((self.total, LANES), np.uint32)
+        state["clocks"] = self.clocks.ctypes.data + index * self.clocks.strides[0]
         self.reasons = np.full(self.total, kinds.ENDED, np.int32)
         self.go = (tid < threads).astype(np.uint8)
 
@@ -194,13 +196,13 @@ class _Turns:
         rows = np.arange(warp * LANES, (warp + 1) * LANES)
         state, reasons = self.state[rows], self.reasons[rows]
         waiting = reasons == reason
-        places = zip(state["mask"][waiting].tolist(), state["line"][waiting].tolist(), strict=True)
-        for mask, line in sorted(set(places)):
+        lines = np.where(reason == kinds.WARP, 0, state["line"])  # a warp may meet at several places, by one mask
+        for mask, line in sorted(set(zip(state["mask"][waiting].tolist(), lines[waiting].tolist(), strict=True))):
             named = (mask >> np.arange(LANES) & 1).astype(bool)
-            here = waiting & (state["mask"] == mask) & (state["line"] == line)
+            here = waiting & (state["mask"] == mask) & (lines == line)
             if (here & ~named).any():
                 raise MachineFault(f"{self.kernel.title}: a thread is not in its own mask 0x{mask:08X}, "
-                                   f"{self.kernel.line(line)}")  # fmt: skip
+                                   f"{self.kernel.line(int(state['line'][here][0]))}")  # fmt: skip
             if (here == (named & (reasons != kinds.ENDED))).all():
                 yield rows[here]
 
@@ -229,9 +231,10 @@ class _Turns:
                                  kinds.BALLOT: ballot}[kind]  # fmt: skip
 
     def _met(self, rows: np.ndarray) -> None:
-        warp = rows[0] // LANES
-        if len(rows) == (self.reasons[warp * LANES : (warp + 1) * LANES] != kinds.ENDED).sum():
-            self.state["warp_epoch"][warp * LANES : (warp + 1) * LANES] += 1
+        """Each of these lanes has heard of what any has heard of."""
+        self.state["warp_epoch"][rows] += 1
+        self.clocks[rows, rows % LANES] = self.state["warp_epoch"][rows]
+        self.clocks[rows] = self.clocks[rows].max(0)
 
     def _barriers(self) -> None:
         """Blocks whose threads all wait at a barrier; the grid, where all do."""

@@ -101,16 +101,17 @@ def _write(typing_context, address, value):
 
 _byte, _half, _word = (_reader(kind) for kind in (types.uint8, types.uint32, types.uint64))
 _AT = {name: np.uint64(THREAD.fields[name][1]) for name in THREAD.names}
-(_ADDRESS, _LOCAL, _LOCAL_SIZE, _SHARED, _SHARED_SIZE, _SHADOW, _WORLD, _NTID, _THREAD, _GRID, _BLOCK, _WARP) = (
-    _AT[name] for name in ("address", "local", "local_size", "shared", "shared_size", "shadow", "world", "ntid",
-                           "thread", "grid_epoch", "block_epoch", "warp_epoch"))  # fmt: skip
+_NAMES = ("address", "local", "local_size", "shared", "shared_size", "shadow", "world", "clocks", "ntid", "thread",
+          "grid_epoch", "block_epoch", "warp_epoch")  # fmt: skip
+(_ADDRESS, _LOCAL, _LOCAL_SIZE, _SHARED, _SHARED_SIZE, _SHADOW, _WORLD, _CLOCKS, _NTID, _THREAD, _GRID, _BLOCK,
+ _WARP) = (_AT[name] for name in _NAMES)  # fmt: skip
 _ONES, _ONE, _EIGHT, _FOUR = np.uint64(0xFFFF), np.uint64(1), np.uint64(8), np.uint64(WORD)
 _PLACE = np.uint64(8 * TRACE)
 
 
 @njit
-def _in_order(trace, mine, per_block):
-    """Whether an access stands before one of now."""
+def _in_order(trace, mine, per_block, clocks):
+    """Whether an access stands before one of now; ``clocks`` tells how often other lanes had met when last heard of."""
     apart = trace ^ mine
     if trace == 0 or apart & _ONES == 0 or (apart >> np.uint64(GRID_BITS)) & _ONES != 0:
         return True
@@ -119,7 +120,11 @@ def _in_order(trace, mine, per_block):
         return False
     if (apart >> np.uint64(BLOCK_BITS)) & _ONES != 0:
         return True
-    return one >> np.uint64(5) == other >> np.uint64(5) and apart >> np.uint64(WARP_BITS) != 0
+    if one >> np.uint64(5) != other >> np.uint64(5):
+        return False
+    met = np.uint64(_half(clocks + (one & np.uint64(31)) * np.uint64(4)))
+    since = (met - (trace >> np.uint64(WARP_BITS))) & _ONES
+    return since != 0 and since < np.uint64(1 << 15)
 
 
 @njit
@@ -132,22 +137,22 @@ def _same(address, size, value):
 
 
 @njit
-def _traced(traces, address, first, last, size, flags, value, mine, per_block):
+def _traced(traces, address, first, last, size, flags, value, mine, per_block, clocks):
     """Note an access to the words ``first`` to ``last``; what is wrong with it, or 0."""
     k = first
     while k < last:
         at = traces + k * _PLACE
         written, read, before = _word(at), _word(at + _EIGHT), _word(at + _EIGHT + _EIGHT)
         if flags & STORES:
-            if not (_in_order(read, mine, per_block) and _in_order(before, mine, per_block)):
+            if not (_in_order(read, mine, per_block, clocks) and _in_order(before, mine, per_block, clocks)):
                 return READ_AND_WRITTEN
-            if not _in_order(written, mine, per_block) and not (flags & SCALAR and _same(address, size, value)):
+            if not _in_order(written, mine, per_block, clocks) and not (flags & SCALAR and _same(address, size, value)):
                 return WRITTEN_TWICE
             _write(at, mine)
         else:
-            if not _in_order(written, mine, per_block):
+            if not _in_order(written, mine, per_block, clocks):
                 return READ_AND_WRITTEN
-            if not _in_order(read, mine, per_block):
+            if not _in_order(read, mine, per_block, clocks):
                 _write(at + _EIGHT + _EIGHT, read)
             _write(at + _EIGHT, mine)
         k += _ONE
@@ -169,12 +174,12 @@ def check(thread, address, size, flags, value):
             | (np.uint64(_half(thread + _BLOCK)) & _ONES) << np.uint64(BLOCK_BITS)
             | (np.uint64(_half(thread + _WARP)) & _ONES) << np.uint64(WARP_BITS))
     per_block = (np.uint64(_half(thread + _NTID)) + np.uint64(31)) // np.uint64(32) * np.uint64(32)
-    begin = _word(thread + _SHARED)
+    clocks, begin = _word(thread + _CLOCKS), _word(thread + _SHARED)
     if begin <= address and end <= begin + _word(thread + _SHARED_SIZE):
         if space not in (GENERIC, SHARED):
             return WRONG_SPACE
         first, last = (address - begin) // _FOUR, (end - begin + _FOUR - _ONE) // _FOUR
-        return _traced(_word(thread + _SHADOW), address, first, last, size, flags, value, mine, per_block)
+        return _traced(_word(thread + _SHADOW), address, first, last, size, flags, value, mine, per_block, clocks)
     world = _word(thread + _WORLD)
     begin = _word(world)
     if begin <= address and end <= begin + _word(world + _EIGHT):
@@ -188,7 +193,7 @@ def check(thread, address, size, flags, value):
                 return OUTSIDE
             k += _ONE
         traces = _word(world + np.uint64(24))
-        return _traced(traces, address, first, last, size, flags, value, mine, per_block)
+        return _traced(traces, address, first, last, size, flags, value, mine, per_block, clocks)
     if _word(world + np.uint64(32)) <= address and end <= _word(world + np.uint64(40)) and flags & STORES == 0:
         return 0  # constants of the module
     return OUTSIDE

@@ -20,7 +20,8 @@ GENERIC, GLOBAL, SHARED, LOCAL = range(4)
 STORES, SCALAR = 4, 8  # flags of an access beside its space
 
 THREAD = np.dtype([(name, np.uint64) for name in (
-    "value", "result", "address", "params", "shared", "shared_size", "local", "local_size", "shadow", "world")]
+    "value", "result", "address", "params", "shared", "shared_size", "local", "local_size", "shadow", "world",
+    "clocks")]
     + [(name, np.uint32) for name in (
         "resume", "line", "fault", "thread", "tid", "ctaid", "ntid", "nctaid", "grid_epoch", "block_epoch",
         "warp_epoch", "mask", "operand", "clamp", "kind", "good")])  # fmt: skip
