@@ -24,6 +24,7 @@ settings.register_profile(
 settings.load_profile("numbaopt")
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
+EMULATED = os.environ.get("NUMBAOPT_EMULATED_GPU", "0") == "1"  # by which tests are chosen, and a driver is played
 if SIMULATED:
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
     from numba.np.numpy_support import as_dtype
@@ -46,8 +47,10 @@ if SIMULATED:
 
 
 def pytest_collection_modifyitems(config, items):
-    """What is made for CUDA's simulator runs there, and nothing else does."""
-    out = [item for item in items if (item.get_closest_marker("simulator") is not None) != SIMULATED]
+    """What is made for CUDA's simulator, or for the GPU that is played, runs there, and nothing else does."""
+    made_for = {"simulator": SIMULATED, "emulated": EMULATED}
+    out = [item for item in items if any((item.get_closest_marker(name) is not None) != here
+                                         for name, here in made_for.items())]  # fmt: skip
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in set(out)]
 
