@@ -42,7 +42,7 @@ except ImportError:
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 BUILT_IN = getattr(cuda, "implementation", "NVIDIA") == "Built-in"  # Numba's own
 INSTALL = "pip install 'numbaopt[cuda13]' (cuda12 for a driver older than 580)"
-TRY = "; to try small cases without a GPU: NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1 before Python starts"
+TRY = "; to try small cases without a GPU, set NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1 before Python starts"
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NO_DEVICE, _OUT_OF_MEMORY, _NEWER_CODE = 100, 2, 222
 
