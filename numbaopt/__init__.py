@@ -55,11 +55,11 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """What is large, or changes Numba a little, is imported when it is first asked for: derivatives, the GPU."""
-    if name == "cuda":
+    """What is large, or changes Numba a little, is imported when it is first asked for."""
+    if name in ("cuda", "linear_model", "plotting"):
         from importlib import import_module
 
-        return import_module(".cuda", __name__)
+        return import_module(f".{name}", __name__)
     if name in (*_DERIVATIVES, "autodiff"):
         from .exact import autodiff
 
@@ -68,4 +68,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_DERIVATIVES, "autodiff", "cuda"})
+    return sorted({*globals(), *_DERIVATIVES, "autodiff", "cuda", "plotting"})  # linear_model may lack scikit-learn

@@ -27,7 +27,7 @@ from .loops.descent import EVALUATE
 from .minimize import minimize
 from .optimizers._program import cast_all
 from .problems.evaluation import FLOAT64, WITHOUT, RefusedError, compiled_evaluation
-from .problems.function import as_scheme, takes
+from .problems.function import NO_ARGS, as_scheme, takes
 
 REAL = (types.Integer, types.Float, types.Boolean)
 VECTOR = array(np.float64)
@@ -160,7 +160,9 @@ def scheme_of(jac: Any) -> Any:
     if isinstance(jac, types.Dispatcher):
         return jac.dispatcher
     if not isinstance(jac, types.Literal):
-        raise TypeError(f"jac must be a jitted function, True, None or a literal name such as 'forward', not {jac}")
+        told = NO_ARGS if isinstance(jac, types.BaseTuple) else ""
+        raise TypeError("jac must be a jitted function, True, None or a literal name such as 'forward', "
+                        f"not {jac}{told}")  # fmt: skip
     return as_scheme(jac.literal_value) or "ad"
 
 

@@ -43,7 +43,8 @@ def keys_of(options: Any, valid: list[str]) -> dict[str, Any]:
         return {name: kind for name, kind in kinds if name != MARK}
     if isinstance(options, types.DictType) and isinstance(options.value_type, types.Number):
         return dict.fromkeys(valid, types.float64)
-    raise TypeError("options must be a dictionary such as {'maxiter': 100, 'gtol': 1e-8} in compiled code, or None")
+    raise TypeError("options must be a dictionary of numbers such as {'maxiter': 100, 'gtol': 1e-8} in compiled code, "
+                    "or None")  # fmt: skip
 
 
 def opened(options: Any, keys: dict[str, Any]) -> Callable[[Any], Any]:

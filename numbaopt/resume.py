@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from . import checkpoint as checkpoints
-from ._fields import nearest
+from ._fields import names_meant, nearest
 from .arguments import (
     OPTIONS,
     count,
@@ -26,6 +26,7 @@ from .solvers import solver_of
 from .status import AT_TARGET, CONVERGED, RUNNING, STEP_LIMIT, STOPPED
 
 
+@names_meant
 def resume(path, fun, args=(), jac=None, callback=None, options=None):
     """Go on with a run from its checkpoint; the result is bit for bit that of a run never interrupted.
 

@@ -228,6 +228,7 @@ NAME = "adam"
         (lambda x: no.minimize(rosen, x, ARGS, jac=rosen), "jac must return a vector of real numbers"),
         (lambda x: no.minimize(rosen_grad, x, ARGS, jac=rosen_grad), "fun must return a real scalar; it returns array"),
         (lambda x: no.minimize(rosen, x, (1.0,), jac=rosen_grad), "fun cannot be compiled"),
+        (lambda x: no.least_squares(rosen_grad, x, ARGS), "; further arguments of fun are given as args="),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_one_sentence_when_it_is_compiled(call, match):

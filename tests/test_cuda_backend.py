@@ -76,8 +76,9 @@ def test_a_step_without_a_gpu_says_so(played):
     played(None)
     for call in (lambda: no.cuda.init_state(no.Adam(), np.ones(3)),
                  lambda: no.cuda.step(no.Adam(), np.ones(3), np.ones(3), np.ones((2, 3)), 1)):  # fmt: skip
-        with pytest.raises(no.cuda.NoDeviceError, match=r"^(init_state|step): no NVIDIA driver is installed"):
+        with pytest.raises(no.cuda.NoDeviceError, match=r"^(init_state|step): no NVIDIA driver is installed") as caught:
             call()
+        assert "NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1" in str(caught.value)
 
 
 def test_errors_of_libraries_become_one_sentence(played):

@@ -53,7 +53,6 @@ def test_who_computes_something_else_is_told():
 
 
 @pytest.mark.simulator
-@pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply")  # hashes, whose integers wrap around
 def test_ours_take_part_in_every_table(monkeypatch, capsys):
     real, fitting = epoch.data, gpu.fitting
 

@@ -10,10 +10,7 @@ import numbaopt as no
 if not numba.config.ENABLE_CUDASIM:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1: scripts/test", allow_module_level=True)
 
-pytestmark = [
-    pytest.mark.simulator,
-    pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply"),  # hashes, whose integers wrap around
-]
+pytestmark = pytest.mark.simulator
 SPARSE = sp.random(23, 31, 0.1, format="csr", random_state=1)
 Y = np.cos(np.arange(23.0))
 

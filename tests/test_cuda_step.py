@@ -17,10 +17,7 @@ from rules_table import CASES
 from numbaopt.cuda import kernels
 from numbaopt.cuda._backend import cuda
 
-pytestmark = [
-    pytest.mark.simulator,
-    pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply"),  # hashes, whose integers wrap around
-]
+pytestmark = pytest.mark.simulator
 GUARD = 16
 
 

@@ -14,10 +14,7 @@ from numbaopt.cuda import training
 from numbaopt.cuda._backend import cuda
 from numbaopt.problems.rows import UnitRows
 
-pytestmark = [
-    pytest.mark.simulator,
-    pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply"),  # hashes, whose integers wrap around
-]
+pytestmark = pytest.mark.simulator
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(29, 4))
 Y = np.sign(X @ [1.0, -2.0, 0.5, 0.0] + 0.3 * RNG.normal(size=29))

@@ -245,7 +245,7 @@ def test_scikit_learn_is_imported_only_when_asked_for():
         sys.modules["sklearn"] = None
         import numbaopt
         try:
-            import numbaopt.linear_model
+            numbaopt.linear_model.LogisticRegression
         except ImportError as error:
             print(error)
         """

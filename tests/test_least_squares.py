@@ -389,6 +389,8 @@ def test_misuse_of_functions_is_named():
         no.least_squares(numba.njit(lambda x: np.eye(2) * x[0]), [0.5])
     with pytest.raises(TypeError, match="callable"):
         no.least_squares(3, [0.5])
+    with pytest.raises(TypeError, match=r"not a tuple; further arguments of fun are given as args=\(\.\.\.\)$"):
+        no.least_squares(rosen, [0.5, 0.5], (T, Y))
     with pytest.raises(ValueError, match="least_squares"):
         no.minimize(numba.njit(lambda x: (x**2).sum()), [1.0], method="lm", jac="3-point")
     with pytest.warns(OptimizeWarning, match="unknown option 'jitt'"):

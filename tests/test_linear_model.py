@@ -234,6 +234,7 @@ def csr(values, columns, starts, shape=(2, 3)):
     (np.zeros((0, 2)), [], r"Found array with 0 sample\(s\)"),
     (np.zeros((2, 0)), [1, 2], r"Found array with 0 feature\(s\)"),
     ([["a"]], [1], "X must be numeric"),
+    ([[1, "7"], ["2", "b"]], [1, 2], r"X must be numeric, .* \(column 1 has .*'b'\)"),
     ([[1j]], [1], "Complex data not supported"),
     ([[1.0]], ["a"], "y must be numeric"),
     ([[1.0]], [[1, 2]], "1d array"),

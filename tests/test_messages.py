@@ -61,6 +61,8 @@ def test_options_that_are_given_as_arguments():
     told = r"minimize has no argument 'lr'; valid: .*; what .* may be told goes into options=dict\(lr=\.\.\.\)"
     with pytest.raises(TypeError, match=told):
         no.minimize(misfit, [0.0], T, method="adam", lr=0.1)
+    with pytest.raises(TypeError, match=r"resume has no argument 'epochs'; .* options=dict\(epochs=\.\.\.\)"):
+        no.resume("run.npz", misfit, epochs=3)
     assert list(inspect.signature(no.minimize).parameters)[:3] == ["fun", "x0", "args"]
     assert clone(LogisticRegression(alpha=0.5)).alpha == 0.5
 

@@ -93,7 +93,7 @@ class TestFiles:
         assert set(study.jobs[0].spec["files"]) == {"mine.py"}
 
     def test_without_the_plugin_nothing_is_known(self, tmp_path):
-        with pytest.raises(ExperimentError, match="'flat_bowl' is not a known problem"):
+        with pytest.raises(ExperimentError, match=r"'flat_bowl' is not a known problem; .*; one of yours: --plugin"):
             load(written(tmp_path, STUDY.replace("halfstep", "sgd")))
 
     def test_an_edited_file_counts_anew(self, tmp_path):

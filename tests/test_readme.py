@@ -73,6 +73,15 @@ def test_numbers_of_the_chinese_readme_are_those_of_the_english_one():
         assert any(measured <= numbers for numbers in table), f"README.md has no row with all numbers of {row}"
 
 
+def test_figures_of_the_first_screen_are_those_of_the_tables():
+    for text in (README, CHINESE):
+        first = text[: text.index("./scripts/demo")]
+        told = re.findall(r"\d[\d.]*x", first)
+        assert len(told) >= 5
+        for figure in told:
+            assert re.search(rf"^\|.*(?<![\d.]){re.escape(figure)}.*\|$", README, re.MULTILINE), figure
+
+
 def test_the_two_readmes_link_to_each_other():
     assert "(README.zh.md)" in README
     assert "(README.md)" in CHINESE

@@ -197,8 +197,9 @@ def test_second_process_compiles_only_the_new_objective(tmp_path):
 def test_import_brings_in_nothing_heavy():
     heavy = python("import sys, numbaopt; print(*sorted(m.split('.')[0] for m in sys.modules))").split()
     assert not set(heavy) & {"sklearn", "matplotlib", "pandas", "tqdm", "typer", "pydantic", "torch", "jax", "optuna"}
-    told = python("import sys, numbaopt; print([m in sys.modules for m in ('scipy.optimize', 'numba.cuda')])")
-    assert told.split() == ["[False,", "False]"]
+    told = python("import sys, numbaopt; print([m in sys.modules for m in ('scipy.optimize', 'numba.cuda')])\n"
+                  "print(numbaopt.plotting.lr_curve.__name__, 'matplotlib' in sys.modules)")
+    assert told.split() == ["[False,", "False]", "lr_curve", "False"]
 
 
 LATE = """

@@ -317,6 +317,19 @@ def test_misuse_is_one_sentence_and_changes_nothing(misuse):
         assert_array_equal(array, copy)
 
 
+@pytest.mark.parametrize(("has", "told"), [
+    ((), ""),
+    (("__cuda_array_interface__",), r"; numbaopt\.cuda\.\1 takes those of a GPU"),
+    (("is_cuda", "detach"), r"; numbaopt\.cuda\.\1 takes those of a GPU"),
+    (("detach",), r": x\.detach\(\)\.numpy\(\) shares its memory"),
+], ids=["other", "of a GPU", "tensor of a GPU", "tensor"])  # fmt: skip
+def test_what_is_no_numpy_array_is_told_where_it_can_go(has, told):
+    x = type("Tensor", (), {"size": lambda self: (4,), **dict.fromkeys(has, True)})()
+    for call in (lambda: no.init_state(no.SGD(), x), lambda: no.step(no.SGD(), x, x, np.zeros((0, 4)), 1)):
+        with pytest.raises(TypeError, match=rf"^(init_state|step): x must be a NumPy array, not Tensor{told}$"):
+            call()
+
+
 @pytest.mark.parametrize("opt", ["adam", no.Adam, None, 0.1], ids=str)
 def test_what_is_no_optimizer_is_named(opt):
     x = np.ones(2)

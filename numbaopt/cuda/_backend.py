@@ -42,6 +42,7 @@ except ImportError:
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 BUILT_IN = getattr(cuda, "implementation", "NVIDIA") == "Built-in"  # Numba's own
 INSTALL = "pip install 'numbaopt[cuda13]' (cuda12 for a driver older than 580)"
+TRY = "; to try small cases without a GPU, set NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1 before Python starts"
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NO_DEVICE, _OUT_OF_MEMORY, _NEWER_CODE = 100, 2, 222
 
@@ -88,7 +89,17 @@ def error_name(status: int) -> str:
 
 
 def why_not() -> str | None:
-    """Why nothing can run on a GPU here, in a sentence; None where it can."""
+    """Why nothing can run on a GPU here, in a sentence; None where it can.
+
+    Without a GPU small cases can be tried in CUDA's simulator, which runs kernels in the interpreter: start Python with
+    ``NUMBA_ENABLE_CUDASIM=1`` and ``NUMBA_DISABLE_JIT=1`` in the environment.
+
+    Examples
+    --------
+    >>> import numbaopt as no
+    >>> no.cuda.is_available() == (no.cuda.why_not() is None)
+    True
+    """
     if SIMULATED:
         if not numba.config.DISABLE_JIT:
             return "the CUDA simulator (NUMBA_ENABLE_CUDASIM) needs NUMBA_DISABLE_JIT=1, too"
@@ -156,7 +167,7 @@ def require(what: str) -> None:
     global _READY
     if not _READY:
         if reason := why_not():
-            raise NoDeviceError(f"{what}: {reason}")
+            raise NoDeviceError(f"{what}: {reason}" + ("" if SIMULATED or driver() else TRY))
         _READY = True
 
 

@@ -144,4 +144,5 @@ def named(key: str, value: Any, valid: Any, what: str) -> ExperimentError:
     """The error for a name that must be one of ``valid``."""
     if value is None:
         return ExperimentError(f"{key!r} is missing; valid: {', '.join(sorted(valid))}")
-    return ExperimentError(f"{key} = {value!r} is not a known {what}; {nearest(str(value), valid)}")
+    yours = "; one of yours: --plugin FILE.py" if what in ("problem", "method") else ""
+    return ExperimentError(f"{key} = {value!r} is not a known {what}; {nearest(str(value), valid)}{yours}")

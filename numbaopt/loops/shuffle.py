@@ -12,6 +12,7 @@ Black, J., Rogaway, P. (2002). Ciphers with arbitrary finite domains. doi:10.100
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from .._jit import jit
@@ -20,7 +21,12 @@ MASK = 0xFFFFFFFF
 ROUNDS = 6
 
 
-@jit
+def _wrapping(function):
+    """`jit`; in the interpreter, too, integers wrap around without a word."""
+    return np.errstate(over="ignore")(function) if numba.config.DISABLE_JIT else jit(function)
+
+
+@_wrapping
 def mix(value):
     """A 32-bit integer hash: each bit of the result depends on every bit of ``value``."""
     value = (value ^ (value >> 16)) & MASK

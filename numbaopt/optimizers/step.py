@@ -53,6 +53,8 @@ def init_state(opt, x):
            [0., 0., 0.]])
     """
     require_optimizer(opt)
+    if not isinstance(x, np.ndarray):
+        raise TypeError(_not_an_array("init_state", "x", x))
     return np.zeros((len(opt.slots), x.size), x.dtype)
 
 
@@ -160,12 +162,20 @@ def require_optimizer(opt: Any) -> None:
         raise TypeError(f"opt: {opt!r} is not an optimizer such as numbaopt.Adam()")
 
 
+def _not_an_array(verb: str, name: str, value: Any) -> str:
+    """The error for what is no NumPy array; of one of a GPU it says which verb takes it."""
+    told = f"{verb}: {name} must be a NumPy array, not {type(value).__name__}"
+    if getattr(value, "is_cuda", False) or hasattr(value, "__cuda_array_interface__"):
+        return f"{told}; numbaopt.cuda.{verb} takes those of a GPU"
+    return told + (": x.detach().numpy() shares its memory" if hasattr(value, "detach") else "")
+
+
 def _explain(opt: Any, x: Any, g: Any, state: Any, t: Any) -> None:
     """Say in one sentence which argument of `step` is wrong."""
     require_optimizer(opt)
     for name, value in (("x", x), ("g", g), ("state", state)):
         if not isinstance(value, np.ndarray):
-            raise TypeError(f"step: {name} must be a NumPy array, not {type(value).__name__}")
+            raise TypeError(_not_an_array("step", name, value))
         if value.dtype not in (np.float32, np.float64) or value.dtype != x.dtype:
             raise TypeError(f"step: {name} has dtype {value.dtype}; x, g and state must all be float32 or all float64")
         if not value.flags.c_contiguous or (name != "g" and not value.flags.writeable):

@@ -104,7 +104,8 @@ def require_real(kind: Any, pair: bool) -> None:
         kind, gradient = kind.types
         require_vector(gradient)
     if not isinstance(types.unliteral(kind), (types.Float, types.Integer, types.Boolean)):
-        raise RefusedError(f"fun must return a real scalar; it returns {kind}")
+        told = ": residuals are for least_squares, many for method='lm'" if isinstance(kind, types.Array) else ""
+        raise RefusedError(f"fun must return a real scalar; it returns {kind}{told}")
 
 
 def require_vector(kind: Any) -> None:

@@ -278,10 +278,15 @@ def needed(opt: Any, jac: Any) -> Any:
     return jac if getattr(opt, "gradient", True) or as_scheme(jac) is True else WITHOUT
 
 
+NO_ARGS = "; further arguments of fun are given as args=(...)"  # where jac is such a tuple: least_squares has jac first
+
+
 def as_scheme(jac: Any) -> Any:
     """How the gradient is found: a function, True, a name of `EXACT` or of a numerical scheme, None: not decided."""
     if jac is None or jac is False:
         return None
+    if isinstance(jac, tuple):
+        raise TypeError(f"jac must be callable, True, None or a name, not a tuple{NO_ARGS}")
     names = (*EXACT, *SCHEMES)
     if jac is True or callable(jac) or (isinstance(jac, str) and jac in (*names, WITHOUT)):
         return jac

@@ -92,7 +92,17 @@ def _floating(array: np.ndarray, name: str) -> np.ndarray:
     try:
         return np.asarray(array, np.float32 if array.dtype.kind == "f" and array.itemsize <= 4 else np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numeric, not of dtype {array.dtype}") from None
+        raise ValueError(f"{name} must be numeric, not of dtype {array.dtype}{_where_not(array)}") from None
+
+
+def _where_not(array: np.ndarray) -> str:
+    """The first column with something that is no number, and what that is."""
+    for place, value in np.ndenumerate(array.astype(object)):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return f" ({'column' if array.ndim == 2 else 'entry'} {place[-1]} has {value!r})"
+    return ""
 
 
 def check_target(y: Any, rows: int, name: str = "y") -> np.ndarray:
