@@ -146,10 +146,12 @@ class Driver:
                 if hooks.checkpoint and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                     self.save()
                     saved = time.perf_counter()
-        except BaseException:
-            if hooks.checkpoint:
-                with contextlib.suppress(OSError):  # the first error is the one to tell of
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # the first error is the one to tell of
+                if hooks.checkpoint:
                     self.save()
+                elif isinstance(error, KeyboardInterrupt):  # which tells the result so far
+                    self.solver.fetch()
             raise
         else:
             self.solver.fetch()
