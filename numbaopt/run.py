@@ -112,8 +112,9 @@ class Driver:
             problem.at_once = batches.at_once
         self.lr = np.zeros(0)
         kind = getattr(problem, "kind", None)
-        self._kind = kind and (type(opt), run.x.size, kind, batches and batches.size)
-        solver = solver or solver_of(opt, settings.get("device"))
+        device = settings.get("device")
+        self._kind = kind and (type(opt), run.x.size, kind, batches and batches.size, device)
+        solver = solver or solver_of(opt, device)
         self.solver = solver(Job(problem, opt, run, limits, batches, self.after))
         self.fresh = hooks.score is not None and self.best_score == -np.inf  # the start is scored, too
 

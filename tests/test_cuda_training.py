@@ -226,6 +226,15 @@ def test_ctrl_c_tells_how_far_a_run_has_come(monkeypatch, at, options):
     np.testing.assert_allclose(res.fun, dense().value_and_grad(res.x)[0], rtol=1e-12)
 
 
+def test_the_first_slice_is_not_as_long_as_those_of_the_cpu(monkeypatch):
+    options, launch, steps = {"batch_size": 10, "epochs": 3}, training.Training.launch, []
+    for _ in range(2):
+        train(dense(), no.SGD(lr=0.1), options)
+    monkeypatch.setattr(training.Training, "launch", lambda self, *given: (steps.append(given[3]), launch(self, *given)))
+    train(dense(), no.SGD(lr=0.1), {**options, "device": "cuda"})
+    assert steps[0] == 1
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_what_a_gpu_no_longer_tells_hides_no_error(monkeypatch, tmp_path, error):
     def fail(x):
