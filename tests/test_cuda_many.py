@@ -149,7 +149,7 @@ def test_histories_and_paths_compile(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["at once", "both", "differences", "mixture", "lm given", "lm of a tuple",
-                                  "lm of a list", "clipped"])
+                                  "lm of a list", "clipped", "axes"])
 def test_users_functions_compile(tmp_path, case):
     given = cases()[case]
     options = dict(given.pop("options", {}))

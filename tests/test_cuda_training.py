@@ -230,7 +230,8 @@ def test_the_first_slice_is_not_as_long_as_those_of_the_cpu(monkeypatch):
     options, launch, steps = {"batch_size": 10, "epochs": 3}, training.Training.launch, []
     for _ in range(2):
         train(dense(), no.SGD(lr=0.1), options)
-    monkeypatch.setattr(training.Training, "launch", lambda self, *given: (steps.append(given[3]), launch(self, *given)))
+    monkeypatch.setattr(training.Training, "launch",
+                        lambda self, *given: (steps.append(given[3]), launch(self, *given)))  # fmt: skip
     train(dense(), no.SGD(lr=0.1), {**options, "device": "cuda"})
     assert steps[0] == 1
 
