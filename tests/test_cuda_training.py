@@ -83,6 +83,7 @@ CASES = {  # batches of 3 and 8 rows are of a block and of the grid
                        {"maxiter": 5, "average": "ema", "weight_norm": True}),
     "a rate is found": (lambda: sparse(l1=0.02), no.SGD(lr=FOUND), {"maxiter": 40}),
     "poisson diverges": (lambda: no.LinearModel(1e3 * X, abs(Y), loss="poisson"), no.SGD(lr=1e300), BATCHES),
+    "margins overflow": (lambda: no.LinearModel(10 * X, Y), no.SGD(lr=1e308), BATCHES),
 }
 
 
