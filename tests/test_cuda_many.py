@@ -198,6 +198,7 @@ def test_what_a_gpu_cannot_do_is_told(tmp_path, fun, told):
     (r"args\[0\] is a str, which a GPU does not take", {"fun": lambda x, a: x[0], "args": ("a",)}),
     (r"takes no bounds", {"method": "cg", "bounds": [(0, 1)] * 3}),
     (r"fun returns a number", {"method": "lm"}),
+    (r"14,000 unknowns are too many: .* which holds 13,107", {"X0": np.ones((2, 14_000))}),
 ])  # fmt: skip
 def test_wrong_calls(told, given):
     given = {"fun": rosen, "X0": ONES, **given}
