@@ -68,8 +68,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
     problem = problem_of(fun, jac, further_args(args), run.x.size,
-                          run.lower.astype(float), run.upper.astype(float), options.get("jit"),
-                          run.x.dtype)  # fmt: skip
+                         run.lower.astype(float), run.upper.astype(float), options.get("jit"),
+                         run.x.dtype)  # fmt: skip
     problem = WeightNorm(problem) if remember.get("weight_norm") is True else problem
     batches = Batches(*remember["batches"]) if remember["batches"] is not None else None
     found = (problem.n, str(problem.dtype), batches.n if batches else None)
