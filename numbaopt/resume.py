@@ -36,8 +36,10 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     fun, args, jac, callback
         As in `numbaopt.minimize`: a checkpoint holds no functions and no data.
     options : dict
-        New limits (``maxiter``, ``epochs``, ``f_target``, ``max_evaluations``, ``max_seconds``), ``progress``,
-        ``disp``, ``jit`` and ``checkpoint`` (by default the file resumed from); all else goes on as it was.
+        New limits (``maxiter``, ``epochs``, ``f_target``, ``max_evaluations``, ``max_seconds``, ``patience`` and
+        ``min_delta``), ``progress``, ``disp``, ``jit``, ``checkpoint`` (by default the file resumed from), ``device``
+        (by default the one it ran on; ``"cpu"`` takes a run of a GPU over) and ``validation``, which a checkpoint does
+        not hold; all else goes on as it was.
 
     Returns
     -------
