@@ -37,8 +37,10 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     fun, args, jac, callback
         As in `numbaopt.minimize`: a checkpoint holds no functions and no data.
     options : dict
-        New limits (``maxiter``, ``epochs``, ``f_target``, ``max_evaluations``, ``max_seconds``), ``progress``,
-        ``disp``, ``jit`` and ``checkpoint`` (by default the file resumed from); all else goes on as it was.
+        New limits (``maxiter``, ``epochs``, ``f_target``, ``max_evaluations``, ``max_seconds``, ``patience`` and
+        ``min_delta``), ``progress``, ``disp``, ``jit``, ``checkpoint`` (by default the file resumed from), ``device``
+        (by default the one it ran on; ``"cpu"`` takes a run of a GPU over) and ``validation``, which a checkpoint does
+        not hold; all else goes on as it was.
 
     Returns
     -------
@@ -69,8 +71,8 @@ def resume(path, fun, args=(), jac=None, callback=None, options=None):
     for key in set(options) - set(usable):
         warn(f"resume: unknown option {key!r}; {nearest(key, usable)}")
     problem = problem_of(fun, jac, further_args(args), run.x.size,
-                          run.lower.astype(float), run.upper.astype(float), options.get("jit"),
-                          run.x.dtype)  # fmt: skip
+                         run.lower.astype(float), run.upper.astype(float), options.get("jit"),
+                         run.x.dtype)  # fmt: skip
     problem = WeightNorm(problem) if remember.get("weight_norm") is True else problem
     batches = Batches(*remember["batches"]) if remember["batches"] is not None else None
     found = (problem.n, str(problem.dtype), batches.n if batches else None)

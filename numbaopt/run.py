@@ -112,8 +112,9 @@ class Driver:
             problem.at_once = batches.at_once
         self.lr = np.zeros(0)
         kind = getattr(problem, "kind", None)
-        self._kind = kind and (type(opt), run.x.size, kind, batches and batches.size)
-        solver = solver or solver_of(opt, settings.get("device"))
+        device = settings.get("device")
+        self._kind = kind and (type(opt), run.x.size, kind, batches and batches.size, device)
+        solver = solver or solver_of(opt, device)
         self.solver = solver(Job(problem, opt, run, limits, batches, self.after))
         self.fresh = hooks.score is not None and self.best_score == -np.inf  # the start is scored, too
 
@@ -146,10 +147,12 @@ class Driver:
                 if hooks.checkpoint and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                     self.save()
                     saved = time.perf_counter()
-        except BaseException:
-            if hooks.checkpoint:
-                with contextlib.suppress(OSError):  # the first error is the one to tell of
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # the first error is the one to tell of
+                if hooks.checkpoint:
                     self.save()
+                elif isinstance(error, KeyboardInterrupt):  # which tells the result so far
+                    self.solver.fetch()
             raise
         else:
             self.solver.fetch()

@@ -120,6 +120,12 @@ def mixture(x, a, pair):
     return value + pair[0] * u**2 + pair[1][0] * v**4
 
 
+@numba.njit
+def corner(x, table):
+    """Arguments of many axes."""
+    return (x[0] - table[1, 0, 2, 0]) ** 2 + (x[1] - table[:, 0, 1, 0].sum()) ** 2
+
+
 def cases():
     """The keyword arguments of each call, by a name."""
     found = {}
@@ -153,6 +159,8 @@ def cases():
     found["team"] = {"fun": chain, "X0": np.full((3, 14), 0.9), "args": (np.array([1.0, 3.0, 9.0]),), "batched": True,
                      "method": "lbfgs", "options": {"maxiter": 25}}  # fmt: skip
     found["team's residuals"] = dict(found["team"], fun=chain_residuals, method="lm")
+    found["axes"] = {"fun": corner, "X0": np.ones((2, 2)), "args": (np.arange(12.0).reshape(2, 2, 1, 3, 1),),
+                     "batched": True}  # fmt: skip
     args = np.array([0.5, 1.0]), (0.1, np.array([0.2]))
     found["mixture"] = {"fun": mixture, "X0": np.array([[0.3, 0.4], [-1.0, 2.0]]), "args": args,
                         "batched": (True, False), "method": no.Adam(lr=0.01), "options": {"maxiter": 25}}  # fmt: skip

@@ -149,7 +149,7 @@ def test_histories_and_paths_compile(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["at once", "both", "differences", "mixture", "lm given", "lm of a tuple",
-                                  "lm of a list", "clipped"])
+                                  "lm of a list", "clipped", "axes"])
 def test_users_functions_compile(tmp_path, case):
     given = cases()[case]
     options = dict(given.pop("options", {}))
@@ -198,6 +198,7 @@ def test_what_a_gpu_cannot_do_is_told(tmp_path, fun, told):
     (r"args\[0\] is a str, which a GPU does not take", {"fun": lambda x, a: x[0], "args": ("a",)}),
     (r"takes no bounds", {"method": "cg", "bounds": [(0, 1)] * 3}),
     (r"fun returns a number", {"method": "lm"}),
+    (r"14,000 unknowns are too many: .* which holds 13,107", {"X0": np.ones((2, 14_000))}),
 ])  # fmt: skip
 def test_wrong_calls(told, given):
     given = {"fun": rosen, "X0": ONES, **given}

@@ -1,5 +1,7 @@
 """Models trained on a GPU, in CUDA's simulator: the run of the CPU, for every way that batches and steps are taken."""
 
+import signal
+
 import numba
 import numpy as np
 import pytest
@@ -78,6 +80,7 @@ CASES = {  # batches of 3 and 8 rows are of a block and of the grid
                        {"maxiter": 5, "average": "ema", "weight_norm": True}),
     "a rate is found": (lambda: sparse(l1=0.02), no.SGD(lr=FOUND), {"maxiter": 40}),
     "poisson diverges": (lambda: no.LinearModel(1e3 * X, abs(Y), loss="poisson"), no.SGD(lr=1e300), BATCHES),
+    "margins overflow": (lambda: no.LinearModel(10 * X, Y), no.SGD(lr=1e308), BATCHES),
 }
 
 
@@ -199,6 +202,51 @@ def test_nothing_is_held_after_an_exception(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         train(dense(), "adam", {**BATCHES, "device": "cuda"}, callback=fail)
     assert kept == [0]
+
+
+@pytest.mark.parametrize(("at", "options"), [
+    (2, {"batch_size": 15}), (2, {"maxiter": 9}), (25, {"maxiter": 99, "lr": FOUND}),  # the first rates are too large
+])  # fmt: skip
+def test_ctrl_c_tells_how_far_a_run_has_come(monkeypatch, at, options):
+    launch, slices = training.Training.launch, []
+
+    def interrupted(self, *given):
+        launch(self, *given)
+        slices.append(given)
+        if len(slices) == at:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training.Training, "launch", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(dense(), "adam", {"lr": 0.05, **options, "device": "cuda"})
+    res = caught.value.result
+    assert (res.status, res.nit > 0, res.x.any()) == (99, True, True)
+    np.testing.assert_allclose(res.fun, dense().value_and_grad(res.x)[0], rtol=1e-12)
+
+
+def test_the_first_slice_is_not_as_long_as_those_of_the_cpu(monkeypatch):
+    options, launch, steps = {"batch_size": 10, "epochs": 3}, training.Training.launch, []
+    for _ in range(2):
+        train(dense(), no.SGD(lr=0.1), options)
+    monkeypatch.setattr(training.Training, "launch",
+                        lambda self, *given: (steps.append(given[3]), launch(self, *given)))  # fmt: skip
+    train(dense(), no.SGD(lr=0.1), {**options, "device": "cuda"})
+    assert steps[0] == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_what_a_gpu_no_longer_tells_hides_no_error(monkeypatch, tmp_path, error):
+    def fail(x):
+        monkeypatch.setattr(training.Training, "fetch", broken)
+        raise error
+
+    def broken(self):
+        raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
+
+    for more in ({}, {"checkpoint": tmp_path / "run.npz"}):
+        with monkeypatch.context(), pytest.raises(error):
+            train(dense(), "adam", {**BATCHES, **more, "device": "cuda"}, callback=fail)
+        monkeypatch.undo()
 
 
 def test_memory_that_runs_out_is_told_in_a_sentence(monkeypatch):

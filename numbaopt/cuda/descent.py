@@ -87,6 +87,8 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: boo
                 point, into = shown if task == JUDGE else x, slope if task == JUDGE else g
                 walk(table, room, point, own, columns, visit, partial, at, mine)
                 wait()
+                rows = (count + rows_at_once - 1) // rows_at_once * parts_a_chunk
+                gradient(table, point, into, own, rows, 1.0 / count, rule, now, room, partial, at, mine)
                 if task == BATCH and table.bad[0] + table.bad[1] > 0:
                     if rank == 0:
                         now.status, now.fun = NOT_FINITE, math.nan if table.bad[1] > 0 else math.inf
@@ -97,8 +99,6 @@ def trainer(shape: Shape, program: Program, whole: bool, lanes: int, normed: boo
                             best[i] = shown[i]
                     if rank == 0:
                         now.best_step = step
-                rows = (count + rows_at_once - 1) // rows_at_once * parts_a_chunk
-                gradient(table, point, into, own, rows, 1.0 / count, rule, now, room, partial, at, mine)
             if task == JUDGE:
                 judge(table, shown, slope, own, best, previous, lower, upper, now, history, rule, room, partial, better,
                       at, mine)  # fmt: skip

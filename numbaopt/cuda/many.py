@@ -43,6 +43,7 @@ MOST_BYTES = 1 << 32  # of where they stand and their histories
 FIRST_STEPS = 1 << 7  # of the first slice of all: more than most fits take
 SLICE_SECONDS = 0.2  # after which Ctrl-C is heeded
 TABLE_BYTES = 1 << 26  # of coefficients, up to which the CPU computes them for all steps
+THREAD_BYTES = 1 << 19  # of its own memory, at most
 ROOM, ROOM_GROWTH, LARGEST_ROOM = 64, 8, 1 << 12  # words of a thread's memory for temporary arrays
 ANSWERS = ("x", "fun", "status", "nit", "nfev", "reason")
 ALL = np.zeros(0, np.int64)  # problems of a launch, none of which is named
@@ -57,6 +58,9 @@ class Many(Problems):
             raise ValueError(f"{DEVICE}: jit=False is not possible: what runs on a GPU is compiled; leave it out")
         self.args, self.which, n = checked(args), which, starts.shape[1]
         opt, bounded, of = opts[0], len(lower) > 0, derived(fun, jac, n)
+        if n > (most := THREAD_BYTES // (8 * (1 + of.width))):
+            raise ValueError(f"{DEVICE}: {n:,} unknowns are too many: with their derivatives they stand in the memory "
+                             f"of a thread, which holds {most:,}; minimize solves one such problem by all cores")
         m = self._residuals(of, starts) if hasattr(opt, "problem") else 0
         scheme = isinstance(of.jac, str) and of.jac in SCHEMES
         dtype = FLOAT64 if m > 0 or scheme else np.dtype(starts.dtype)

@@ -49,14 +49,16 @@ def _own(shapes: tuple[int, ...]) -> Any:
     """``own(args, i)``: the arguments of problem ``i``, whose axis is the last one."""
     if not shapes:
         return device(lambda args, i: ())
-    first, rest = _PARTS[shapes[0]], _own(shapes[1:])
+    first, rest = _item_of(shapes[0]), _own(shapes[1:])
     return device(lambda args, i: (first(args[0], i),) + rest(args[1:], i))  # noqa: RUF005
 
 
-_PARTS = {
-    -1: device(lambda arg, i: arg), 0: device(lambda arg, i: arg[i]), 1: device(lambda arg, i: arg[:, i]),
-    2: device(lambda arg, i: arg[:, :, i]), 3: device(lambda arg, i: arg[:, :, :, i]),
-}  # fmt: skip
+@functools.cache
+def _item_of(axes: int) -> Any:
+    """``item(arg, i)``: what problem ``i`` is given of one argument."""
+    if axes < 0:
+        return device(lambda arg, i: arg)
+    return device((lambda arg, i: arg[..., i]) if axes else (lambda arg, i: arg[i]))
 
 
 def _row_of_table(table, rates, t, out, k):

@@ -1,30 +1,10 @@
-"""Instructions of PTX that compute, in LLVM's language."""
+"""Instructions of PTX that compute with numbers, in LLVM's language."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .translate import BITS, COMPARED, INTEGER, LLVM, ROUNDED, UNSIGNED
-
-
-def translate(t: Any, parts: list[str], operands: list[str]) -> None:
-    """Translate one instruction: ``parts`` are its name and what follows with dots."""
-    made = _KNOWN.get(parts[0])
-    if made is None:
-        raise t.unknown(f"instruction {'.'.join(parts)}")
-    made(t, parts[1:], operands)
-
-
-def _kind(t: Any, words: list[str], allowed: tuple[str, ...] = ()) -> tuple[str, str, list[str]]:
-    """The type of an instruction, LLVM's, and the words before it, all of which must be ``allowed``."""
-    *before, kind = words
-    if kind not in LLVM or any(word not in allowed for word in before):
-        raise t.unknown("variant")
-    return kind, LLVM[kind], before
-
-
-def _is_float(kind: str) -> bool:
-    return kind in ("f32", "f64")
+from .layout import BITS, INTEGER, LLVM, is_float, kind_of
 
 
 def _numbers(integer: str, real: str) -> Any:
@@ -32,9 +12,9 @@ def _numbers(integer: str, real: str) -> Any:
     def made(t: Any, words: list[str], operands: list[str]) -> None:
         if words[0] in ("cc",) or words[-2:-1] == ["cc"]:
             return _with_carry(t, integer, False, True, words, operands)
-        kind, llvm, _ = _kind(t, words, ("rn",))
+        kind, llvm, _ = kind_of(t, words, ("rn",))
         a, b = (t.read(one, llvm) for one in operands[1:])
-        t.write(operands[0], t.new(f"{real if _is_float(kind) else integer} {llvm} {a}, {b}"), llvm)
+        t.write(operands[0], t.new(f"{real if is_float(kind) else integer} {llvm} {a}, {b}"), llvm)
 
     return made
 
@@ -78,19 +58,19 @@ def _multiplied(t: Any, how: str, kind: str, a: str, b: str) -> tuple[str, str]:
 
 
 def _mul(t: Any, words: list[str], operands: list[str]) -> None:
-    if _is_float(words[-1]):
+    if is_float(words[-1]):
         _numbers("", "fmul")(t, words, operands)
         return
-    _kind(t, words, ("lo", "hi", "wide"))
+    kind_of(t, words, ("lo", "hi", "wide"))
     t.write(operands[0], *_multiplied(t, words[0], words[-1], *operands[1:]))
 
 
 def _mad(takes: bool) -> Any:
     def made(t: Any, words: list[str], operands: list[str]) -> None:
-        if _is_float(words[-1]):
+        if is_float(words[-1]):
             _fma(t, words, operands)
             return
-        kind, _, before = _kind(t, words, ("lo", "hi", "wide", "cc"))
+        kind, _, before = kind_of(t, words, ("lo", "hi", "wide", "cc"))
         value, have = _multiplied(t, words[0], kind, *operands[1:3])
         c = t.read(operands[3], have)
         wide = f"i{2 * BITS[have]}"
@@ -105,7 +85,7 @@ def _mad(takes: bool) -> Any:
 
 
 def _fma(t: Any, words: list[str], operands: list[str]) -> None:
-    kind, llvm, before = _kind(t, words, ("rn", "rm", "rz"))
+    kind, llvm, before = kind_of(t, words, ("rn", "rm", "rz"))
     a, b, c = (t.read(one, llvm) for one in operands[1:])
     if before == ["rn"]:
         t.write(operands[0], t.new(f"call {llvm} @llvm.fma.{kind}({llvm} {a}, {llvm} {b}, {llvm} {c})"), llvm)
@@ -147,9 +127,9 @@ def _directed(t: Any, how: str, a: str, b: str, c: str) -> str:
 
 
 def _div(t: Any, words: list[str], operands: list[str], name: str = "div") -> None:
-    kind, llvm, _ = _kind(t, words, ("rn",))
+    kind, llvm, _ = kind_of(t, words, ("rn",))
     a, b = (t.read(one, llvm) for one in operands[1:])
-    if _is_float(kind):
+    if is_float(kind):
         t.write(operands[0], t.new(f"fdiv {llvm} {a}, {b}"), llvm)
         return
     zero = t.new(f"icmp eq {llvm} {b}, 0")  # the CPU would stop; a GPU gives some number
@@ -165,7 +145,7 @@ def _div(t: Any, words: list[str], operands: list[str], name: str = "div") -> No
 
 
 def _rem(t: Any, words: list[str], operands: list[str]) -> None:
-    if _is_float(words[-1]):
+    if is_float(words[-1]):
         raise t.unknown("remainder")
     _div(t, words, operands, "rem")
 
@@ -173,9 +153,9 @@ def _rem(t: Any, words: list[str], operands: list[str]) -> None:
 def _extreme(name: str) -> Any:
     """The larger or smaller of two numbers; of a number and NaN the number; of two zeros the right one."""
     def made(t: Any, words: list[str], operands: list[str]) -> None:
-        kind, llvm, _ = _kind(t, words)
+        kind, llvm, _ = kind_of(t, words)
         a, b = (t.read(one, llvm) for one in operands[1:])
-        if not _is_float(kind):
+        if not is_float(kind):
             test = t.new(f"icmp {kind[0]}{'gt' if name == 'max' else 'lt'} {llvm} {a}, {b}")
             t.write(operands[0], t.new(f"select i1 {test}, {llvm} {a}, {llvm} {b}"), llvm)
             return
@@ -193,33 +173,33 @@ def _extreme(name: str) -> Any:
 
 
 def _abs(t: Any, words: list[str], operands: list[str]) -> None:
-    kind, llvm, _ = _kind(t, words)
+    kind, llvm, _ = kind_of(t, words)
     a = t.read(operands[1], llvm)
-    if _is_float(kind):
+    if is_float(kind):
         t.write(operands[0], t.new(f"call {llvm} @llvm.fabs.{kind}({llvm} {a})"), llvm)
     else:
         t.write(operands[0], t.new(f"call {llvm} @llvm.abs.{llvm}({llvm} {a}, i1 false)"), llvm)
 
 
 def _neg(t: Any, words: list[str], operands: list[str]) -> None:
-    kind, llvm, _ = _kind(t, words)
+    kind, llvm, _ = kind_of(t, words)
     a = t.read(operands[1], llvm)
-    t.write(operands[0], t.new(f"fneg {llvm} {a}" if _is_float(kind) else f"sub {llvm} 0, {a}"), llvm)
+    t.write(operands[0], t.new(f"fneg {llvm} {a}" if is_float(kind) else f"sub {llvm} 0, {a}"), llvm)
 
 
 def _copysign(t: Any, words: list[str], operands: list[str]) -> None:
-    kind, llvm, _ = _kind(t, words)
+    kind, llvm, _ = kind_of(t, words)
     sign, value = (t.read(one, llvm) for one in operands[1:])
     t.write(operands[0], t.new(f"call {llvm} @llvm.copysign.{kind}({llvm} {value}, {llvm} {sign})"), llvm)
 
 
 def _sqrt(t: Any, words: list[str], operands: list[str]) -> None:
-    kind, llvm, _ = _kind(t, words, ("rn",))
+    kind, llvm, _ = kind_of(t, words, ("rn",))
     t.write(operands[0], t.new(f"call {llvm} @llvm.sqrt.{kind}({llvm} {t.read(operands[1], llvm)})"), llvm)
 
 
 def _rcp(t: Any, words: list[str], operands: list[str]) -> None:
-    kind, llvm, before = _kind(t, words, ("rn", "approx", "ftz"))
+    kind, llvm, before = kind_of(t, words, ("rn", "approx", "ftz"))
     if before == ["rn"]:
         t.write(operands[0], t.new(f"fdiv {llvm} 1.0, {t.read(operands[1], llvm)}"), llvm)
     else:
@@ -227,7 +207,7 @@ def _rcp(t: Any, words: list[str], operands: list[str]) -> None:
 
 
 def _rsqrt(t: Any, words: list[str], operands: list[str]) -> None:
-    kind, llvm, before = _kind(t, words, ("approx", "ftz"))
+    kind, llvm, before = kind_of(t, words, ("approx", "ftz"))
 
     def function(a: str) -> str:
         root = t.new(f"call {llvm} @llvm.sqrt.{kind}({llvm} {a})")
@@ -239,7 +219,7 @@ def _rsqrt(t: Any, words: list[str], operands: list[str]) -> None:
 def _approximately(name: str) -> Any:
     """A function of float32, of which a GPU gives all bits but the last ones."""
     def made(t: Any, words: list[str], operands: list[str]) -> None:
-        kind, _, before = _kind(t, words, ("approx", "ftz"))
+        kind, _, before = kind_of(t, words, ("approx", "ftz"))
         if kind != "f32":
             raise t.unknown("approximation")
         _approximate(t, kind, before, operands, lambda a: t.new(f"call float @llvm.{name}.f32(float {a})"))
@@ -273,171 +253,9 @@ def _flushed(t: Any, value: str, kind: str) -> str:
     return t.cast(t.new(f"select i1 {none}, {whole} {sign}, {whole} {bits}"), whole, llvm)
 
 
-def _logic(name: str) -> Any:
-    def made(t: Any, words: list[str], operands: list[str]) -> None:
-        _, llvm, _ = _kind(t, words)
-        a, b = (t.read(one, llvm) for one in operands[1:])
-        t.write(operands[0], t.new(f"{name} {llvm} {a}, {b}"), llvm)
-
-    return made
-
-
-def _not(t: Any, words: list[str], operands: list[str]) -> None:
-    _, llvm, _ = _kind(t, words)
-    t.write(operands[0], t.new(f"xor {llvm} {t.read(operands[1], llvm)}, -1"), llvm)
-
-
-def _shift(left: bool) -> Any:
-    def made(t: Any, words: list[str], operands: list[str]) -> None:
-        kind, llvm, _ = _kind(t, words)
-        a, bits = t.read(operands[1], llvm), BITS[llvm]
-        by = t.read(operands[2], "i32")
-        far = t.new(f"icmp uge i32 {by}, {bits}")
-        signed = not left and kind[0] == "s"
-        near = t.new(f"select i1 {far}, i32 {bits - 1 if signed else 0}, i32 {by}")
-        near = t.cast(near, "i32", llvm)
-        found = t.new(f"{'shl' if left else 'ashr' if signed else 'lshr'} {llvm} {a}, {near}")
-        if not signed:
-            found = t.new(f"select i1 {far}, {llvm} 0, {llvm} {found}")
-        t.write(operands[0], found, llvm)
-
-    return made
-
-
-def _setp(t: Any, words: list[str], operands: list[str]) -> None:
-    kind, llvm, before = _kind(t, words, (*COMPARED, *UNSIGNED, "and", "or", "xor"))
-    a, b = (t.read(one, llvm) for one in operands[1:3])
-    how = before[0]
-    if _is_float(kind):
-        found = t.new(f"fcmp {COMPARED[how]} {llvm} {a}, {b}")
-    else:
-        sign = "" if how in ("eq", "ne") else "s" if kind[0] == "s" else "u"
-        found = t.new(f"icmp {UNSIGNED.get(how) or sign + how} {llvm} {a}, {b}")
-    if len(before) == 2:
-        found = t.new(f"{before[1]} i1 {found}, {t.read(operands[3], 'i1')}")
-    if "|" in operands[0] or len(before) != len(operands) - 2:
-        raise t.unknown("comparison")
-    t.write(operands[0], found, "i1")
-
-
-def _selp(t: Any, words: list[str], operands: list[str]) -> None:
-    _, llvm, _ = _kind(t, words)
-    a, b, test = t.read(operands[1], llvm), t.read(operands[2], llvm), t.read(operands[3], "i1")
-    t.write(operands[0], t.new(f"select i1 {test}, {llvm} {a}, {llvm} {b}"), llvm)
-
-
-def _mov(t: Any, words: list[str], operands: list[str]) -> None:
-    _, llvm, _ = _kind(t, words)
-    into, source = operands
-    if source.startswith("{"):
-        names = [name.strip() for name in source.strip("{} ").split(",")]
-        bits, whole = BITS[llvm] // len(names), INTEGER.get(llvm, llvm)
-        found = "0"
-        for k, name in enumerate(names):
-            part = t.new(f"zext i{bits} {t.read(name, f'i{bits}')} to {whole}")
-            found = t.new(f"or {whole} {found}, {t.new(f'shl {whole} {part}, {bits * k}')}")
-        t.write(into, found, whole)
-    elif into.startswith("{"):
-        names = [name.strip() for name in into.strip("{} ").split(",")]
-        bits, whole = BITS[llvm] // len(names), INTEGER.get(llvm, llvm)
-        value = t.read(source, whole)
-        for k, name in enumerate(names):
-            part = t.new(f"trunc {whole} {t.new(f'lshr {whole} {value}, {bits * k}')} to i{bits}")
-            t.write(name, part, f"i{bits}")
-    else:
-        t.write(into, t.read(source, llvm), llvm)
-
-
-def _cvta(t: Any, words: list[str], operands: list[str]) -> None:
-    if words[-1] != "u64":
-        raise t.unknown("address")
-    t.write(operands[0], t.read(operands[1], "i64"), "i64")  # all addresses are the CPU's
-
-
-def _cvt(t: Any, words: list[str], operands: list[str]) -> None:
-    *how, into, source = words
-    if words == ["sat", "f32", "f32"]:  # between 0 and 1; NaN becomes 0
-        a = t.read(operands[1], "float")
-        a = t.new(f"select i1 {t.new(f'fcmp ogt float {a}, 0.0')}, float {a}, float 0.0")
-        t.write(operands[0], t.new(f"select i1 {t.new(f'fcmp olt float {a}, 1.0')}, float {a}, float 1.0"), "float")
-        return
-    if into not in LLVM or source not in LLVM or any(one not in (*ROUNDED, "rn") for one in how) or len(how) > 1:
-        raise t.unknown("conversion")
-    want, have, value = LLVM[into], LLVM[source], t.read(operands[1], LLVM[source])
-    if _is_float(source) and not _is_float(into):
-        value = t.new(f"call {have} @llvm.{ROUNDED[how[0]]}.{source}({have} {value})")
-        value = t.new(f"call {want} @llvm.fpto{into[0]}i.sat.{want}.{source}({have} {value})")
-    elif _is_float(source):
-        if how and how[0] in ROUNDED:
-            if source != into:
-                raise t.unknown("conversion")
-            value = t.new(f"call {have} @llvm.{ROUNDED[how[0]]}.{source}({have} {value})")
-        elif source != into:
-            value = t.new(f"{'fpext' if into == 'f64' else 'fptrunc'} {have} {value} to {want}")
-    elif _is_float(into):
-        value = t.new(f"{source[0]}itofp {have} {value} to {want}")
-    else:
-        if BITS[want] > BITS[have]:
-            value = t.new(f"{'sext' if source[0] == 's' else 'zext'} {have} {value} to {want}")
-        elif BITS[want] < BITS[have]:
-            value = t.new(f"trunc {have} {value} to {want}")
-        name = operands[0]
-        wider = LLVM[t.made.registers[name]]
-        if BITS[wider] > BITS[want] and into[0] == "s":
-            value, want = t.new(f"sext {want} {value} to {wider}"), wider
-    t.write(operands[0], value, want)
-
-
-def _bfi(t: Any, words: list[str], operands: list[str]) -> None:
-    _, llvm, _ = _kind(t, words)
-    bits = BITS[llvm]
-    a, b = (t.read(one, llvm) for one in operands[1:3])
-    wide = f"i{2 * bits}"
-    at, length = (t.new(f"and i32 {t.read(one, 'i32')}, 255") for one in operands[3:])
-    at, length = (t.new(f"select i1 {t.new(f'icmp ugt i32 {one}, {bits}')}, i32 {bits}, i32 {one}")
-                  for one in (at, length))  # fmt: skip
-    at, length = (t.new(f"zext i32 {one} to {wide}") for one in (at, length))
-    ones = t.new(f"sub {wide} {t.new(f'shl {wide} 1, {length}')}, 1")
-    mask = t.new(f"trunc {wide} {t.new(f'shl {wide} {ones}, {at}')} to {llvm}")
-    grown = t.new(f"zext {llvm} {a} to {wide}")
-    moved = t.new(f"trunc {wide} {t.new(f'shl {wide} {grown}, {at}')} to {llvm}")
-    rest = t.new(f"and {llvm} {b}, {t.new(f'xor {llvm} {mask}, -1')}")
-    t.write(operands[0], t.new(f"or {llvm} {t.new(f'and {llvm} {moved}, {mask}')}, {rest}"), llvm)
-
-
-def _bits(name: str, *more: str) -> Any:
-    """A function of the bits of a number, as u32."""
-    def made(t: Any, words: list[str], operands: list[str]) -> None:
-        _, llvm, _ = _kind(t, words)
-        given = ", ".join([f"{llvm} {t.read(operands[1], llvm)}", *more])
-        t.write(operands[0], t.new(f"call {llvm} @llvm.{name}.{llvm}({given})"), llvm)
-
-    return made
-
-
-def _prmt(t: Any, words: list[str], operands: list[str]) -> None:
-    if words != ["b32"]:
-        raise t.unknown("permutation")
-    a, b, how = (t.new(f"zext i32 {t.read(one, 'i32')} to i64") for one in operands[1:])
-    both = t.new(f"or i64 {a}, {t.new(f'shl i64 {b}, 32')}")
-    found = "0"
-    for k in range(4):
-        one = t.new(f"and i64 {t.new(f'lshr i64 {how}, {4 * k}')}, 15")
-        shift = t.new(f"mul i64 {t.new(f'and i64 {one}, 7')}, 8")
-        byte = t.new(f"trunc i64 {t.new(f'lshr i64 {both}, {shift}')} to i8")
-        sign = t.new(f"icmp ugt i64 {one}, 7")
-        byte = t.new(f"select i1 {sign}, i8 {t.new(f'ashr i8 {byte}, 7')}, i8 {byte}")
-        wide = t.new(f"zext i8 {byte} to i32")
-        found = t.new(f"or i32 {found}, {t.new(f'shl i32 {wide}, {8 * k}')}")
-    t.write(operands[0], found, "i32")
-
-
-_KNOWN = {
+KNOWN = {
     "add": _numbers("add", "fadd"), "sub": _numbers("sub", "fsub"), "addc": _carrying("add"), "subc": _carrying("sub"),
     "mul": _mul, "mad": _mad(False), "madc": _mad(True), "fma": _fma, "div": _div, "rem": _rem,
     "max": _extreme("max"), "min": _extreme("min"), "abs": _abs, "neg": _neg, "copysign": _copysign, "sqrt": _sqrt,
     "rcp": _rcp, "rsqrt": _rsqrt, "ex2": _approximately("exp2"), "lg2": _approximately("log2"),
-    "and": _logic("and"), "or": _logic("or"), "xor": _logic("xor"), "not": _not, "shl": _shift(True),
-    "shr": _shift(False), "setp": _setp, "selp": _selp, "mov": _mov, "cvta": _cvta, "cvt": _cvt, "bfi": _bfi,
-    "clz": _bits("ctlz", "i1 false"), "popc": _bits("ctpop"), "brev": _bits("bitreverse"), "prmt": _prmt,
 }  # fmt: skip

@@ -15,10 +15,11 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from . import translate as kinds
+from . import layout as kinds
+from .layout import REGISTERS, THREAD, arrange, packed
 from .memory import EMPTY, FAULTS, TRACE, WORD, Memory, check
 from .source import parse
-from .translate import REGISTERS, THREAD, Translation, arrange, packed
+from .translate import Translation
 
 LANES = 32
 MOST_THREADS = 1 << 15  # that are there at once

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
-from .translate import GENERIC, GLOBAL, LOCAL, SCALAR, SHARED, STORES, THREAD
+from .layout import GENERIC, GLOBAL, LOCAL, SCALAR, SHARED, STORES, THREAD
 
 WORD = 4
 BYTES = 32 << 20  # of the device

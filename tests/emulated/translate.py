@@ -8,35 +8,28 @@ reason; called again, it goes on behind that place.  An instruction that is not 
 from __future__ import annotations
 
 import re
+from typing import Any
 
-import numpy as np
+from . import arithmetic, bits, flow
+from .layout import (
+    BITS,
+    FAULT,
+    GENERIC,
+    GLOBAL,
+    INTEGER,
+    LLVM,
+    LOCAL,
+    REGISTERS,
+    SCALAR,
+    SHARED,
+    STORES,
+    THREAD,
+    packed,
+)
+from .source import Function, Module, Statement, UnknownCode, number
 
-from .source import WIDTHS, Function, Module, Statement, UnknownCode, Variable, number
-
-ENDED, BARRIER, SHUFFLE, WARP, GRID, VOTE, FAULT = 0, 1, 2, 3, 4, 5, 9
-UP, DOWN, BUTTERFLY, INDEX = range(4)
-ALL, ANY, UNIFORM, BALLOT = range(4)
-GENERIC, GLOBAL, SHARED, LOCAL = range(4)
-STORES, SCALAR = 4, 8  # flags of an access beside its space
-
-THREAD = np.dtype([(name, np.uint64) for name in (
-    "value", "result", "address", "params", "shared", "shared_size", "local", "local_size", "shadow", "world",
-    "clocks")]
-    + [(name, np.uint32) for name in (
-        "resume", "line", "fault", "thread", "tid", "ctaid", "ntid", "nctaid", "grid_epoch", "block_epoch",
-        "warp_epoch", "mask", "operand", "clamp", "kind", "good")])  # fmt: skip
-REGISTERS = -(-THREAD.itemsize // 16) * 16  # where a thread's registers begin
-
-LLVM = {"pred": "i1", **{f"{kind}{bits}": f"i{bits}" for kind in "bsu" for bits in WIDTHS}, "f32": "float",
-        "f64": "double"}  # fmt: skip
-BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "float": 32, "double": 64}
-INTEGER = {"float": "i32", "double": "i64"}
 SPECIAL = {"%tid.x": "tid", "%ctaid.x": "ctaid", "%ntid.x": "ntid", "%nctaid.x": "nctaid"}
 ZEROS, ONES = {"%tid.y", "%tid.z", "%ctaid.y", "%ctaid.z"}, {"%ntid.y", "%ntid.z", "%nctaid.y", "%nctaid.z"}
-COMPARED = {"eq": "oeq", "ne": "one", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "equ": "ueq", "neu": "une",
-            "ltu": "ult", "leu": "ule", "gtu": "ugt", "geu": "uge", "num": "ord", "nan": "uno"}  # fmt: skip
-UNSIGNED = {"lo": "ult", "ls": "ule", "hi": "ugt", "hs": "uge"}
-ROUNDED = {"rni": "roundeven", "rzi": "trunc", "rmi": "floor", "rpi": "ceil"}
 PAUSES = re.compile(r"(bar|barrier|shfl|vote)\.|exit$|ret$")
 
 
@@ -248,13 +241,10 @@ class Translation:
             self.env = {}
 
     def _instruction(self, parts: list[str], operands: list[str]) -> None:
-        from . import arithmetic
-
-        flow = getattr(self, "_" + parts[0], None)
-        if flow is not None:
-            flow(parts, operands)
-            return
-        arithmetic.translate(self, parts, operands)
+        known = _KNOWN.get(parts[0])
+        if known is None:
+            raise self.unknown(f"instruction {'.'.join(parts)}")
+        known(self, parts[1:], operands)
 
     # ------------------------------------------------------------------------------------------ memory
     def _place(self, text: str) -> tuple[str, int, str]:
@@ -279,9 +269,9 @@ class Translation:
         where = self.new(f"add i64 {where}, {offset}")
         return where, self.new(f"inttoptr i64 {where} to ptr")
 
-    def _access(self, parts: list[str]) -> tuple[str, int, str, int]:
+    def _access(self, words: list[str]) -> tuple[str, int, str, int]:
         """Space, numbers at once, their type and its bytes, of a load or store."""
-        words = [part for part in parts[1:] if part not in ("nc", "weak", "relaxed", "gpu", "sys", "cta", "ca", "cg")]
+        words = [word for word in words if word not in ("nc", "weak", "relaxed", "gpu", "sys", "cta", "ca", "cg")]
         space = words.pop(0) if words[0] in ("global", "shared", "local", "param", "const") else "generic"
         vector = int(words.pop(0)[1]) if words[0] in ("v2", "v4") else 1
         if len(words) != 1 or words[0] not in LLVM:
@@ -294,9 +284,10 @@ class Translation:
         flags |= 0 if stored is None else STORES if stored == "" else STORES | SCALAR
         status = self.new(f"call i32 inttoptr (i64 {self.check} to ptr)(ptr %t, i64 {where}, i32 {size}, i32 {flags}, "
                           f"i64 {stored or 0})")  # fmt: skip
-        self._return_if(self.new(f"icmp ne i32 {status}, 0"), status)
+        self.return_if(self.new(f"icmp ne i32 {status}, 0"), status)
 
-    def _return_if(self, test: str, status: str | None = None) -> None:
+    def return_if(self, test: str, status: str | None = None) -> None:
+        """Return where a test is true, with a fault, if it is told."""
         bad, good = self.label("bad"), self.label("good")
         self.out.append(f"  br i1 {test}, label %{bad}, label %{good}")
         self.open(bad)
@@ -306,8 +297,9 @@ class Translation:
         self.out.append(f"  ret i32 {FAULT}")
         self.open(good)
 
-    def _ld(self, parts: list[str], operands: list[str]) -> None:
-        space, vector, kind, size = self._access(parts)
+    def ld(self, words: list[str], operands: list[str]) -> None:
+        """A load."""
+        space, vector, kind, size = self._access(words)
         where, pointer = self._pointer(space, operands[1])
         if space != "param":
             self._checked(where, size * vector, space, None)
@@ -325,8 +317,9 @@ class Translation:
             value, have = self.new(f"sext {have} {value} to {target}"), target
         self.write(name, value, have)
 
-    def _st(self, parts: list[str], operands: list[str]) -> None:
-        space, vector, kind, size = self._access(parts)
+    def st(self, words: list[str], operands: list[str]) -> None:
+        """A store."""
+        space, vector, kind, size = self._access(words)
         names = operands[1].strip("{} ").split(",") if vector > 1 else [operands[1]]
         values = [self.read(name, LLVM[kind]) for name in names]
         where, pointer = self._pointer(space, operands[0])
@@ -336,8 +329,7 @@ class Translation:
             here = self.new(f"getelementptr i8, ptr {pointer}, i64 {size * k}")
             self.out.append(f"  store {LLVM[kind]} {value}, ptr {here}, align 1")
 
-    # -------------------------------------------------------------------------------------------- flow
-    def _pause(self, reason: int) -> None:
+    def pause(self, reason: int) -> None:
         """Return with a reason, and go on here."""
         if not self.made.is_entry:
             raise self.unknown("waiting within a function")
@@ -349,104 +341,12 @@ class Translation:
         self.open(name)
         self.env = {}
 
-    def _ret(self, parts: list[str], operands: list[str]) -> None:
-        self.out.append(f"  ret i32 {ENDED}")
-        self.open(self.label("dead"))
-
-    def _exit(self, parts: list[str], operands: list[str]) -> None:
-        if not self.made.is_entry:
-            raise self.unknown("the end of a thread within a function")
-        self._ret(parts, operands)
-
-    def _bar(self, parts: list[str], operands: list[str]) -> None:
-        if parts[1:] == ["sync"] and operands == ["0"]:
-            self._pause(BARRIER)
-        elif parts[1:] == ["warp", "sync"]:
-            self.put("mask", "i32", self.read(operands[0], "i32"))
-            self._pause(WARP)
-        else:
-            raise self.unknown("barrier")
-
-    def _barrier(self, parts: list[str], operands: list[str]) -> None:
-        self._bar(["bar", *(part for part in parts[1:] if part not in ("cta", "aligned"))], operands)
-
-    def _shfl(self, parts: list[str], operands: list[str]) -> None:
-        kinds = {"up": UP, "down": DOWN, "bfly": BUTTERFLY, "idx": INDEX}
-        if parts[1] != "sync" or parts[3] != "b32":
-            raise self.unknown("shuffle")
-        self.put("kind", "i32", str(kinds[parts[2]]))
-        self.put("value", "i64", self.cast(self.read(operands[1], "i32"), "i32", "i64"))
-        for name, operand in zip(("operand", "clamp", "mask"), operands[2:], strict=True):
-            self.put(name, "i32", self.read(operand, "i32"))
-        self._pause(SHUFFLE)
-        name, _, test = operands[0].partition("|")
-        self.write(name, self.take("result"), "i64")
-        if test:
-            self.write(test, self.take("good"), "i32")
-
-    def _vote(self, parts: list[str], operands: list[str]) -> None:
-        kinds = {"all": ALL, "any": ANY, "uni": UNIFORM, "ballot": BALLOT}
-        if parts[1] != "sync":
-            raise self.unknown("vote")
-        self.put("kind", "i32", str(kinds[parts[2]]))
-        self.put("value", "i64", self.cast(self.read(operands[1], "i1"), "i1", "i64"))
-        self.put("mask", "i32", self.read(operands[2], "i32"))
-        self._pause(VOTE)
-        self.write(operands[0], self.take("result"), "i64")
-
-    def _call(self, parts: list[str], operands: list[str]) -> None:
-        results = operands.pop(0).strip("() ") if operands[0].startswith("(") else ""
-        name = operands[0]
-        given = [one.strip() for one in operands[1].strip("() ").split(",") if one.strip()] if operands[1:] else []
-        if name == "cudaCGGetIntrinsicHandle":
-            self.out.append(f"  store i64 1, ptr {self.slot(results)}")
-        elif name == "cudaCGSynchronize":
-            self._pause(GRID)
-            self.out.append(f"  store i32 0, ptr {self.slot(results)}")
-        elif name in self.module.functions:
-            called = self.module.functions[name]
-            there, buffer = packed(called.parameters), f"%{self.label('buffer')}"
-            size = 16 + sum(max(16, one.size) for one in called.parameters)
-            self.buffers.append(f"  {buffer} = alloca [{size} x i8], align 16")
-            for one, argument in zip(called.parameters, given, strict=True):
-                here = self.new(f"getelementptr i8, ptr {buffer}, i64 {there[one.name]}")
-                self.out.append(f"  call void @llvm.memcpy.p0.p0.i64(ptr {here}, ptr {self.slot(argument)}, "
-                                f"i64 {one.size}, i1 false)")  # fmt: skip
-            back = self.slot(results) if results else "null"
-            status = self.new(f'call i32 @"{name}"(ptr %t, ptr {buffer}, ptr {back})')
-            self._return_if(self.new(f"icmp ne i32 {status}, 0"))
-        else:
-            raise self.unknown(f"function {name}")
-
 
 def _breaks(name: str) -> bool:
     """Whether nothing stays in LLVM's registers over an instruction."""
     return bool(PAUSES.match(name)) or name.startswith(("bra", "call")) or name.endswith(":")
 
 
-def packed(parameters: list[Variable]) -> dict[str, int]:
-    """Where parameters stand, one behind the other."""
-    found, at = {}, 0
-    for one in parameters:
-        at = -(-at // one.align) * one.align
-        found[one.name], at = at, at + one.size
-    return found
+_KNOWN: dict[str, Any] = {**arithmetic.KNOWN, **bits.KNOWN, **flow.KNOWN, "ld": Translation.ld, "st": Translation.st}
 
-
-def arrange(module: Module, function: Function) -> tuple[dict[str, tuple[str, int]], int, int]:
-    """Where variables of shared and local memory stand, and the bytes of each."""
-    places, shared = {}, 0
-    for one in sorted((v for v in module.variables.values() if v.space == "shared"), key=lambda v: v.size == 0):
-        align = max(one.align, 16) if one.size == 0 else one.align  # what is told at launch stands behind the rest
-        shared = -(-shared // align) * align
-        places[one.name], shared = ("shared", shared), shared + one.size
-    local = 0
-    for made in module.functions.values():
-        for one in made.locals:
-            if one.space == "local":
-                local = -(-local // one.align) * one.align
-                places[one.name], local = ("local", local), local + one.size
-    return places, shared, local
-
-
-__all__ = ["REGISTERS", "THREAD", "Translation", "arrange", "packed"]
+__all__ = ["Translation"]
