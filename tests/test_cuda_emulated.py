@@ -25,6 +25,8 @@ if EMULATED:
     GPU = play()
     from numba import cuda
 
+    from numbaopt.cuda import many
+
 RNG = np.random.default_rng(0)
 
 
@@ -189,6 +191,21 @@ def test_accesses_out_of_bounds_and_not_aligned_are_told():
     assert "beyond: an access outside of what is allocated: thread 63 of block 0" in launch(beyond, 1, 64, out, 37)
 
 
+def raised(out):
+    out[0] += 1.0
+
+
+def test_a_stream_is_as_late_as_it_may_be():
+    stream, out, kernel = cuda.stream(), cuda.to_device(np.zeros(1)), cuda.jit(raised)
+    no.cuda._backend.configured(kernel, 1, 1, stream=stream)(out)
+    there = GPU.memory.bytes_at(out.device_ctypes_pointer.value, 8).view(float)
+    assert there[0] == 0.0
+    stream.synchronize()
+    assert there[0] == 1.0
+    no.cuda._backend.configured(kernel, 1, 1, stream=stream)(out)
+    assert out.copy_to_host()[0] == 2.0  # which waits for all
+
+
 def test_a_grid_that_is_too_large_to_wait_is_refused():
     out, kernel = cuda.to_device(np.zeros((2, 5 * 32))), cuda.jit(crossing)
     no.cuda._backend.configured(kernel, 4, 32)(True, out)
@@ -318,3 +335,15 @@ def test_many_problems_are_solved_as_by_the_cpu(name):
     np.testing.assert_allclose(gpu.x, cpu.x, **close)
     np.testing.assert_allclose(gpu.fun, cpu.fun, **close)
     assert {told[2:] for told in GPU.launched if told[0] == "solve"} == {(32, False)}
+
+
+def test_the_next_problems_come_on_a_stream_of_their_own(monkeypatch):
+    for name in ("FIRST", "LEAST", "MOST"):
+        monkeypatch.setattr(many, name, 1)
+    monkeypatch.setattr(many, "FIRST_STEPS", 3)
+    given = cases()["adam"]
+    cpu, gpu = (no.minimize_many(**{**given, "options": {**given["options"], "device": device}})
+                for device in ("cpu", "cuda"))  # fmt: skip
+    assert len(GPU.launched) > 6
+    np.testing.assert_array_equal(gpu.nit, cpu.nit)
+    np.testing.assert_allclose(gpu.x, cpu.x, rtol=1e-9)

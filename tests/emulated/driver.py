@@ -1,5 +1,7 @@
 """NVIDIA's driver, played: one GPU of compute capability 9.0 whose memory is the machine's, whose kernels it runs.
 
+What is put on a stream happens as late as it may: when somebody waits for the stream, or for all.
+
 What numba-cuda links is PTX and, for waits of the grid, NVIDIA's library; the cubin that comes out is real and is
 thrown away: an entry is run from the PTX that it was made of.
 """
@@ -56,6 +58,7 @@ class Driver:
         self.handles: dict[int, str] = {}
         self.launched: list[tuple[str, int, int, bool]] = []  # name, blocks, threads, whether cooperative
         self.streams: list[int] = []
+        self.waiting: dict[int, list[Callable[[], Any]]] = {}  # what has not happened yet, by stream
         self.faults: list[BaseException] = []
         self.backwards = False
         self.libraries = 0x11B
@@ -129,6 +132,22 @@ class Played(Driver):
             status[0] = 0 if found else 1
         return OK if found else NOT_FOUND
 
+    # -- what happens when
+    def _put(self, stream, work):
+        """Let work happen when its stream is waited for; on the default stream now, after all that was put on any."""
+        if stream:
+            self.waiting.setdefault(stream, []).append(work)
+            return OK
+        self._catch_up()
+        return work()
+
+    def _catch_up(self, stream=0):
+        """Let happen what was put on a stream, or on any."""
+        for one in [stream] if stream else list(self.waiting):
+            for work in self.waiting.pop(one, []):
+                if status := work():
+                    raise RuntimeError(f"what was put on a stream answers {NAMES[status]}")
+
     # -- devices and contexts
     @plays(_int)
     def cuDeviceGetCount(self, out):
@@ -184,7 +203,7 @@ class Played(Driver):
 
     @plays()
     def cuCtxSynchronize(self):
-        pass
+        self._catch_up()
 
     # -- memory
     @plays(_word, _size)
@@ -195,6 +214,7 @@ class Played(Driver):
 
     @plays(c_uint64)
     def cuMemFree_v2(self, at):
+        self._catch_up()  # as a driver does
         self.memory.free(at)
 
     @plays(_word, _word)
@@ -210,26 +230,27 @@ class Played(Driver):
 
     @plays(_where, _where, _size)
     def cuMemcpyHtoD_v2(self, to, source, size):
-        return self._copy(to, source, size, to)
+        return self._put(0, lambda: self._copy(to, source, size, to))
 
     @plays(_where, _where, _size)
     def cuMemcpyDtoH_v2(self, to, source, size):
-        return self._copy(to, source, size, source)
+        return self._put(0, lambda: self._copy(to, source, size, source))
 
     @plays(_where, _where, _size)
     def cuMemcpyDtoD_v2(self, to, source, size):
-        return self._copy(to, source, size, to, source)
+        return self._put(0, lambda: self._copy(to, source, size, to, source))
 
     @plays(_where, _where, _size, c_uint64)
-    def cuMemcpyHtoDAsync_v2(self, to, source, size, stream):
-        return self._copy(to, source, size, to)
+    def cuMemcpyHtoDAsync_v2(self, to, source, size, stream):  # reads late: some drivers do, from memory of any kind
+        return self._put(stream, lambda: self._copy(to, source, size, to))
 
     @plays(_where, _where, _size, c_uint64)
     def cuMemcpyDtoHAsync_v2(self, to, source, size, stream):
-        return self._copy(to, source, size, source)
+        return self._put(stream, lambda: self._copy(to, source, size, source))
 
     @plays(_where, c_ubyte, _size)
     def cuMemsetD8_v2(self, to, value, size):
+        self._catch_up()
         if not self.memory.holds(to, size):
             return INVALID
         ctypes.memset(to, value, size)
@@ -257,7 +278,7 @@ class Played(Driver):
 
     @plays(c_uint64)
     def cuStreamSynchronize(self, stream):
-        pass
+        self._catch_up(stream)
 
     # -- code
     @plays(_word, c_void_p, c_void_p, c_void_p, c_uint, c_void_p, c_void_p, c_uint)
@@ -296,7 +317,7 @@ class Played(Driver):
     def cuOccupancyMaxActiveBlocksPerMultiprocessor(self, out, kernel, threads, shared):
         out[0] = BLOCKS_EACH
 
-    def _launch(self, kernel, grid, block, shared, parameters, cooperative):
+    def _launch(self, kernel, grid, block, shared, parameters, cooperative, stream):
         made = self.kernels[self.handles[kernel]]
         if grid[1:] != (1, 1) or block[1:] != (1, 1) or not 0 < block[0] <= 1024 or grid[0] < 1:
             return INVALID
@@ -306,12 +327,12 @@ class Played(Driver):
             return TOO_LARGE
         values = [ctypes.string_at(parameters[k], one.size) for k, one in enumerate(made.entry.parameters)]
         self.launched.append((made.title, grid[0], block[0], cooperative))
-        made.launch(grid[0], block[0], made.pack(values), shared, cooperative, self.backwards)
-        return OK
+        packed, backwards = made.pack(values), self.backwards
+        return self._put(stream, lambda: made.launch(grid[0], block[0], packed, shared, cooperative, backwards))
 
     @plays(c_uint64, *(c_uint,) * 7, c_uint64, POINTER(c_void_p), c_void_p)
     def cuLaunchKernel(self, kernel, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
-        return self._launch(kernel, (gx, gy, gz), (bx, by, bz), shared, parameters, False)
+        return self._launch(kernel, (gx, gy, gz), (bx, by, bz), shared, parameters, False, stream)
 
     @plays(POINTER(LaunchConfig), c_uint64, POINTER(c_void_p), c_void_p)
     def cuLaunchKernelEx(self, config, kernel, parameters, extra):
@@ -321,7 +342,7 @@ class Played(Driver):
         if any(one.id != COOPERATIVE for one in attributes):
             raise NotImplementedError(f"launch attributes {[one.id for one in attributes]}")
         return self._launch(kernel, (told.gx, told.gy, told.gz), (told.bx, told.by, told.bz), told.shared, parameters,
-                            any(one.value for one in attributes))  # fmt: skip
+                            any(one.value for one in attributes), told.stream)  # fmt: skip
 
 
 _PLAYED: list[Played] = []
