@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+from numba._helperlib import c_helpers
 
 from .source import WIDTHS, Function, Module, Statement, UnknownCode, Variable, number
 
@@ -403,6 +404,13 @@ class Translation:
         elif name == "cudaCGSynchronize":
             self._pause(GRID)
             self.out.append(f"  store i32 0, ptr {self.slot(results)}")
+        elif name == "numba_attempt_nocopy_reshape":  # numba-cuda links this function of Numba's, in C
+            kinds = ("i64", "ptr", "ptr", "i64", "ptr", "ptr", "i64", "i32")
+            values = [f"{kind} {self.new(f'load {kind}, ptr {self.slot(one)}')}"
+                      for kind, one in zip(kinds, given, strict=True)]  # fmt: skip
+            where = f"inttoptr (i64 {c_helpers['attempt_nocopy_reshape']} to ptr)"
+            found = self.new(f"call i32 {where}({', '.join(values)})")
+            self.out.append(f"  store i32 {found}, ptr {self.slot(results)}")
         elif name in self.module.functions:
             called = self.module.functions[name]
             there, buffer = packed(called.parameters), f"%{self.label('buffer')}"
