@@ -18,7 +18,7 @@ from .problems.residuals import Residuals
 from .result import hook_of, optimize_result, solved
 from .run import Driver, Hooks, Limits
 from .solvers import SOLVERS, solver_of
-from .status import CONVERGED, NO_PROGRESS, NOT_FINITE, STEP_LIMIT, STOPPED
+from .status import CONVERGED, INTERRUPTED, NO_PROGRESS, NOT_FINITE, STEP_LIMIT, STOPPED
 
 EPS = float(np.finfo(float).eps)
 UNBOUNDED = (-np.inf, np.inf)
@@ -264,7 +264,7 @@ def _result_of(driver: Driver, interrupted: bool = False):
     return optimize_result(
         x=run.best.copy(), cost=now["fun"], fun=r, jac=jac, grad=run.g.copy(), optimality=now["grad_norm"],
         active_mask=mask, nfev=now["evaluations"], njev=driver.solver.jacobians, status=status, success=status > 0,
-        message="Interrupted by the user." if interrupted else driver.message(), nit=now["step"],
+        message=INTERRUPTED if interrupted else driver.message(), nit=now["step"],
         covariance=_covariance(jac, now["fun"]), history=_history_of(run.history, now["records"]),
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ from .problems.function import Function
 from .result import optimize_result
 from .run import Limits
 from .solvers import Job, solver_of
-from .status import CONVERGED, OUT_OF_EVALUATIONS, RAISED, STOPPED, message_of
+from .status import CONVERGED, INTERRUPTED, OUT_OF_EVALUATIONS, RAISED, STOPPED, message_of
 
 CHUNK_SECONDS = 0.01  # of problems that a thread takes at a time
 FIRST = 10  # problems that are tried to learn what is true of all
@@ -209,7 +209,8 @@ class Pool(Problems):
 def result_of(x: np.ndarray, fun: np.ndarray, status: np.ndarray, nit: np.ndarray, nfev: np.ndarray,
               reason: np.ndarray, **kept: Any) -> Any:  # fmt: skip
     ends, times = np.unique(np.column_stack([status, reason]), axis=0, return_counts=True)
-    told = [f"{of:,} x {message_of(*end)}" for end, of in zip(ends.tolist(), times.tolist(), strict=True)]
+    told = [f"{of:,} x {INTERRUPTED if end[0] == STOPPED else message_of(*end)}"
+            for end, of in zip(ends.tolist(), times.tolist(), strict=True)]  # fmt: skip
     if RAISED in status:
         told.append(f"The first that raised is problem {np.argmax(status == RAISED)}; minimize alone tells what.")
     return optimize_result(x=x, fun=fun, status=status, success=status == CONVERGED, nit=nit, nfev=nfev,

@@ -13,7 +13,7 @@ import numpy as np
 from .loops.state import NOW, RECORD
 from .problems.evaluation import mend_message
 from .run import Driver
-from .status import CONVERGED, NOT_FINITE, STOPPED
+from .status import CONVERGED, INTERRUPTED, NOT_FINITE, STOPPED
 
 NOW_VALUES: Any = namedtuple("NOW_VALUES", NOW.names or ())  # read many times, far faster than a record
 
@@ -101,7 +101,7 @@ def result_of(driver: Driver, interrupted: bool = False):
         "nfev": evaluations * (1 + getattr(problem, "per_gradient", 0)),
         "njev": evaluations + (int(now.step) if batches is not None else 0),
         "status": status, "success": status == CONVERGED,
-        "message": "Interrupted by the user." if interrupted else driver.message(),
+        "message": INTERRUPTED if interrupted else driver.message(),
         "lr": float(now.lr) if now.step else _first_rate(driver.opt.lr), "history": history, "run": run,
     }  # fmt: skip
     if not gradient:

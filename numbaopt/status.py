@@ -20,6 +20,8 @@ MESSAGES = {
     STOPPED: "Stopped by the callback.",
 }
 
+INTERRUPTED = "Interrupted by the user."  # where no callback can have stopped it
+
 OUT_OF_EVALUATIONS, AT_TARGET, OUT_OF_TIME = 6, 8, 9  # among the reasons
 
 # What a converged run satisfied, or which limit ended one (the field ``reason`` of a run).

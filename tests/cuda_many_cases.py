@@ -13,6 +13,7 @@ T = np.linspace(0, 2, 6)
 RNG = np.random.default_rng(0)
 TRUTH = np.column_stack([RNG.uniform(1, 3, 3), RNG.uniform(0.5, 2, 3)])
 Y = TRUTH[:, :1] * np.exp(-TRUTH[:, 1:] * T)
+OWN = np.random.default_rng(1).normal(size=(3, 3, 2))
 BOX = [(0.0, 2.0), (0.0, 1.5)]
 FITS = ((T, Y), (False, True))
 
@@ -126,6 +127,19 @@ def corner(x, table):
     return (x[0] - table[1, 0, 2, 0]) ** 2 + (x[1] - table[:, 0, 1, 0].sum()) ** 2
 
 
+@numba.njit
+def assigns(x, A):
+    """Slices, of itself too, in-place operators, a matrix of the problem's own."""
+    v = np.zeros_like(x)
+    v += x
+    v[1:] = v[:-1]
+    v[:1] *= A[0, 0]
+    v[1] -= x.min()
+    w = np.dot(A, x)
+    w[:2] = v
+    return (w * w).sum() + ((x - 1.0) ** 2).sum()
+
+
 def cases():
     """The keyword arguments of each call, by a name."""
     found = {}
@@ -155,6 +169,7 @@ def cases():
     found["lm differences"] = dict(fits, fun=residuals, jac="2-point")
     found["lm of a tuple"] = {"fun": rosenbrock_residuals, "X0": [[-1.2, 1.0], [3.0, 0.5]], "method": "lm"}
     found["lm of a list"] = dict(found["lm of a tuple"], fun=rosenbrock_list)
+    found["assigns"] = {"fun": assigns, "X0": TRUTH, "args": (OWN,), "batched": True, "options": {"maxiter": 25}}
     found["fails"] = {"fun": fails, "X0": np.ones((4, 2)), "args": (np.arange(4),), "batched": True}
     found["team"] = {"fun": chain, "X0": np.full((3, 14), 0.9), "args": (np.array([1.0, 3.0, 9.0]),), "batched": True,
                      "method": "lbfgs", "options": {"maxiter": 25}}  # fmt: skip

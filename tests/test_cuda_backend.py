@@ -99,6 +99,12 @@ def test_errors_of_libraries_become_one_sentence(played):
     played(Driver(cuda=12040), _toolkit_major=lambda: 12)
     with pytest.raises(no.cuda.NoDeviceError, match=r"nvidia-nvjitlink-cu12$"), _backend.told("step"):
         raise RuntimeError("ERROR_OUTDATED_LIBRARY (14)")
+    fault = type("CUDAError", (Exception,), {})("CUDA_ERROR_ILLEGAL_ADDRESS: While executing. This leaves")
+    with pytest.raises(RuntimeError, match=r"^many: the NVIDIA driver answers CUDA_ERROR_ILLEGAL_ADDRESS; it may be"), \
+         _backend.told("many"):  # fmt: skip
+        raise fault
+    with pytest.raises(no.cuda.DeviceMemoryError, match=r"for an allocation of 800 bytes$"), _backend.told("many", 800):
+        raise numbas()
     with pytest.raises(KeyError), _backend.told("step"):
         raise KeyError("other")
     assert issubclass(no.cuda.DeviceMemoryError, MemoryError)

@@ -324,7 +324,7 @@ def test_nothing_stays_allocated_when_training_ends():
 
 # ---------------------------------------------------------------------------------------------- many problems
 @pytest.mark.parametrize("name", ["lbfgs", "targets", "own box", "adam", "list", "float32", "fails", "mixture",
-                                  "lm of a tuple", "axes", "team", "team's residuals"])  # fmt: skip
+                                  "assigns", "lm of a tuple", "axes", "team", "team's residuals"])  # fmt: skip
 def test_many_problems_are_solved_as_by_the_cpu(name):
     given = cases()[name]
     cpu, gpu = (no.minimize_many(**{**given, "options": {**given.get("options", {}), "device": device}})

@@ -237,6 +237,7 @@ def test_ctrl_c_leaves_what_is_solved():
     timer.join()
     res = caught.value.result
     assert (res.status == 99).any()
+    assert "x Interrupted by the user." in res.message
     assert np.isfinite(res.x).all()
 
 

@@ -95,6 +95,7 @@ def test_ctrl_c_keeps_what_is_done():
         no.minimize_many(MODEL, method=[no.SGD(lr=0.01)] * 5, options=options)
     assert (caught.value.result.status == 99).all()
     assert caught.value.result.x.shape == (5, 5)
+    assert caught.value.result.message == "5 x Interrupted by the user."
 
 
 def test_none_at_all():

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -180,7 +181,7 @@ def told(what: str, nbytes: int | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         if is_out_of_memory(error):
-            room = "" if nbytes is None else f" of {nbytes / 1e6:,.1f} MB"
+            room = "" if nbytes is None else f" of {nbytes / 1e6:,.1f} MB" if nbytes >= 1e5 else f" of {nbytes:,} bytes"
             raise DeviceMemoryError(f"{what}: the GPU has no room left for an allocation{room}") from None
         if "UNSUPPORTED_PTX" in str(error) or getattr(error, "code", None) == _NEWER_CODE:
             newest = "{}.{}".format(*driver_version())
@@ -191,6 +192,9 @@ def told(what: str, nbytes: int | None = None) -> Iterator[None]:
                                 f"nvidia-nvjitlink{_suffix()}") from None  # fmt: skip
         if "cudadevrt" in str(error) and "not found" in str(error):
             raise NoDeviceError(f"{what}: CUDA's library for whole grids (cudadevrt) is not found: {INSTALL}") from None
+        if type(error).__name__ in ("CUDAError", "CudaAPIError"):  # of the driver, in cuda.core's and Numba's words
+            name = re.search(r"CUDA_ERROR_\w+", str(error))
+            raise RuntimeError(f"{what}: {_answered(name[0] if name else first_line(error))}") from error
         raise
 
 
@@ -237,7 +241,13 @@ def check(status: int, what: str) -> None:
     name = error_name(status)
     if status == _OUT_OF_MEMORY:
         raise DeviceMemoryError(f"{what}: the GPU has no room left ({name})")
-    raise RuntimeError(f"{what}: the NVIDIA driver answers {name}; it may be the fault of a kernel before")
+    raise RuntimeError(f"{what}: {_answered(name)}")
+
+
+def _answered(name: str) -> str:
+    """What an error of the driver means to a user."""
+    return (f"the NVIDIA driver answers {name}; it may be the fault of a kernel before, after which only a new process "
+            "can go on")
 
 
 def handle_of(kernel: Any, signature: tuple[Any, ...]) -> tuple[int, Any]:

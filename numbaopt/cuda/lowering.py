@@ -23,7 +23,7 @@ from numba.extending import overload
 from numba.np.arrayobj import populate_array
 
 from ..autodiff.arrays import empty
-from ..autodiff.numbers import DOUBLE, Dual, DualModel, NumberArray
+from ..autodiff.numbers import DOUBLE, Dual, DualModel, NumberArray, number_in
 from ..autodiff.stubs import register_for
 from ._backend import BUILT_IN, INSTALL, NoDeviceError, intrinsic
 
@@ -40,6 +40,7 @@ def allowed() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Context.call_conv is deprecated", DeprecationWarning)
+            warnings.filterwarnings("ignore", ".* is faster on contiguous arrays")  # which those of a problem are not
             yield
     finally:
         _here.on = before
@@ -87,8 +88,19 @@ def overflowed(typing_context):
     return types.boolean(), codegen
 
 
+def _take(context: Any, builder: Any, nbytes: Any) -> Any:
+    """LLVM code: the address of so many bytes of the thread's memory; an exception where that is too small."""
+    whole = builder.and_(builder.add(nbytes, ir.Constant(WORD, 7)), ir.Constant(WORD, -8))
+    free, end = _slots(builder)
+    first = builder.load(free)
+    builder.store(builder.add(first, whole), free)
+    with builder.if_then(builder.icmp_unsigned(">", builder.load(free), builder.load(end)), likely=False):
+        context.fndesc.call_conv.return_user_exc(builder, MemoryError, ("no room for an array",))
+    return first
+
+
 def _make(context: Any, builder: Any, kind: Any, shapes: Any, populate: Any) -> Any:
-    """LLVM code: a new array in the thread's memory; an exception where that is too small."""
+    """LLVM code: a new array in the thread's memory."""
     made = context.make_array(kind)(context, builder)
     size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
     strides, total = [], size
@@ -96,12 +108,7 @@ def _make(context: Any, builder: Any, kind: Any, shapes: Any, populate: Any) -> 
         strides.append(total)
         total = builder.mul(total, extent)
     strides = strides[::-1] if kind.layout == "C" else strides
-    whole = builder.and_(builder.add(total, ir.Constant(WORD, 7)), ir.Constant(WORD, -8))
-    free, end = _slots(builder)
-    first = builder.load(free)
-    builder.store(builder.add(first, whole), free)
-    with builder.if_then(builder.icmp_unsigned(">", builder.load(free), builder.load(end)), likely=False):
-        context.fndesc.call_conv.return_user_exc(builder, MemoryError, ("no room for an array",))
+    first = _take(context, builder, total)
     populate(made, data=builder.inttoptr(first, made.data.type), shape=cgutils.pack_array(builder, shapes, ty=WORD),
              strides=cgutils.pack_array(builder, strides, ty=WORD), itemsize=size, meminfo=None)  # fmt: skip
     return made
@@ -236,15 +243,23 @@ def _empty(shape, kind):
 
 # ---------------------------------------------------------------------------------------------- installation
 class _Permissive:
-    """A target's context to which arrays may be returned."""
+    """A target's context to which arrays may be returned, and whose memory is the thread's."""
 
     enable_nrt = True
 
     def __init__(self, context: Any):
         self._context = context
+        self.nrt = self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+    def allocate(self, builder: Any, nbytes: Any) -> Any:
+        """LLVM code: room for what is assigned to a slice of itself."""
+        return builder.inttoptr(_take(self._context, builder, nbytes), ir.IntType(8).as_pointer())
+
+    def free(self, builder: Any, where: Any) -> None:
+        """Nothing: room is given back when the evaluation ends."""
 
 
 _installed = False
@@ -266,6 +281,8 @@ def _install() -> None:
     for name in ("numba.np.arrayobj", "numba.cuda.np.arrayobj"):
         module = importlib.import_module(name)
         _patch_memory(module, CUDATargetContext)
+    in_place = importlib.import_module("numba.cuda.typing.npydecl").NumpyRulesInplaceArrayOperator
+    in_place.generic = _of_plain_arrays(in_place.generic)
     passes = importlib.import_module("numba.cuda.core.typed_passes").BaseTypeInference
     run = passes.run_pass
 
@@ -281,15 +298,24 @@ def _install() -> None:
     passes.run_pass = run_pass
 
 
+def _of_plain_arrays(generic: Any) -> Any:
+    """numba-cuda's types of ``a += b``, which know no number with derivatives and fail where they should pass."""
+    return lambda self, args, kws: None if any(map(number_in, args)) else generic(self, args, kws)
+
+
 def _patch_memory(module: Any, target: type) -> None:
-    empty, populate = module._empty_nd_impl, module.populate_array
+    empty, populate, copied = module._empty_nd_impl, module.populate_array, module.maybe_copy_source
 
     def make(context, builder, kind, shapes):
         if not (getattr(_here, "on", False) and isinstance(context, target)):
             return empty(context, builder, kind, shapes)
         return _make(context, builder, kind, shapes, populate)
 
-    module._empty_nd_impl = make
+    def copy(context, *rest):
+        here = getattr(_here, "on", False) and isinstance(context, target)
+        return copied(_Permissive(context) if here else context, *rest)
+
+    module._empty_nd_impl, module.maybe_copy_source = make, copy
 
 
 __all__ = ["WORDS_A_THREAD", "allowed", "fill_new", "open_room", "over", "overflowed"]

@@ -232,7 +232,7 @@ class Training:
         dense, shape = isinstance(model.rows, DenseRows), plan.shape
         rows = ((model.rows.X, np.zeros(1, np.int32), np.zeros(1, np.int64)) if dense
                 else (getattr(model.rows, "values", np.zeros(1, model.dtype)), *model.rows[-2:]))  # fmt: skip
-        for name, array in zip("abc", rows, strict=True):
+        for name, array in zip(("X", "columns", "row_starts"), rows, strict=True):
             self._hold(name, array)
         self._hold("y", model.y)
         self._hold("weights", model.sample_weight)
@@ -318,7 +318,8 @@ class Training:
         if self.current:
             return
         for name in ("x", "g", "best", "state"):
-            found = self.held[name].copy_to_host()
+            with told(f"{DEVICE}: {name}"):
+                found = self.held[name].copy_to_host()
             for run, mine in zip(self.runs, found, strict=True):
                 if name != "best" or run.now[0].keeps_best:
                     getattr(run, name)[:] = mine

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba._helperlib import c_helpers
+
 from .layout import (
     ALL,
     ANY,
@@ -83,6 +85,12 @@ def _call(t: Any, words: list[str], operands: list[str]) -> None:
     elif name == "cudaCGSynchronize":
         t.pause(GRID)
         t.out.append(f"  store i32 0, ptr {t.slot(results)}")
+    elif name == "numba_attempt_nocopy_reshape":  # numba-cuda links this function of Numba's, in C
+        kinds = ("i64", "ptr", "ptr", "i64", "ptr", "ptr", "i64", "i32")
+        values = [f"{kind} {t.new(f'load {kind}, ptr {t.slot(one)}')}" for kind, one in zip(kinds, given, strict=True)]
+        where = f"inttoptr (i64 {c_helpers['attempt_nocopy_reshape']} to ptr)"
+        found = t.new(f"call i32 {where}({', '.join(values)})")
+        t.out.append(f"  store i32 {found}, ptr {t.slot(results)}")
     elif name in t.module.functions:
         called = t.module.functions[name]
         there, buffer = packed(called.parameters), f"%{t.label('buffer')}"
