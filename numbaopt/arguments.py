@@ -123,7 +123,7 @@ def device_of(problem: Any, opt: Any, settings: dict[str, Any]) -> str | None:
         raise ValueError(f"device={device!r} is not known; valid are {', '.join(map(repr, DEVICES))}")
     if device != "cuda":
         return None
-    from .cuda.training import refuse
+    from .cuda.training.slices import refuse
 
     refuse(problem, opt)
     return "cuda"

@@ -159,7 +159,7 @@ def minimize_many(fun, X0=None, args=(), batched=None, method=None, jac=None, bo
     box = (lower[0], upper[0]) if len(lower) else (np.zeros(0), np.zeros(0))
     jac = needed(opt, jac)
     if device == "cuda":
-        from .cuda.many import Many  # late: the core never needs a GPU
+        from .cuda.many.launches import Many  # late: the core never needs a GPU
 
         return Many(fun, jac, opts, starts, args, which, lower, upper, settings).solve()
     if hasattr(opt, "problem"):

@@ -136,7 +136,7 @@ class Runs:
 
     def on_gpu(self) -> Any:
         """All runs by one launch a slice."""
-        from .cuda.sweep import Lane, train  # late: the core never needs a GPU
+        from .cuda.training.sweep import Lane, train  # late: the core never needs a GPU
 
         if self.size == 0:
             return self.result()

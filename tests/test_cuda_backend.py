@@ -327,7 +327,7 @@ for one in launches(made, True):
                                    output="ptx")
     print(ptx.count("global.v4.f32"))
 print(_backend.implementation())
-from numbaopt.cuda.compiling import compiling
+from numbaopt.cuda.many.compiling import compiling
 try:
     with compiling():
         pass

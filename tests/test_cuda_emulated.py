@@ -25,7 +25,7 @@ if EMULATED:
     GPU = play()
     from numba import cuda
 
-    from numbaopt.cuda import many
+    from numbaopt.cuda.many import launches as many
 
 RNG = np.random.default_rng(0)
 

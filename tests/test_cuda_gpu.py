@@ -270,7 +270,7 @@ def test_sweeps_are_those_of_the_cpu_and_give_the_same_bits():
 
 
 def test_slices_of_many_problems_change_no_bit_and_leave_nothing(monkeypatch):
-    from numbaopt.cuda import many
+    from numbaopt.cuda.many import launches as many
 
     t, Y = data(1000)
     call = (residuals, START, (t, Y), (False, True), "lm")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from cuda_many_cases import FITS, answers, cases, chain, chain_residuals, misfit, residuals
 from numba import typeof, types
+from numbaopt.cuda.many.teams import lanes_for
 from process import finish, start
 
 import numbaopt as no
 from numbaopt.arguments import settings_of
-from numbaopt.cuda import many
 from numbaopt.cuda._backend import DeviceMemoryError, NoDeviceError, why_not
 from numbaopt.cuda.functions import device
-from numbaopt.cuda.teams import lanes_for
+from numbaopt.cuda.many import launches as many
 from numbaopt.status import AT_TARGET, CONVERGED, OUT_OF_EVALUATIONS
 
 pytest.importorskip("numba_cuda")
@@ -51,7 +51,8 @@ def test_the_same_answers_as_on_the_cpu(simulated):
 # ---------------------------------------------------------------------------------------------- for a GPU
 def kernel_of(fun, method, *, X0, args=(), batched=False, jac=None, bounds=None, words=64, **options):
     """The kernel of a call, and the types of what it is given."""
-    from numbaopt.cuda.many import ANSWERS, RECORDS, Many, compiled_kernel
+    from numbaopt.cuda.many.launches import ANSWERS, RECORDS, Many, compiled_kernel
+
     from numbaopt.many import _bounds, _methods, _rows, _starts
 
     starts, which = _starts(X0, args, (batched,) * len(args) if isinstance(batched, bool) else batched, None)
@@ -80,9 +81,8 @@ def _type(value):
 
 
 def compiled(tmp_path, *args, **options):
+    from numbaopt.cuda.many.compiling import compiling
     from ptx import compiled
-
-    from numbaopt.cuda.compiling import compiling
 
     kernel, signature = kernel_of(*args, **options)
     with compiling():

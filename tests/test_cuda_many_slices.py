@@ -15,8 +15,9 @@ if not numba.config.ENABLE_CUDASIM:
 
 from cuda_many_cases import FITS, cases, misfit, misfit_grad, residuals
 
-from numbaopt.cuda import many, runs, solve, teams
 from numbaopt.cuda._backend import DeviceMemoryError, cuda
+from numbaopt.cuda.many import launches as many
+from numbaopt.cuda.many import runs, solve, teams
 from numbaopt.status import CONVERGED, STOPPED
 
 pytestmark = pytest.mark.simulator

@@ -9,8 +9,8 @@ import numbaopt as no
 if not numba.config.ENABLE_CUDASIM:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1: scripts/test", allow_module_level=True)
 
-from numbaopt.cuda import training
 from numbaopt.cuda._backend import cuda
+from numbaopt.cuda.training import slices as training
 
 pytestmark = [
     pytest.mark.simulator,
@@ -64,7 +64,7 @@ def test_one_launch_a_slice_serves_all(monkeypatch):
     launches, launch = [], training.Training.launch
     monkeypatch.setattr(training.Training, "launch", lambda self, table, *rest: (
         launches.append(table.shape[:2]), launch(self, table, *rest)))  # fmt: skip
-    monkeypatch.setattr("numbaopt.cuda.sweep.fitting", lambda size, done, took: 5)
+    monkeypatch.setattr("numbaopt.cuda.training.sweep.fitting", lambda size, done, took: 5)
     sweep(RATES[::2], BATCHES)
     assert launches == [(2, 1), (2, 5), (2, 5), (2, 1)]
 

@@ -11,7 +11,8 @@ if not numba.config.ENABLE_CUDASIM:
 
 from cuda_many_cases import chain, chain_residuals
 
-from numbaopt.cuda import many, solve, teams
+from numbaopt.cuda.many import launches as many
+from numbaopt.cuda.many import solve, teams
 from numbaopt.status import CONVERGED, RAISED
 
 pytestmark = pytest.mark.simulator

@@ -12,8 +12,8 @@ import numbaopt as no
 if not numba.config.ENABLE_CUDASIM:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1: scripts/test", allow_module_level=True)
 
-from numbaopt.cuda import training
 from numbaopt.cuda._backend import cuda
+from numbaopt.cuda.training import slices as training
 from numbaopt.problems.rows import UnitRows
 
 pytestmark = pytest.mark.simulator

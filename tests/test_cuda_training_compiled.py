@@ -4,19 +4,19 @@ import numba
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from numbaopt.cuda.training.descent import MOST_REGISTERS
+from numbaopt.cuda.training.rows import Room, Table, Visit, opener, walker
+from numbaopt.cuda.training.slices import layout, signature, trainer
+from numbaopt.cuda.training.warps import rows_of
 from ptx import compiled, doubles_of
 
 import numbaopt as no
 from numbaopt.arguments import after_of
-from numbaopt.cuda import whole
 from numbaopt.cuda._backend import cuda
 from numbaopt.cuda._backend import kernel as compile_later
-from numbaopt.cuda.descent import MOST_REGISTERS
 from numbaopt.cuda.functions import device
 from numbaopt.cuda.groups import WARP, WARPS, group
-from numbaopt.cuda.rows import Room, Table, Visit, opener, walker
-from numbaopt.cuda.training import layout, signature, trainer
-from numbaopt.cuda.warps import rows_of
+from numbaopt.cuda.training import whole
 from numbaopt.loops.shuffle import keys_of, network_of
 from numbaopt.optimizers._program import program
 from numbaopt.problems.weight_norm import WeightNorm

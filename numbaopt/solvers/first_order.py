@@ -184,14 +184,14 @@ def solver_of(opt: Any, device: str | None = None) -> Any:
     """The class that takes the steps of an optimizer, on the CPU or on another device."""
     if device == "cuda":  # imported late: the core never needs a GPU
         if hasattr(opt, "solver"):
-            from ..cuda.whole import evaluating
+            from ..cuda.training.whole import evaluating
 
             return evaluating(opt.solver)
         if is_automatic(opt.lr):
-            from ..cuda.searching import SearchingSteps
+            from ..cuda.training.searching import SearchingSteps
 
             return SearchingSteps
-        from ..cuda.training import DeviceSteps
+        from ..cuda.training.slices import DeviceSteps
 
         return DeviceSteps
     return getattr(opt, "solver", FirstOrder)

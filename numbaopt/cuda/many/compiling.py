@@ -6,8 +6,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from .._jit import short_reason
-from ._backend import SIMULATED
+from ..._jit import short_reason
+from .._backend import SIMULATED
 
 if SIMULATED:
     allowed = contextlib.nullcontext

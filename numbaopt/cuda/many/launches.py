@@ -17,21 +17,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._jit import invoke, jit, pointer
-from .._schedule import rates as rates_of
-from ..automatic import is_automatic
-from ..differences import SCHEMES, evaluations
-from ..loops import automatic, descent, least_squares
-from ..optimizers._program import hyper_parameters, program
-from ..pool import NUMBER_NOT_RESIDUALS, Problems, arguments_of, first_that_works, shown
-from ..problems.evaluation import FLOAT64
-from ..run import fitting
-from ..solvers import solver_of
-from ..status import RUNNING, STOPPED
-from ._backend import SIMULATED, DeviceMemoryError, configured, cuda, release, require, told
+from ..._jit import invoke, jit, pointer
+from ..._schedule import rates as rates_of
+from ...automatic import is_automatic
+from ...differences import SCHEMES, evaluations
+from ...loops import automatic, descent, least_squares
+from ...optimizers._program import hyper_parameters, program
+from ...pool import NUMBER_NOT_RESIDUALS, Problems, arguments_of, first_that_works, shown
+from ...problems.evaluation import FLOAT64
+from ...run import fitting
+from ...solvers import solver_of
+from ...status import RUNNING, STOPPED
+from .._backend import SIMULATED, DeviceMemoryError, configured, cuda, release, require, told
+from ..memory import RECORDS
 from .arguments import checked, on_device, turned
 from .compiling import compiling
-from .memory import RECORDS
 from .objectives import Derived, derived, pieces
 from .runs import MOST_OWN, bytes_of, bytes_of_run, kept_arrays
 from .solve import NO_ROOM, Plan, compiled_kernel

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..loops import automatic, descent
-from ..loops.many import advance, begin, enclose, note, settle
-from ..loops.state import Run
-from ..status import RAISED, RUNNING
-from ._backend import SIMULATED, cuda, kernel
-from .functions import device
+from ...loops import automatic, descent
+from ...loops.many import advance, begin, enclose, note, settle
+from ...loops.state import Run
+from ...status import RAISED, RUNNING
+from .._backend import SIMULATED, cuda, kernel
+from ..functions import device
 from .objectives import Derived
 from .runs import arrays_of, movers, rows_of
 from .teams import alone, team
@@ -73,7 +73,7 @@ else:
     from numba.core import types
     from numba.np.arrayobj import populate_array
 
-    from ._backend import intrinsic
+    from .._backend import intrinsic
 
     @intrinsic
     def repeated(typing_context, values, i, size):

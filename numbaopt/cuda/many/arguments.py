@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import SIMULATED, configured, cuda, kernel
+from .._backend import SIMULATED, configured, cuda, kernel
 
 BLOCK = 128  # threads
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .._interrupts import Interrupts
-from ..automatic import is_automatic
-from ..result import keeps
-from ..run import Driver, fitting
-from ..status import RAISED, RUNNING
-from .training import DEVICE, DeviceSteps, Training, launch
+from ..._interrupts import Interrupts
+from ...automatic import is_automatic
+from ...result import keeps
+from ...run import Driver, fitting
+from ...status import RAISED, RUNNING
+from .slices import DEVICE, DeviceSteps, Training, launch
 
 
 class Lane(DeviceSteps):

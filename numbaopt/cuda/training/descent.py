@@ -14,14 +14,14 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..loops.shuffle import keys_of, network_of
-from ..loops.state import clipped, conclude, projected_move, weight_at
-from ..optimizers._program import Program, Sums, add_all, cast_all, join_after
-from ..status import NOT_FINITE, RUNNING
-from ._backend import kernel
-from .functions import device
-from .groups import BLOCK, WARP, WARPS, cuda, group, larger_or_nan, reducer
-from .memory import tuple_of
+from ...loops.shuffle import keys_of, network_of
+from ...loops.state import clipped, conclude, projected_move, weight_at
+from ...optimizers._program import Program, Sums, add_all, cast_all, join_after
+from ...status import NOT_FINITE, RUNNING
+from .._backend import kernel
+from ..functions import device
+from ..groups import BLOCK, WARP, WARPS, cuda, group, larger_or_nan, reducer
+from ..memory import tuple_of
 from .rows import Room, Shape, Table, Visit, opener
 from .views import Inner, Judgement, Mine, viewed
 

@@ -14,12 +14,12 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..loops import automatic
-from ..loops.many import complete
-from ..problems.evaluation import FLOAT64
-from ._backend import SIMULATED, cuda
-from .functions import device
-from .memory import RECORDS, address_of, memory_at
+from ...loops import automatic
+from ...loops.many import complete
+from ...problems.evaluation import FLOAT64
+from .._backend import SIMULATED, cuda
+from ..functions import device
+from ..memory import RECORDS, address_of, memory_at
 
 ALIGNED = 16  # bytes
 # Bytes of a run in its thread's own memory.  A driver keeps as much for all threads for which a GPU has room, whether a
@@ -71,8 +71,8 @@ else:
     from llvmlite import ir
     from numba.core import cgutils, types
 
-    from ._backend import intrinsic
-    from .memory import _array
+    from .._backend import intrinsic
+    from ..memory import _array
 
     @functools.cache
     def _own(*arrays):

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from ..problems.weight_norm import norm_of, slope_of
-from .functions import device
-from .groups import cuda, group, lane_sum, reducer
+from ...problems.weight_norm import norm_of, slope_of
+from ..functions import device
+from ..groups import cuda, group, lane_sum, reducer
 from .rows import Shape, walker
 
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from .._jit import address_of
-from .._packed import Packed
-from ..loops import automatic, descent
-from ..loops.automatic import AT_BEST, AT_NEW_BASE, BEGINNING, DESCENDING, LEFT, ON, PHASE, RATE, TAKEN
-from ..loops.state import run_type
-from ..solvers._solver import Job
-from ..solvers.first_order import rate_found
-from ..status import AT_TARGET, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING
-from .training import DeviceSteps, Training, coefficients
+from ..._jit import address_of
+from ..._packed import Packed
+from ...loops import automatic, descent
+from ...loops.automatic import AT_BEST, AT_NEW_BASE, BEGINNING, DESCENDING, LEFT, ON, PHASE, RATE, TAKEN
+from ...loops.state import run_type
+from ...solvers._solver import Job
+from ...solvers.first_order import rate_found
+from ...status import AT_TARGET, NOT_FINITE, OUT_OF_EVALUATIONS, RUNNING
+from .slices import DeviceSteps, Training, coefficients
 
 
 class SearchingSteps(DeviceSteps):

@@ -11,12 +11,12 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..loops.state import new_run
-from ..optimizers._program import program
-from ..optimizers._rule import OPTIMIZERS
-from ..problems.callback import Callback
-from ._backend import require
-from .training import DEVICE, Training
+from ...loops.state import new_run
+from ...optimizers._program import program
+from ...optimizers._rule import OPTIMIZERS
+from ...problems.callback import Callback
+from .._backend import require
+from .slices import DEVICE, Training
 
 
 @functools.cache

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..differences import SCHEMES
-from ..problems.evaluation import EXACT, WITHOUT, as_dispatcher
-from ..problems.function import as_scheme
-from ._backend import SIMULATED
-from .functions import device
+from ...differences import SCHEMES
+from ...problems.evaluation import EXACT, WITHOUT, as_dispatcher
+from ...problems.function import as_scheme
+from .._backend import SIMULATED
+from ..functions import device
 
 WIDTH = 4  # unknowns that are differentiated in one run of the function
 MODE = "forward"
@@ -65,10 +65,10 @@ else:
     from llvmlite import ir
     from numba.core import cgutils, types
 
-    from ..autodiff.clone import clone
-    from ..autodiff.numbers import Dual, Number, NumberArray
-    from ..autodiff.scalars import value  # type: ignore[assignment]
-    from ._backend import cuda, intrinsic
+    from ...autodiff.clone import clone
+    from ...autodiff.numbers import Dual, Number, NumberArray
+    from ...autodiff.scalars import value  # type: ignore[assignment]
+    from .._backend import cuda, intrinsic
     from .lowering import fill_new, open_room, over  # type: ignore[assignment]
 
     @functools.cache

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..autodiff.custom import has_rule
-from ..autodiff.rules import COMPARISONS, IN_PLACE, RULES
+from ...autodiff.custom import has_rule
+from ...autodiff.rules import COMPARISONS, IN_PLACE, RULES
 
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
 MAKERS = ("empty", "zeros", "ones", "full", "empty_like", "zeros_like", "ones_like", "full_like", "array", "asarray")

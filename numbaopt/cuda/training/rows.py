@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from ..loops.shuffle import term_at
-from ..optimizers._program import cast_all
-from ..problems.rows import DenseRows, SparseRows, UnitRows
-from ._backend import SIMULATED
-from .functions import device
-from .groups import BLOCK, WARP, WARPS, cuda, folder, lane_sum, wait_for_warp
-from .memory import tuple_of
+from ...loops.shuffle import term_at
+from ...optimizers._program import cast_all
+from ...problems.rows import DenseRows, SparseRows, UnitRows
+from .._backend import SIMULATED
+from ..functions import device
+from ..groups import BLOCK, WARP, WARPS, cuda, folder, lane_sum, wait_for_warp
+from ..memory import tuple_of
 from .warps import warp_walker
 
 MOST_TILE = 8 if SIMULATED else 64  # rows

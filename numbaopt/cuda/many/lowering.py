@@ -22,10 +22,10 @@ from numba.core import cgutils, types
 from numba.extending import overload
 from numba.np.arrayobj import populate_array
 
-from ..autodiff.arrays import empty
-from ..autodiff.numbers import DOUBLE, Dual, DualModel, NumberArray, number_in
-from ..autodiff.stubs import register_for
-from ._backend import BUILT_IN, INSTALL, NoDeviceError, intrinsic
+from ...autodiff.arrays import empty
+from ...autodiff.numbers import DOUBLE, Dual, DualModel, NumberArray, number_in
+from ...autodiff.stubs import register_for
+from .._backend import BUILT_IN, INSTALL, NoDeviceError, intrinsic
 
 WORD = ir.IntType(64)
 WORDS_A_THREAD = 2  # of dynamic shared memory: the first free byte, the end
@@ -174,7 +174,7 @@ _INTEGER = {np.add: lambda a, b: a + b, np.subtract: lambda a, b: a - b, np.mult
 
 
 def _lowered(function: Any) -> Any:
-    from .functions import device
+    from ..functions import device
 
     made = device(function).py_func if hasattr(device(function), "py_func") else function
 

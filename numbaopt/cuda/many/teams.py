@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype
 
-from .._jit import invoke_quietly
-from ..problems.evaluation import FLOAT64
-from ._backend import SIMULATED
-from .functions import device
-from .groups import cuda
-from .memory import address_of, vector_at
+from ..._jit import invoke_quietly
+from ...problems.evaluation import FLOAT64
+from .._backend import SIMULATED
+from ..functions import device
+from ..groups import cuda
+from ..memory import address_of, vector_at
 from .objectives import Derived, evaluation, part, residual_parts, residuals
 
 if SIMULATED:

@@ -13,20 +13,20 @@ import numba
 import numpy as np
 from numba import types
 
-from .._interrupts import Interrupts
-from .._jit import address_of, invoke, jit, precompile
-from ..automatic import is_automatic
-from ..losses._loss import constants
-from ..optimizers._program import hyper_parameters, program
-from ..problems.rows import DenseRows
-from ..solvers._searching import Searching
-from ..solvers._solver import Job, Solver
-from ..solvers.first_order import FirstOrder, check_lazy, check_rate, is_lazy
-from ..status import RUNNING
-from ._backend import SIMULATED, configured, cuda, release, require, told
+from ..._interrupts import Interrupts
+from ..._jit import address_of, invoke, jit, precompile
+from ...automatic import is_automatic
+from ...losses._loss import constants
+from ...optimizers._program import hyper_parameters, program
+from ...problems.rows import DenseRows
+from ...solvers._searching import Searching
+from ...solvers._solver import Job, Solver
+from ...solvers.first_order import FirstOrder, check_lazy, check_rate, is_lazy
+from ...status import RUNNING
+from .._backend import SIMULATED, configured, cuda, release, require, told
+from ..groups import BLOCK, WARP, WARPS
+from ..memory import RECORDS
 from .descent import numbers_of, trainer
-from .groups import BLOCK, WARP, WARPS
-from .memory import RECORDS
 from .rows import MOST_PARTS, Shape, tile_of, width_of_lanes
 from .warps import pieces_of
 

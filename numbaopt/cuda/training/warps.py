@@ -14,11 +14,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..loops.shuffle import term_at
-from ..optimizers._program import cast_all
-from .functions import device
-from .groups import BLOCK, WARP, WARPS, cuda, folder, from_lane, lane_sum, other_lane
-from .memory import WIDE_BYTES, piece, tuple_of
+from ...loops.shuffle import term_at
+from ...optimizers._program import cast_all
+from ..functions import device
+from ..groups import BLOCK, WARP, WARPS, cuda, folder, from_lane, lane_sum, other_lane
+from ..memory import WIDE_BYTES, piece, tuple_of
 
 HELD_BYTES = 128  # of the matrix, at most, in the registers of a thread
 MOST_PIECES_BYTES = 32  # of a row
