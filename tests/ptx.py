@@ -1,6 +1,6 @@
 """Kernels compiled for a GPU that is not there: to PTX, then to code of sm_90 with a report of registers.
 
-``python -m tests.ptx`` prints that of every kernel of a step.
+``python -m tests.ptx`` prints that of every kernel: steps, training, many problems.
 """
 
 from __future__ import annotations
@@ -136,20 +136,39 @@ def of_a_step(opt: Any, dtype: Any, wide: bool, tmp_path: Path) -> Iterator[tupl
         yield launch.kernel.py_func.__name__, compiled(launch.kernel, signature(made), tmp_path)
 
 
+def reports(folder: Path) -> Iterator[tuple[str, str, str, Report]]:
+    """What is compiled, a dtype, a kernel and its report: steps, training, many problems."""
+    from cuda_cases import OPTIMIZERS
+    from test_cuda_many import CURVES, METHODS, TEAMS, residuals, rosen
+    from test_cuda_many import compiled as of_many
+    from test_cuda_training_compiled import CASES, kernel_of
+
+    for name, opt in OPTIMIZERS.items():
+        for dtype in (np.float32, np.float64):
+            for kernel, report in of_a_step(opt, dtype, True, folder):
+                yield f"a step, {name}", dtype.__name__, kernel, report
+    for name in CASES:
+        for dtype in (np.float32, np.float64):
+            yield f"training, {name}", dtype.__name__, "train", kernel_of(name, dtype, folder)[1]
+    alone = [(rosen, method, {"X0": np.ones((3, n), kind)}) for method, n, kind in METHODS]
+    in_teams = [(fun, method, {"args": (np.ones(3),), "batched": True, **given}) for fun, method, given in TEAMS]
+    for who, calls in (("a thread", [*alone, (residuals, "lm", CURVES)]), ("a team", in_teams)):
+        for fun, method, given in calls:
+            label = method if isinstance(method, str) else type(method).__name__
+            n, dtype = given["X0"].shape[1], given["X0"].dtype.name
+            yield f"many, {who} each, {label}, n={n}", dtype, "solve", of_many(folder, fun, method, **given)
+
+
 def main() -> None:
-    """Print the report of every kernel of a step."""
+    """Print the report of every kernel."""
     import sys
 
     sys.path.insert(0, str(Path(__file__).parent))
-    from cuda_cases import OPTIMIZERS
-
-    print("| optimizer | dtype | kernel | registers | stack, bytes | spills, bytes |\n|---|---|---|---|---|---|")
+    print("| what | dtype | kernel | registers | stack, bytes | spills, bytes |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for name, opt in OPTIMIZERS.items():
-            for dtype in (np.float32, np.float64):
-                for kernel, report in of_a_step(opt, dtype, True, Path(folder)):
-                    print(f"| {name} | {dtype.__name__} | {kernel} | {report.registers} | {report.stack} "
-                          f"| {report.spills} |", flush=True)  # fmt: skip
+        for what, dtype, kernel, report in reports(Path(folder)):
+            numbers = f"{report.registers} | {report.stack} | {report.spills}"
+            print(f"| {what} | {dtype} | {kernel} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from cuda_many_cases import FITS, answers, cases, chain, chain_residuals, misfit, residuals
 from numba import typeof, types
-from numbaopt.cuda.many.teams import lanes_for
 from process import finish, start
 
 import numbaopt as no
@@ -16,6 +15,7 @@ from numbaopt.arguments import settings_of
 from numbaopt.cuda._backend import DeviceMemoryError, NoDeviceError, why_not
 from numbaopt.cuda.functions import device
 from numbaopt.cuda.many import launches as many
+from numbaopt.cuda.many.teams import lanes_for
 from numbaopt.status import AT_TARGET, CONVERGED, OUT_OF_EVALUATIONS
 
 pytest.importorskip("numba_cuda")
@@ -52,7 +52,6 @@ def test_the_same_answers_as_on_the_cpu(simulated):
 def kernel_of(fun, method, *, X0, args=(), batched=False, jac=None, bounds=None, words=64, **options):
     """The kernel of a call, and the types of what it is given."""
     from numbaopt.cuda.many.launches import ANSWERS, RECORDS, Many, compiled_kernel
-
     from numbaopt.many import _bounds, _methods, _rows, _starts
 
     starts, which = _starts(X0, args, (batched,) * len(args) if isinstance(batched, bool) else batched, None)
@@ -81,8 +80,9 @@ def _type(value):
 
 
 def compiled(tmp_path, *args, **options):
-    from numbaopt.cuda.many.compiling import compiling
     from ptx import compiled
+
+    from numbaopt.cuda.many.compiling import compiling
 
     kernel, signature = kernel_of(*args, **options)
     with compiling():
@@ -100,10 +100,13 @@ def rosen(x):
 ONES = np.ones((3, 3))
 
 
-@pytest.mark.parametrize(("method", "n", "dtype"), [
+METHODS = [
     ("lbfgs", 2, "f8"), ("lbfgs", 10, "f8"), ("lbfgs", 3, "f4"), ("bfgs", 3, "f8"), ("cg", 3, "f8"), ("adam", 3, "f8"),
     ("trust-ncg", 3, "f8"), ("nelder-mead", 3, "f8"), (no.Adam(lr=0.1), 3, "f8"), (no.Adam(lr=0.1), 10, "f4"),
-])  # fmt: skip
+]
+
+
+@pytest.mark.parametrize(("method", "n", "dtype"), METHODS)
 def test_every_method_compiles_without_spills(tmp_path, method, n, dtype):
     report = compiled(tmp_path, rosen, method, X0=np.ones((3, n), dtype))
     print(f"{method} n={n} {dtype}: {report.registers} registers, {report.stack} bytes of stack")
@@ -111,19 +114,24 @@ def test_every_method_compiles_without_spills(tmp_path, method, n, dtype):
     assert ".extern .func" not in report.ptx
 
 
+CURVES = {"bounds": [(0.0, 2.0)] * 2, "X0": np.ones((3, 2)), "args": FITS[0], "batched": FITS[1], "words": 512}
+
+
 def test_fits_of_residuals_compile(tmp_path):
-    report = compiled(tmp_path, residuals, "lm", bounds=[(0.0, 2.0)] * 2, X0=np.ones((3, 2)), args=FITS[0],
-                      batched=FITS[1], words=512)  # fmt: skip
+    report = compiled(tmp_path, residuals, "lm", **CURVES)
     assert report.spills == 0
     assert ".extern .func" not in report.ptx
 
 
-@pytest.mark.parametrize(("fun", "method", "given"), [
+TEAMS = [
     (chain, "lbfgs", {"X0": np.ones((3, 50)), "bounds": [(0.0, 2.0)] * 50, "history": True}),
     (chain, no.Adam(lr=0.1), {"X0": np.ones((3, 40), "f4")}),
     (chain, "bfgs", {"X0": np.ones((3, 6)), "jac": "3-point"}),
     (chain_residuals, "lm", {"X0": np.ones((3, 20)), "words": 512}),
-])  # fmt: skip
+]
+
+
+@pytest.mark.parametrize(("fun", "method", "given"), TEAMS)
 def test_teams_compile_without_spills(tmp_path, fun, method, given):
     report = compiled(tmp_path, fun, method, args=(np.ones(3),), batched=True, **given)
     print(f"{method} n={given['X0'].shape[1]}: {report.registers} registers, {report.stack} bytes of stack")

@@ -4,10 +4,6 @@ import numba
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from numbaopt.cuda.training.descent import MOST_REGISTERS
-from numbaopt.cuda.training.rows import Room, Table, Visit, opener, walker
-from numbaopt.cuda.training.slices import layout, signature, trainer
-from numbaopt.cuda.training.warps import rows_of
 from ptx import compiled, doubles_of
 
 import numbaopt as no
@@ -17,6 +13,10 @@ from numbaopt.cuda._backend import kernel as compile_later
 from numbaopt.cuda.functions import device
 from numbaopt.cuda.groups import WARP, WARPS, group
 from numbaopt.cuda.training import whole
+from numbaopt.cuda.training.descent import MOST_REGISTERS
+from numbaopt.cuda.training.rows import Room, Table, Visit, opener, walker
+from numbaopt.cuda.training.slices import layout, signature, trainer
+from numbaopt.cuda.training.warps import rows_of
 from numbaopt.loops.shuffle import keys_of, network_of
 from numbaopt.optimizers._program import program
 from numbaopt.problems.weight_norm import WeightNorm
@@ -83,17 +83,22 @@ def test_a_pass_keeps_its_dtype_and_its_registers(name, dtype, tmp_path):
             assert not doubles_of(report.in_loops(3))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", CASES)
-def test_training_compiles_for_a_gpu(name, dtype, tmp_path):
+def kernel_of(name, dtype, tmp_path):
+    """How a case is shared among threads, and the report of its kernel."""
     table, y, loss, opt, size, l1 = CASES[name]
     model = no.LinearModel(table.astype(dtype), y, loss=loss, l1=l1)
     problem = WeightNorm(model) if name == "lengths" else model
     plan = layout(problem, None if size is None else Batches(20_000, size, True, 0, True, lazy=name.endswith("lazy")))
     made = program(opt, model.dtype, after_of(model, opt))
     kernel = trainer(plan.shape, made, plan.whole, plan.lanes, plan.normed)
-    report = compiled(kernel, signature(made, plan.shape), tmp_path, cooperative=plan.whole,
-                      max_registers=MOST_REGISTERS)  # fmt: skip
+    return plan, compiled(kernel, signature(made, plan.shape), tmp_path, cooperative=plan.whole,
+                          max_registers=MOST_REGISTERS)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", CASES)
+def test_training_compiles_for_a_gpu(name, dtype, tmp_path):
+    plan, report = kernel_of(name, dtype, tmp_path)
     assert (plan.shape.marks, plan.normed) == (name.endswith("lazy"), name == "lengths")
     assert plan.whole == (not name.startswith("a block"))
     assert report.registers <= MOST_REGISTERS
