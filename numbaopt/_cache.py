@@ -268,7 +268,10 @@ class DiskCache(_Cache):
         file = self._file(sig, data.library.codegen)
         if file is None or data.library.has_dynamic_globals or any(not lifted.can_cache for lifted in data.lifted):
             return
-        payload = dumps(data._reduce())
+        reduced = data._reduce()
+        if any(found.globals.get("__name__") not in sys.modules for found in (reduced[2], *reduced[-1])):
+            return  # it calls code that stands in no module, which Numba could not load again
+        payload = dumps(reduced)
         temporary = None
         try:
             with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".tmp", delete=False) as temporary:

@@ -49,6 +49,34 @@ def test_a_function_of_a_module_that_cannot_be_imported_is_not_stored(store):
     assert not list(store.iterdir())
 
 
+RULE_OF_NO_FILE = """
+    import numpy as np
+    import numbaopt as no
+
+    code = '''
+    from typing import NamedTuple
+    import numbaopt as no
+
+    @no.rule()
+    class Plain(NamedTuple):
+        lr: float = 0.5
+        slots = ()
+        def prepare(opt, lr, t):
+            return (lr,)
+        def update(c, x, g, s, i):
+            return x - c[0] * g
+    '''
+    exec(code, {"__name__": "of_no_file"})
+    print(no.minimize(no.LinearModel(np.eye(2), np.ones(2)), method="plain", options={"maxiter": 3}).nit)
+"""
+
+
+def test_what_calls_code_that_stands_in_no_module_is_not_stored(tmp_path):
+    """Numba could not load that again: a rule typed into a document, or made by ``exec``."""
+    for _ in range(2):
+        assert finish(start(RULE_OF_NO_FILE, NUMBA_CACHE_DIR=tmp_path)) == ("3\n", "")
+
+
 def test_a_global_that_changes_between_two_signatures_is_seen(store):
     """Numba freezes a global when it compiles: for the second signature that is another value than for the first."""
     function = define("c = 1\ndef f(x): return c * x")
